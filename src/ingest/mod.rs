@@ -1,0 +1,1 @@
+//! Text and archives into ratings.

@@ -1,0 +1,1 @@
+//! Pure arithmetic on slices: no threads, files, randomness or allocation.

@@ -1,0 +1,125 @@
+//! Dense factors of one side.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Sixteen floats: one cache line, one AVX-512 register.
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([f32; Factors::LANES]);
+
+/// Factors of one side: row-major f32, each row starting on a cache line, and a bias for each row if the model has biases.
+///
+/// Rows are padded with zeros to whole lines of 16 floats; kernels run over whole lines and so need no tails. Keeping the
+/// padding zero is the caller's part of the bargain when it writes through [`Factors::flat_mut`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Factors {
+    rows: usize,
+    rank: usize,
+    lines: Vec<Line>,
+    biases: Vec<f32>,
+}
+
+impl Factors {
+    /// Floats in a line of padding.
+    pub const LANES: usize = 16;
+
+    /// All zeros.
+    pub fn zeros(rows: usize, rank: usize, biases: bool) -> Factors {
+        Factors {
+            rows,
+            rank,
+            lines: vec![Line::zeroed(); rows * rank.div_ceil(Self::LANES)],
+            biases: vec![0.0; if biases { rows } else { 0 }],
+        }
+    }
+
+    /// Memory that factors of this size take, in bytes.
+    pub fn bytes(rows: usize, rank: usize, biases: bool) -> u64 {
+        let row = rank.div_ceil(Self::LANES) * size_of::<Line>() + if biases { 4 } else { 0 };
+        rows as u64 * row as u64
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of factors in a row.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// Floats from one row to the next: the rank rounded up to whole lines.
+    pub fn stride(&self) -> usize {
+        self.rank.div_ceil(Self::LANES) * Self::LANES
+    }
+
+    /// One row, without its padding.
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.padded_row(row)[..self.rank]
+    }
+
+    /// One row, without its padding.
+    pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        let (start, rank) = (row * self.stride(), self.rank);
+        &mut self.flat_mut()[start..start + rank]
+    }
+
+    /// One row with its padding, as kernels take it.
+    pub fn padded_row(&self, row: usize) -> &[f32] {
+        let stride = self.stride();
+        &self.flat()[row * stride..(row + 1) * stride]
+    }
+
+    /// All rows with their padding.
+    pub fn flat(&self) -> &[f32] {
+        bytemuck::cast_slice(&self.lines)
+    }
+
+    /// All rows with their padding, which must stay zero.
+    pub fn flat_mut(&mut self) -> &mut [f32] {
+        bytemuck::cast_slice_mut(&mut self.lines)
+    }
+
+    /// One bias a row, or nothing if the model has none.
+    pub fn biases(&self) -> &[f32] {
+        &self.biases
+    }
+
+    /// One bias a row, or nothing if the model has none.
+    pub fn biases_mut(&mut self) -> &mut [f32] {
+        &mut self.biases
+    }
+
+    /// All rows with their padding, and all biases, to be written side by side.
+    pub fn parts_mut(&mut self) -> (&mut [f32], &mut [f32]) {
+        (bytemuck::cast_slice_mut(&mut self.lines), &mut self.biases)
+    }
+
+    /// Whether the model has biases.
+    pub fn has_biases(&self) -> bool {
+        !self.biases.is_empty()
+    }
+
+    /// The bias of a row, zero if the model has none.
+    pub fn bias(&self, row: usize) -> f32 {
+        self.biases.get(row).copied().unwrap_or(0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_start_on_cache_lines_and_are_padded() {
+        let mut factors = Factors::zeros(3, 10, true);
+        factors.row_mut(1).fill(1.0);
+        assert_eq!(factors.stride(), 16);
+        assert_eq!(factors.row(1), [1.0; 10]);
+        assert_eq!(factors.padded_row(1)[10..], [0.0; 6]);
+        assert_eq!(factors.padded_row(2).as_ptr().addr() % 64, 0);
+        assert_eq!(Factors::bytes(3, 10, true), 3 * 68);
+        assert_eq!(factors.bias(2), 0.0);
+    }
+}

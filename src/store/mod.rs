@@ -1,0 +1,1 @@
+//! Ratings on disk as memory-mapped shards; knows nothing of solvers.

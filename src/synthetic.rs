@@ -1,0 +1,1 @@
+//! Synthetic ratings of the shape of MovieLens, streamed.
