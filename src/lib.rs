@@ -1,12 +1,14 @@
 //! Out-of-core sparse recommender engine.
 
 pub mod error;
-pub mod ingest;
 pub mod kernel;
+pub mod loss;
 pub mod matrix;
+pub mod memory;
+pub mod progress;
 pub mod rng;
-pub mod store;
-pub mod synthetic;
+pub mod solver;
 pub mod threads;
+pub mod train;
 
 pub use error::{Error, ErrorKind, Result};

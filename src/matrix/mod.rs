@@ -39,7 +39,7 @@ impl Side {
 }
 
 /// How many users, items and ratings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Shape {
     /// Number of users.
     pub users: usize,

@@ -1,0 +1,357 @@
+//! A trained model: factors, biases, ids, and where it comes from.
+//!
+//! A model directory is enough to predict and to recommend without the store. Every file of it is a function of data,
+//! options and seed, except `run.json`, which holds what changes nothing: seconds, threads, budget, paths. A checkpoint is
+//! a model directory, too: of an unfinished training, with the best factors so far where early stopping watches.
+
+mod exchange;
+mod files;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+pub use exchange::{FactorTable, export_factors, read_start};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::kernel::{self, Isa};
+use crate::matrix::{Ratings, Shape, Side};
+use crate::solver::{Options, Parameters};
+use crate::store::{
+    AtomicDir, AtomicFile, Dictionary, Fingerprint, Kind, MODEL_FILE, Seal, Store, kind_of,
+    read_record, write_record,
+};
+use crate::train::{Epoch, Pace, State};
+
+/// What a model's record says: all that changes its numbers, and what they came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of the program that trained it.
+    pub version: String,
+    /// Every option that changes the result.
+    pub options: Options,
+    /// Fingerprint of the start, if the caller gave one.
+    pub start: Option<u64>,
+    /// Number of users, items and training ratings.
+    pub shape: Shape,
+    /// Fingerprint of the training ratings.
+    pub fingerprint: Fingerprint,
+    /// Smallest and largest rating.
+    pub scale: (f32, f32),
+    /// What a prediction starts from.
+    pub mean: f32,
+    /// The unit of biases and products.
+    pub std: f32,
+    /// Losses by epoch.
+    pub history: Vec<Epoch>,
+    /// The epoch that the factors are of.
+    pub epoch: usize,
+    /// Whether training is over.
+    pub finished: bool,
+    files: [Seal; 4],
+    best_files: Option<[Seal; 2]>,
+}
+
+/// What a run took: everything about it that does not change the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// The pace of each line of the history.
+    pub epochs: Vec<Pace>,
+    /// Seconds from the first line to the last.
+    pub seconds: f64,
+    /// Threads that it ran on.
+    pub threads: usize,
+    /// Bytes that it was allowed.
+    pub memory: u64,
+    /// Where the ratings were.
+    pub store: String,
+}
+
+/// A trained model, opened.
+#[derive(Debug)]
+pub struct Model {
+    record: Record,
+    parameters: Parameters,
+    users: Dictionary,
+    items: Dictionary,
+}
+
+impl Model {
+    /// Writes the model of a finished training to a new directory.
+    ///
+    /// # Errors
+    /// If something is there already and `force` is false, or it cannot be written. Nothing is left behind then.
+    pub fn save(
+        path: &Path,
+        force: bool,
+        state: State,
+        options: &Options,
+        start: Option<u64>,
+        store: &Store,
+        run: &Run,
+    ) -> Result<()> {
+        let epoch = match state.best {
+            Some(_) => state.best_epoch().unwrap_or(state.epochs()),
+            None => state.epochs(),
+        };
+        let history = state.history.clone();
+        let parameters = state.into_parameters();
+        let draft = Draft { options, start, store, run, history, epoch };
+        draft.write(path, force, &parameters, None)
+    }
+
+    /// Opens a model and reads its factors, every byte of which is checked.
+    ///
+    /// # Errors
+    /// If there is no model, or it is damaged or of a later version.
+    pub fn open(path: &Path) -> Result<Model> {
+        let record = Record::read(path)?;
+        let parameters = record.parameters(path, &record.files, ["users.factors", "items.factors"])?;
+        let dictionary = |side: Side| record.dictionary(path, side);
+        Ok(Model {
+            users: dictionary(Side::Users)?,
+            items: dictionary(Side::Items)?,
+            parameters,
+            record,
+        })
+    }
+
+    /// What the model's record says.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Factors and biases.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The ids of one side.
+    pub fn dictionary(&self, side: Side) -> &Dictionary {
+        match side {
+            Side::Users => &self.users,
+            Side::Items => &self.items,
+        }
+    }
+
+    /// The row of an id.
+    ///
+    /// # Errors
+    /// If the model does not know it.
+    pub fn row(&self, side: Side, id: &str) -> Result<u32> {
+        self.dictionary(side).lookup(id)?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::UnknownId,
+                format!("the model knows no {} {id:?}", side.noun()),
+            )
+        })
+    }
+
+    /// The prediction for a user and an item by their rows, not clipped. What is not known counts as nothing: without a
+    /// user it is the mean and the item's bias, without either the mean.
+    pub fn predict(&self, user: Option<u32>, item: Option<u32>) -> f32 {
+        let Parameters { users, items, mean, std } = &self.parameters;
+        let bias = |factors: &crate::matrix::Factors, row: Option<u32>| {
+            row.map_or(0.0, |row| factors.bias(row as usize))
+        };
+        let mut offset = bias(items, item) + bias(users, user);
+        if let (Some(user), Some(item)) = (user, item) {
+            let (p, q) = (users.padded_row(user as usize), items.padded_row(item as usize));
+            offset += kernel::dot(Isa::best(), p, q);
+        }
+        mean + std * offset
+    }
+
+    /// A prediction on the scale of the ratings.
+    pub fn clip(&self, prediction: f32) -> f32 {
+        let (low, high) = self.record.scale;
+        prediction.clamp(low, high)
+    }
+}
+
+/// An unfinished training, to be gone on with.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// Where training stood.
+    pub state: State,
+    /// What it was asked for.
+    pub options: Options,
+    /// Fingerprint of the start, if the caller gave one.
+    pub start: Option<u64>,
+    /// Fingerprint of the training ratings.
+    pub fingerprint: Fingerprint,
+}
+
+impl Checkpoint {
+    /// Writes where training stands, in place of the checkpoint before.
+    pub fn save(
+        path: &Path,
+        state: &State,
+        options: &Options,
+        start: Option<u64>,
+        store: &Store,
+        run: &Run,
+    ) -> Result<()> {
+        let history = state.history.clone();
+        let epoch = state.epochs();
+        let draft = Draft { options, start, store, run, history, epoch };
+        draft.write(path, true, &state.parameters, Some(state.best.as_ref()))
+    }
+
+    /// Opens a checkpoint; every byte of its factors is checked.
+    ///
+    /// # Errors
+    /// If there is none, or it is damaged or of a later version.
+    pub fn open(path: &Path) -> Result<Checkpoint> {
+        let record = Record::read(path)?;
+        let parameters = record.parameters(path, &record.files, ["users.factors", "items.factors"])?;
+        let best = match &record.best_files {
+            None => None,
+            Some(seals) => {
+                let names = ["best_users.factors", "best_items.factors"];
+                Some(record.parameters(path, seals, names)?)
+            }
+        };
+        let run = read_run(path)?;
+        if run.epochs.len() != record.history.len() {
+            return Err(Error::new(ErrorKind::Damaged, "run.json does not match the model")
+                .path(path)
+                .remedy("train again without --resume"));
+        }
+        Ok(Checkpoint {
+            state: State {
+                parameters,
+                best,
+                history: record.history,
+                paces: run.epochs,
+            },
+            options: record.options,
+            start: record.start,
+            fingerprint: record.fingerprint,
+        })
+    }
+}
+
+/// Reads what a run took.
+pub fn read_run(path: &Path) -> Result<Run> {
+    let path = path.join("run.json");
+    let text = std::fs::read(&path).map_err(|e| Error::io(e, &path))?;
+    serde_json::from_slice(&text)
+        .map_err(|e| Error::new(ErrorKind::Damaged, e.to_string()).path(&path))
+}
+
+/// A model or a checkpoint about to be written.
+struct Draft<'a> {
+    options: &'a Options,
+    start: Option<u64>,
+    store: &'a Store,
+    run: &'a Run,
+    history: Vec<Epoch>,
+    epoch: usize,
+}
+
+impl Draft<'_> {
+    /// Writes all files of the directory; `best` is `Some` for a checkpoint.
+    fn write(
+        self,
+        path: &Path,
+        force: bool,
+        parameters: &Parameters,
+        best: Option<Option<&Parameters>>,
+    ) -> Result<()> {
+        if !parameters.is_finite() {
+            return Err(Error::new(ErrorKind::Diverged, "the factors are not finite")
+                .remedy("nothing was written; train with a higher regularization"));
+        }
+        let dir = AtomicDir::create(path, force)?;
+        let at = |name: &str| dir.path().join(name);
+        let both = |parameters: &Parameters, names: [&str; 2]| -> Result<[Seal; 2]> {
+            Ok([
+                files::write(&at(names[0]), &parameters.users)?,
+                files::write(&at(names[1]), &parameters.items)?,
+            ])
+        };
+        let factors = both(parameters, ["users.factors", "items.factors"])?;
+        let best_files = match best {
+            Some(Some(best)) => Some(both(best, ["best_users.factors", "best_items.factors"])?),
+            _ => None,
+        };
+        let copy = |side: Side, name: &str| -> Result<Seal> {
+            let dictionary = self.store.dictionary(side);
+            files::copy(dictionary.path(), &at(name))?;
+            Ok(dictionary.seal())
+        };
+        let dictionaries = [copy(Side::Users, "users.dict")?, copy(Side::Items, "items.dict")?];
+        let mut run = AtomicFile::create(at("run.json"), false)?;
+        serde_json::to_writer_pretty(&mut run, self.run).map_err(std::io::Error::from)?;
+        run.commit()?;
+        let manifest = self.store.manifest();
+        let record = Record {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            options: self.options.clone(),
+            start: self.start,
+            shape: self.store.shape(),
+            fingerprint: manifest.fingerprint,
+            scale: manifest.scale,
+            mean: parameters.mean,
+            std: parameters.std,
+            history: self.history,
+            epoch: self.epoch,
+            finished: best.is_none(),
+            files: [factors[0], factors[1], dictionaries[0], dictionaries[1]],
+            best_files,
+        };
+        // The record comes last: it is what makes the directory a model.
+        let file = AtomicFile::create(at(MODEL_FILE), false)?;
+        let mut file = file;
+        write_record(&mut file, &at(MODEL_FILE), Kind::Model, &record)?;
+        file.commit()?;
+        dir.commit()
+    }
+}
+
+impl Record {
+    /// Reads a model's record.
+    pub fn read(path: &Path) -> Result<Record> {
+        let wrong = |what: String| {
+            Error::new(ErrorKind::Incompatible, what)
+                .path(path)
+                .remedy("name the directory that lowrank train wrote")
+        };
+        std::fs::metadata(path).map_err(|e| Error::io(e, path))?;
+        match kind_of(path) {
+            Some(Kind::Model) if path.is_dir() => {}
+            Some(kind) if kind != Kind::Model => {
+                return Err(wrong(format!("this is {}, not a model", kind.noun())));
+            }
+            _ if path.join(MODEL_FILE).is_file() => {}
+            _ => return Err(wrong("this is not a model".to_owned())),
+        }
+        Ok(read_record(&path.join(MODEL_FILE), Kind::Model)?.0)
+    }
+
+    fn parameters(&self, path: &Path, seals: &[Seal], names: [&str; 2]) -> Result<Parameters> {
+        let Options { rank, biases, .. } = self.options;
+        let read = |at: usize, rows| {
+            files::read(&path.join(names[at]), seals[at], rows, rank, biases)
+        };
+        Ok(Parameters {
+            users: read(0, self.shape.users)?,
+            items: read(1, self.shape.items)?,
+            mean: self.mean,
+            std: self.std,
+        })
+    }
+
+    fn dictionary(&self, path: &Path, side: Side) -> Result<Dictionary> {
+        let (name, at) = match side {
+            Side::Users => ("users.dict", 2),
+            Side::Items => ("items.dict", 3),
+        };
+        let dictionary = Dictionary::open(path.join(name))?;
+        if dictionary.seal() != self.files[at] {
+            return Err(files::foreign(&path.join(name)));
+        }
+        Ok(dictionary)
+    }
+}

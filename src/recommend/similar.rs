@@ -1,0 +1,46 @@
+//! The rows of one side that point the same way.
+
+use rayon::prelude::*;
+
+use crate::kernel::{self, Isa};
+use crate::matrix::Side;
+use crate::model::Model;
+
+/// A row and the cosine of its angle to another.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Similar {
+    /// The row.
+    pub row: u32,
+    /// From -1 to 1; 0 where a row has no length.
+    pub cosine: f32,
+}
+
+/// The rows of `side` whose factors have the largest cosine with those of `row`, the best first; biases do not count.
+/// Equal ones come in the model's order. Runs on the thread pool it is called in.
+pub fn similar(model: &Model, side: Side, row: u32, top: usize) -> Vec<Similar> {
+    let factors = model.parameters().side(side);
+    let isa = Isa::best();
+    let own = factors.padded_row(row as usize);
+    let length = |row: &[f32]| kernel::dot(isa, row, row).sqrt();
+    let own_length = length(own);
+    let mut all: Vec<Similar> = (0..factors.rows() as u32)
+        .into_par_iter()
+        .filter(|&other| other != row)
+        .map(|other| {
+            let row = factors.padded_row(other as usize);
+            let lengths = own_length * length(row);
+            let cosine = match lengths > 0.0 {
+                true => (kernel::dot(isa, own, row) / lengths).clamp(-1.0, 1.0),
+                false => 0.0,
+            };
+            Similar { row: other, cosine }
+        })
+        .collect();
+    let order = |a: &Similar, b: &Similar| b.cosine.total_cmp(&a.cosine).then(a.row.cmp(&b.row));
+    if top < all.len() {
+        all.select_nth_unstable_by(top, order);
+        all.truncate(top);
+    }
+    all.sort_unstable_by(order);
+    all
+}

@@ -1,0 +1,205 @@
+//! Alternating least squares, exact.
+//!
+//! Objective: `1/2 sum (mean + b_u + b_i + <p_u, q_i> - r)^2 + 1/2 sum (regularization * n_row + regularization_row) |row|^2`
+//! (Zhou, Wilkinson, Schreiber, Pan: Large-scale parallel collaborative filtering for the Netflix prize, AAIM 2008, for
+//! the weight by n; the ridge per row may be added to it). With one side fixed, every row of the other is a ridge
+//! regression of its own, whose bias is one more unknown with a column of ones; it is solved by Cholesky, so that the
+//! objective never rises. Items move first, then users: a user's row is then the exact answer to the final items.
+//! Cost: n (k^2 + k) flop a side and k^3 / 3 a row, for k = rank + 1 with biases. Reads: by-item and by-user ratings once
+//! each, and one row of the fixed side for each rating.
+
+use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, RowSums, half_epoch};
+use super::{Measured, Method, Options, Parameters, Reduce, Ridge, Solver, Tick};
+use crate::error::{Error, ErrorKind, Result};
+use crate::kernel::{self, NormalEquations, Segment};
+use crate::loss::{Loss, Squared};
+use crate::matrix::{Factors, Ratings, Row, Shape, Side};
+
+/// ALS in the table of solvers.
+pub const METHOD: Method = Method {
+    name: "als",
+    summary: "alternating least squares: every row solved exactly in turn, items first (the default)",
+    build,
+};
+
+fn build(options: &Options) -> Result<Box<dyn Solver>> {
+    if options.reduce == Reduce::Mean {
+        return Err(Error::new(
+            ErrorKind::BadOption,
+            "ALS minimises the sum of the losses, not their mean",
+        )
+        .remedy("leave out --reduce, or use --solver gradient"));
+    }
+    if !options.learning_rates.is_empty() {
+        return Err(Error::new(
+            ErrorKind::BadOption,
+            "ALS solves its rows exactly and has no learning rate",
+        )
+        .remedy("leave out --learning-rate, or use --solver gradient"));
+    }
+    Ok(Box::new(Als {
+        ridge: options.ridge(),
+        equations: NormalEquations::new(options.rank, options.biases),
+        rank: options.rank,
+    }))
+}
+
+struct Als {
+    ridge: Ridge,
+    equations: NormalEquations,
+    rank: usize,
+}
+
+impl Als {
+    fn measured(&self, sums: RowSums, ratings: &dyn Ratings, std: f32) -> Measured {
+        Measured {
+            cost: sums.loss + sums.penalty,
+            rmse: f64::from(std) * (sums.squared_error / ratings.shape().ratings as f64).sqrt(),
+        }
+    }
+}
+
+impl Solver for Als {
+    fn epoch(
+        &mut self,
+        epoch: usize,
+        ratings: &dyn Ratings,
+        parameters: &mut Parameters,
+        tick: Tick<'_>,
+    ) -> Result<Measured> {
+        let backwards = epoch % 2 == 1;
+        let (mean, std) = (parameters.mean, parameters.std);
+        let Parameters { users, items, .. } = parameters;
+        let go = |side, moving: &mut Factors, factors: &Factors, measure| {
+            let fixed = Fixed::new(factors, mean, std);
+            half_epoch(
+                ratings, side, backwards, self, moving, &fixed, measure, tick,
+            )
+        };
+        let of_items = go(Side::Items, items, users, Measure::Penalty)?;
+        let mut sums = go(Side::Users, users, items, Measure::All)?;
+        sums.penalty += of_items.penalty;
+        Ok(self.measured(sums, ratings, std))
+    }
+
+    fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured> {
+        let items = parameters.fixed_items();
+        let sums = alternating::measure(ratings, self, &parameters.users, &items)?;
+        Ok(self.measured(sums, ratings, parameters.std))
+    }
+
+    fn memory(&self, _shape: Shape, threads: usize) -> u64 {
+        let floats = self.equations.len()
+            + self.equations.panel_len()
+            + kernel::solve_scratch_len(self.equations.size())
+            + 2 * alternating::PART;
+        // A long row has two waves of parts in flight, beside the sums that they are added to.
+        (4 * threads as u64) * (floats as u64 * 4)
+    }
+}
+
+/// The normal equations of a row, and room to build and solve them.
+struct Sums {
+    equations: Vec<f32>,
+    panel: Vec<f32>,
+    scratch: Vec<f32>,
+    targets: Vec<f32>,
+}
+
+impl RowStep for Als {
+    type Shared = ();
+    type Sums = Sums;
+
+    fn sums(&self) -> Sums {
+        Sums {
+            equations: vec![0.0; self.equations.len()],
+            panel: vec![0.0; self.equations.panel_len()],
+            scratch: vec![0.0; kernel::solve_scratch_len(self.equations.size())],
+            targets: Vec::new(),
+        }
+    }
+
+    fn shared(&self, _fixed: &Fixed<'_>) {}
+
+    fn begin(&self, sums: &mut Sums) {
+        sums.equations.fill(0.0);
+    }
+
+    fn accumulate(&self, _own: Own<'_>, segment: Row<'_>, fixed: &Fixed<'_>, sums: &mut Sums) {
+        let other = fixed.factors;
+        sums.targets.clear();
+        let targets = segment.values.iter().map(|&rating| fixed.target(rating));
+        if other.has_biases() {
+            let biases = segment.cols.iter().map(|&col| other.bias(col as usize));
+            sums.targets.extend(targets.zip(biases).map(|(t, b)| t - b));
+        } else {
+            sums.targets.extend(targets);
+        }
+        let segment = Segment {
+            cols: segment.cols,
+            targets: &sums.targets,
+            weights: None,
+        };
+        let Sums {
+            equations, panel, ..
+        } = sums;
+        self.equations
+            .accumulate(fixed.isa, other.flat(), segment, equations, panel);
+    }
+
+    fn merge(&self, next: &Sums, sums: &mut Sums) {
+        for (x, y) in sums.equations.iter_mut().zip(&next.equations) {
+            *x += y;
+        }
+    }
+
+    fn finish(
+        &self,
+        own: OwnMut<'_>,
+        ratings: usize,
+        fixed: &Fixed<'_>,
+        _shared: &(),
+        sums: &mut Sums,
+    ) -> Result<()> {
+        let size = self.equations.size();
+        let pitch = self.equations.pitch();
+        if ratings == 0 {
+            // Nothing is known of this row: it predicts what the other side does.
+            own.factors.fill(0.0);
+            if let Some(bias) = own.bias {
+                *bias = 0.0;
+            }
+            return Ok(());
+        }
+        let equations = &mut sums.equations;
+        for i in 0..self.rank {
+            equations[i * pitch + i] += self.ridge.on_factors(ratings);
+        }
+        if own.bias.is_some() {
+            equations[self.rank * pitch + self.rank] += self.ridge.on_bias(ratings);
+        }
+        kernel::solve(fixed.isa, size, equations, &mut sums.scratch).map_err(|_| {
+            Error::new(
+                ErrorKind::Singular,
+                format!("{ratings} ratings do not determine {size} unknowns"),
+            )
+            .remedy("give a higher --regularization or --regularization-row")
+        })?;
+        let solution = &equations[size * pitch..];
+        own.factors[..self.rank].copy_from_slice(&solution[..self.rank]);
+        if let Some(bias) = own.bias {
+            *bias = solution[self.rank];
+        }
+        Ok(())
+    }
+}
+
+impl Cost for Als {
+    fn loss(&self, prediction: f32, target: f32) -> f64 {
+        Squared.loss(f64::from(prediction), f64::from(target))
+    }
+
+    fn penalty(&self, own: Own<'_>, ratings: usize) -> f64 {
+        self.ridge.penalty(own.factors, own.bias, ratings)
+    }
+}

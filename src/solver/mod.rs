@@ -1,0 +1,275 @@
+//! How the cost is minimised: [`SOLVERS`], one file each, on two drivers.
+//!
+//! Every solver minimises
+//!
+//! ```text
+//! reduce(loss(prediction, rating)) + 1/2 sum over rows of (regularization * n_row + regularization_row) * |row|^2
+//! ```
+//!
+//! where n_row is the row's number of ratings, `reduce` is the sum or the mean over all ratings, and biases have a pair of
+//! regularizations of their own. A prediction is `mean + b_user + b_item + <p_user, q_item>`, in units of `std`.
+
+mod als;
+mod alternating;
+mod gradient;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::matrix::{Factors, Ratings, Shape, Side};
+
+pub use alternating::{Fixed, Own, RowSums, sum_rows};
+
+/// Every solver by its name on the command line.
+pub const SOLVERS: &[Method] = &[als::METHOD, gradient::METHOD];
+
+/// A line of the table of solvers.
+#[derive(Debug)]
+pub struct Method {
+    /// The field's short name.
+    pub name: &'static str,
+    /// One line for the help.
+    pub summary: &'static str,
+    /// Checks the options that concern this method and makes a solver of them.
+    pub build: fn(&Options) -> Result<Box<dyn Solver>>,
+}
+
+/// Finds a method by name.
+///
+/// # Errors
+/// If there is none of this name; the message lists those that there are.
+pub fn method(name: &str) -> Result<&'static Method> {
+    SOLVERS.iter().find(|m| m.name == name).ok_or_else(|| {
+        let known: Vec<_> = SOLVERS.iter().map(|m| m.name).collect();
+        Error::new(ErrorKind::BadOption, format!("no solver named {name:?}"))
+            .remedy(format!("there are {}", known.join(", ")))
+    })
+}
+
+/// Which factors move on the other's newest values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Update {
+    /// Both sides step from the same point.
+    Simultaneous,
+    /// The second side sees the first one's new values.
+    Alternating,
+}
+
+/// How the losses of all ratings become one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reduce {
+    /// Their sum.
+    Sum,
+    /// Their mean.
+    Mean,
+}
+
+/// Every option that changes the result of training. All of it is kept with the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Name of the solver in [`SOLVERS`].
+    pub solver: String,
+    /// Number of factors.
+    pub rank: usize,
+    /// Passes over both sides.
+    pub epochs: usize,
+    /// Seed of the random start.
+    pub seed: u64,
+    /// Ridge on factors, multiplied by the row's number of ratings.
+    pub regularization: f32,
+    /// Ridge on factors, once a row.
+    pub regularization_row: f32,
+    /// Ridge on biases, multiplied by the row's number of ratings; as the factors' if none.
+    pub bias_regularization: Option<f32>,
+    /// Ridge on biases, once a row; as the factors' if none.
+    pub bias_regularization_row: Option<f32>,
+    /// Whether the model has a mean and biases.
+    pub biases: bool,
+    /// Whether ratings are brought to mean 0 and variance 1 first.
+    pub normalize: bool,
+    /// Sum or mean of the losses.
+    pub reduce: Reduce,
+    /// For gradient descent: whether both sides step from the same point.
+    pub update: Update,
+    /// For gradient descent: one rate, or one for each epoch.
+    pub learning_rates: Vec<f32>,
+    /// Stop when the validation RMSE has not fallen for so many epochs, and keep the best.
+    pub early_stop: Option<usize>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            solver: "als".into(),
+            rank: 32,
+            epochs: 15,
+            seed: 0,
+            regularization: 0.05,
+            regularization_row: 0.0,
+            bias_regularization: None,
+            bias_regularization_row: None,
+            biases: true,
+            normalize: false,
+            reduce: Reduce::Sum,
+            update: Update::Simultaneous,
+            learning_rates: Vec::new(),
+            early_stop: None,
+        }
+    }
+}
+
+impl Options {
+    /// The largest rank that a model can have.
+    pub const MAX_RANK: usize = 4096;
+
+    /// Checks what no solver can work with.
+    pub fn check(&self) -> Result<()> {
+        let bad = |message: String| Err(Error::new(ErrorKind::BadOption, message));
+        if self.rank == 0 || self.rank > Self::MAX_RANK {
+            return bad(format!(
+                "the rank is {}; it must be from 1 to {}",
+                self.rank,
+                Self::MAX_RANK
+            ));
+        }
+        let ridges = [
+            ("regularization", Some(self.regularization)),
+            ("regularization per row", Some(self.regularization_row)),
+            ("bias regularization", self.bias_regularization),
+            ("bias regularization per row", self.bias_regularization_row),
+        ];
+        for (name, value) in ridges {
+            if value.is_some_and(|x| !(x.is_finite() && x >= 0.0)) {
+                return bad(format!(
+                    "the {name} is {}; it must be a number from 0 up",
+                    value.unwrap_or_default()
+                ));
+            }
+        }
+        if let Some(rate) = self
+            .learning_rates
+            .iter()
+            .find(|x| !(x.is_finite() && **x > 0.0))
+        {
+            return bad(format!(
+                "a learning rate is {rate}; it must be a number above 0"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The ridges of this cost.
+    pub fn ridge(&self) -> Ridge {
+        Ridge {
+            factors: [self.regularization, self.regularization_row],
+            biases: [
+                self.bias_regularization.unwrap_or(self.regularization),
+                self.bias_regularization_row
+                    .unwrap_or(self.regularization_row),
+            ],
+        }
+    }
+}
+
+/// The squared-length penalty: for factors and for biases, a part per rating and a part per row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ridge {
+    factors: [f32; 2],
+    biases: [f32; 2],
+}
+
+impl Ridge {
+    /// The weight on the squared factors of a row with so many ratings.
+    pub fn on_factors(&self, ratings: usize) -> f32 {
+        self.factors[0] * ratings as f32 + self.factors[1]
+    }
+
+    /// The weight on the squared bias of a row with so many ratings.
+    pub fn on_bias(&self, ratings: usize) -> f32 {
+        self.biases[0] * ratings as f32 + self.biases[1]
+    }
+
+    /// What a row adds to the cost.
+    pub fn penalty(&self, row: &[f32], bias: f32, ratings: usize) -> f64 {
+        let length: f64 = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+        0.5 * (f64::from(self.on_factors(ratings)) * length
+            + f64::from(self.on_bias(ratings)) * f64::from(bias) * f64::from(bias))
+    }
+}
+
+/// All numbers that a model predicts with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameters {
+    /// Factors and biases of users.
+    pub users: Factors,
+    /// Factors and biases of items.
+    pub items: Factors,
+    /// What a prediction starts from.
+    pub mean: f32,
+    /// The unit of biases and products: 1, or the ratings' standard deviation if they were normalised.
+    pub std: f32,
+}
+
+impl Parameters {
+    /// One side's factors.
+    pub fn side(&self, side: Side) -> &Factors {
+        match side {
+            Side::Users => &self.users,
+            Side::Items => &self.items,
+        }
+    }
+
+    /// The items as the fixed side.
+    pub fn fixed_items(&self) -> Fixed<'_> {
+        Fixed::new(&self.items, self.mean, self.std)
+    }
+
+    /// Memory that parameters of this size take, in bytes.
+    pub fn bytes(shape: Shape, rank: usize, biases: bool) -> u64 {
+        Factors::bytes(shape.users, rank, biases) + Factors::bytes(shape.items, rank, biases)
+    }
+
+    /// Whether every number is finite.
+    pub fn is_finite(&self) -> bool {
+        let finite = |factors: &Factors| {
+            let all = factors.flat().iter().chain(factors.biases());
+            all.fold(true, |finite, x| finite & x.is_finite())
+        };
+        self.mean.is_finite() && finite(&self.users) && finite(&self.items)
+    }
+}
+
+/// What a pass over the training ratings has measured.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Measured {
+    /// The total cost: reduced losses and penalties.
+    pub cost: f64,
+    /// Root mean squared error in the ratings' own units, never clipped.
+    pub rmse: f64,
+}
+
+/// A method of training, with whatever it carries from epoch to epoch.
+pub trait Solver: Send {
+    /// Moves all parameters once, and tells the cost after it. `epoch` counts from 1; `tick` is told of ratings done.
+    fn epoch(
+        &mut self,
+        epoch: usize,
+        ratings: &dyn Ratings,
+        parameters: &mut Parameters,
+        tick: Tick<'_>,
+    ) -> Result<Measured>;
+
+    /// Tells the cost where the parameters stand.
+    fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured>;
+
+    /// Memory that training takes beyond the parameters themselves, in bytes.
+    fn memory(&self, shape: Shape, threads: usize) -> u64;
+
+    /// How many times an epoch goes over the ratings, for rates.
+    fn passes(&self) -> u64 {
+        2
+    }
+}
+
+/// Is told how many ratings have been gone over since the last call.
+pub type Tick<'a> = &'a (dyn Fn(u64) + Sync);

@@ -1,0 +1,351 @@
+//! Training: epochs, validation, early stop, resume, history.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::evaluate::squared_errors;
+use crate::matrix::{Factors, Ratings, Side};
+use crate::progress::{Progress, Unit};
+use crate::rng::{Purpose, Stream, key};
+use crate::solver::{self, Options, Parameters, RowSums, Solver, Update, sum_rows};
+use crate::threads::Threads;
+
+/// A line of the history: where training stood after an epoch. Epoch 0 is before the first step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Which epoch, from 0.
+    pub epoch: usize,
+    /// The total cost that is minimised.
+    pub loss: f64,
+    /// Root mean squared error on the training ratings, in their own units, not clipped.
+    pub train_rmse: f64,
+    /// The same on the validation ratings, if there are any.
+    pub validation_rmse: Option<f64>,
+    /// The same on the test ratings, if there are any.
+    pub test_rmse: Option<f64>,
+}
+
+/// How long an epoch took: kept apart, because it is the one thing that differs from run to run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Pace {
+    /// Seconds to move the factors and to measure the training loss.
+    pub seconds: f64,
+    /// Training ratings divided by those seconds.
+    pub ratings_per_second: f64,
+}
+
+/// Where training stands: enough to go on from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    /// The parameters after the last epoch.
+    pub parameters: Parameters,
+    /// The parameters of the best epoch on the validation part, if early stopping watches it and it is not the last.
+    pub best: Option<Parameters>,
+    /// A line for each epoch so far, the start included.
+    pub history: Vec<Epoch>,
+    /// The pace of each line of the history.
+    pub paces: Vec<Pace>,
+}
+
+impl State {
+    /// The parameters to keep: the best ones where early stopping has watched, else the last.
+    pub fn into_parameters(self) -> Parameters {
+        self.best.unwrap_or(self.parameters)
+    }
+
+    /// Epochs done.
+    pub fn epochs(&self) -> usize {
+        self.history.len() - 1
+    }
+
+    /// The epoch with the lowest validation RMSE, the earlier one if two are equal.
+    pub fn best_epoch(&self) -> Option<usize> {
+        let validated = self
+            .history
+            .iter()
+            .filter_map(|e| Some((e.epoch, e.validation_rmse?)));
+        let best = validated.min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+        best.map(|(epoch, _)| epoch)
+    }
+
+    fn should_stop(&self, options: &Options) -> bool {
+        if self.epochs() >= options.epochs {
+            return true;
+        }
+        match (options.early_stop, self.best_epoch()) {
+            (Some(patience), Some(best)) => self.epochs() - best >= patience,
+            _ => false,
+        }
+    }
+}
+
+/// Trains a model on ratings.
+pub struct Trainer<'a> {
+    ratings: &'a dyn Ratings,
+    options: Options,
+    validation: Option<&'a dyn Ratings>,
+    test: Option<&'a dyn Ratings>,
+    start: Option<(Factors, Factors)>,
+}
+
+impl<'a> Trainer<'a> {
+    /// A trainer on the training part.
+    pub fn new(ratings: &'a dyn Ratings, options: Options) -> Trainer<'a> {
+        Trainer {
+            ratings,
+            options,
+            validation: None,
+            test: None,
+            start: None,
+        }
+    }
+
+    /// Ratings, by user over the same numbers, whose RMSE is told after each epoch and on which early stopping decides.
+    #[must_use]
+    pub fn validation(mut self, ratings: Option<&'a dyn Ratings>) -> Trainer<'a> {
+        self.validation = ratings.filter(|r| r.shape().ratings > 0);
+        self
+    }
+
+    /// Ratings, by user over the same numbers, whose RMSE is told after each epoch. Nothing depends on them.
+    #[must_use]
+    pub fn test(mut self, ratings: Option<&'a dyn Ratings>) -> Trainer<'a> {
+        self.test = ratings.filter(|r| r.shape().ratings > 0);
+        self
+    }
+
+    /// Starts from these factors of users and of items, whose rank counts.
+    #[must_use]
+    pub fn start_from(mut self, users: Factors, items: Factors) -> Trainer<'a> {
+        self.options.rank = users.rank();
+        self.start = Some((users, items));
+        self
+    }
+
+    /// The options, with the rank of the given start.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Memory that training holds, in bytes: parameters, the best ones if early stopping keeps them, and scratch.
+    pub fn memory(&self, threads: usize) -> Result<u64> {
+        let shape = self.ratings.shape();
+        let Options { rank, biases, .. } = self.options;
+        let parameters = Parameters::bytes(shape, rank, biases);
+        let copies = if self.options.early_stop.is_some() {
+            2
+        } else {
+            1
+        };
+        let solver = self.solver()?;
+        // A fold keeps three f64 for each group of rows; a block's rows are held before they are folded.
+        let folds = (shape.users.max(shape.items) * 24) as u64;
+        Ok(parameters * copies + solver.memory(shape, threads) + folds)
+    }
+
+    fn solver(&self) -> Result<Box<dyn Solver>> {
+        self.options.check()?;
+        if self.options.early_stop.is_some() && self.validation.is_none() {
+            return Err(Error::new(
+                ErrorKind::BadOption,
+                "early stopping needs validation ratings, and there are none",
+            )
+            .remedy("import with --validation-fraction 0.1"));
+        }
+        (solver::method(&self.options.solver)?.build)(&self.options)
+    }
+
+    /// Trains from the start, or goes on from where `resume` stands, to the same bits.
+    ///
+    /// # Errors
+    /// If options do not fit, ratings cannot be read, the cost diverges, or `after_epoch` says so.
+    pub fn run(
+        mut self,
+        threads: &Threads,
+        resume: Option<State>,
+        progress: &dyn Progress,
+        after_epoch: &mut (dyn FnMut(&State) -> Result<()> + Send),
+    ) -> Result<State> {
+        let mut solver = self.solver()?;
+        threads.run(|| {
+            let mut state = match resume {
+                Some(state) => state,
+                None => {
+                    let state = self.begin(&*solver)?;
+                    after_epoch(&state)?;
+                    state
+                }
+            };
+            while !state.should_stop(&self.options) {
+                self.epoch(&mut *solver, &mut state, progress)?;
+                after_epoch(&state)?;
+            }
+            Ok(state)
+        })
+    }
+
+    fn begin(&mut self, solver: &dyn Solver) -> Result<State> {
+        let started = Instant::now();
+        let shape = self.ratings.shape();
+        let Options {
+            biases, normalize, ..
+        } = self.options;
+        let count = shape.ratings as f64;
+        let mean = if biases || normalize {
+            self.sum_of(|r| r)? / count
+        } else {
+            0.0
+        };
+        let std = if normalize {
+            (self.sum_of(|r| (r - mean) * (r - mean))? / count).sqrt()
+        } else {
+            1.0
+        };
+        if !mean.is_finite() {
+            return Err(Error::new(
+                ErrorKind::BadInput,
+                "there are no ratings to train on",
+            ));
+        }
+        if std == 0.0 {
+            return Err(Error::new(
+                ErrorKind::BadOption,
+                "all ratings are equal: they cannot be normalised to variance 1",
+            ));
+        }
+        let (users, items) = match self.start.take() {
+            Some(start) => start,
+            None => (self.random(Side::Users), self.random(Side::Items)),
+        };
+        let parameters = Parameters {
+            users,
+            items,
+            mean: mean as f32,
+            std: std as f32,
+        };
+        let measured = solver.measure(self.ratings, &parameters)?;
+        let mut state = State {
+            parameters,
+            best: None,
+            history: Vec::new(),
+            paces: Vec::new(),
+        };
+        self.record(&mut state, measured, started)?;
+        Ok(state)
+    }
+
+    /// The sum of a term over all ratings.
+    fn sum_of(&self, term: impl Fn(f64) -> f64 + Sync) -> Result<f64> {
+        let sums = sum_rows(self.ratings, Side::Users, |_, row, _| RowSums {
+            loss: row.values.iter().map(|&r| term(r.into())).sum(),
+            ..RowSums::default()
+        })?;
+        Ok(sums.loss)
+    }
+
+    /// Gaussian factors, rows about of length 1, each keyed by the row's own id: a new rating that renumbers all rows
+    /// leaves their starts as they were.
+    fn random(&self, side: Side) -> Factors {
+        let Options {
+            rank, biases, seed, ..
+        } = self.options;
+        let purpose = match side {
+            Side::Users => Purpose::UserFactors,
+            Side::Items => Purpose::ItemFactors,
+        };
+        let mut factors = Factors::zeros(self.ratings.shape().rows(side), rank, biases);
+        let scale = 1.0 / (rank as f64).sqrt();
+        for row in 0..factors.rows() {
+            let id = key(self.ratings.id(side, row).as_bytes());
+            let mut stream = Stream::new(seed, purpose, 0, id);
+            for x in factors.row_mut(row) {
+                *x = (scale * stream.normal()) as f32;
+            }
+        }
+        factors
+    }
+
+    fn epoch(
+        &self,
+        solver: &mut dyn Solver,
+        state: &mut State,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let epoch = state.epochs() + 1;
+        if self.options.early_stop.is_some() && state.best_epoch() == Some(state.epochs()) {
+            state.best = Some(state.parameters.clone());
+        }
+        let work = self.ratings.shape().ratings * solver.passes();
+        progress.begin(&format!("epoch {epoch}"), Some(work), Unit::Ratings);
+        let started = Instant::now();
+        let measured = solver.epoch(epoch, self.ratings, &mut state.parameters, &|n| {
+            progress.advance(n)
+        })?;
+        progress.end();
+        let losses = || state.history.iter().map(|e| e.loss);
+        let (first, before) = (state.history[0].loss, state.history[epoch - 1].loss);
+        // Tenfold from the lowest, unless that is rounding noise beside what the loss was at first.
+        let lowest = losses().fold(first, f64::min).max(1e-6 * first);
+        if !measured.cost.is_finite() || measured.cost > 10.0 * lowest {
+            return Err(self.diverged(epoch, before, measured.cost));
+        }
+        self.record(state, measured, started)?;
+        if self.options.early_stop.is_some() && state.best_epoch() == Some(epoch) {
+            state.best = None;
+        }
+        Ok(())
+    }
+
+    fn record(
+        &self,
+        state: &mut State,
+        measured: solver::Measured,
+        started: Instant,
+    ) -> Result<()> {
+        let seconds = started.elapsed().as_secs_f64();
+        let count = self.ratings.shape().ratings as f64;
+        state.paces.push(Pace {
+            seconds,
+            ratings_per_second: count / seconds,
+        });
+        let rmse = |part: Option<&dyn Ratings>| -> Result<Option<f64>> {
+            let Some(part) = part else { return Ok(None) };
+            let squares = squared_errors(part, &state.parameters)?;
+            Ok(Some((squares / part.shape().ratings as f64).sqrt()))
+        };
+        let line = Epoch {
+            epoch: state.history.len(),
+            loss: measured.cost,
+            train_rmse: measured.rmse,
+            validation_rmse: rmse(self.validation)?,
+            test_rmse: rmse(self.test)?,
+        };
+        state.history.push(line);
+        Ok(())
+    }
+
+    fn diverged(&self, epoch: usize, before: f64, now: f64) -> Error {
+        let what = format!(
+            "training diverged in epoch {epoch}: the loss went from {before:.6e} to {now:.6e}"
+        );
+        let error = Error::new(ErrorKind::Diverged, what);
+        let rates = &self.options.learning_rates;
+        match rates.get(epoch - 1).or(rates.last()) {
+            Some(rate) => {
+                let remedy = format!(
+                    "nothing was written; try a lower --learning-rate, such as {}",
+                    rate / 4.0
+                );
+                let alternate = self.options.update == Update::Simultaneous;
+                error.remedy(if alternate {
+                    remedy + ", or --update alternating"
+                } else {
+                    remedy
+                })
+            }
+            None => error.remedy("nothing was written; try a higher --regularization"),
+        }
+    }
+}
