@@ -1,1 +1,173 @@
 //! Pure arithmetic on slices: no threads, files, randomness or allocation.
+//!
+//! Every kernel is written once, over a vector of sixteen lanes ([`vector::Vector`]), and compiled three times: with
+//! plain arrays, with AVX2 and with AVX-512. Each file says in which order its kernel adds; since all three compilations
+//! add in that order, with one rounding for each multiply-add, they give the same bits. The choice is made once for a
+//! whole row, panel or tile, never for a single dot product.
+//!
+//! Factor rows come as [`crate::matrix::Factors`] keeps them: row-major, padded with zeros to a multiple of [`LANES`]
+//! floats.
+
+// A register tile is indexed by its row and column, as in the formulas.
+#![allow(clippy::needless_range_loop)]
+
+mod cholesky;
+mod dot;
+mod gram;
+mod score;
+mod select;
+mod vector;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use cholesky::{NotPositiveDefinite, solve, solve_scratch_len};
+pub use dot::{add_scaled_rows, dot, dot_rows};
+pub use gram::{NormalEquations, PANEL, Segment};
+pub use score::{TILE, pack_items, packed_len, score};
+pub use select::{Candidate, TopN, exclude};
+pub use vector::LANES;
+
+use vector::{Portable, Vector};
+
+/// An instruction set that this machine has. Owning one is the proof: there is no other way to make it than to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Isa(Set);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Set {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2Fma(x86::Avx2Fma),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(x86::Avx512),
+}
+
+impl Isa {
+    /// Plain Rust, on every machine. Slow where the target has no fused multiply-add, because each then is a call.
+    pub const PORTABLE: Isa = Isa(Set::Portable);
+
+    /// The fastest set of this machine.
+    pub fn best() -> Isa {
+        Isa::available().last().unwrap_or(Isa::PORTABLE)
+    }
+
+    /// All sets of this machine, the slowest first.
+    pub fn available() -> impl Iterator<Item = Isa> {
+        [
+            Some(Isa::PORTABLE),
+            #[cfg(target_arch = "x86_64")]
+            x86::Avx2Fma::detect().map(|unit| Isa(Set::Avx2Fma(unit))),
+            #[cfg(target_arch = "x86_64")]
+            x86::Avx512::detect().map(|unit| Isa(Set::Avx512(unit))),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// The name of the set, as reports show it.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Set::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2Fma(_) => "avx2+fma",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512(_) => "avx512",
+        }
+    }
+
+    /// Runs a kernel as compiled for this set.
+    fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            Set::Portable => kernel.run(Portable),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2Fma(unit) => unit.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512(unit) => unit.run(kernel),
+        }
+    }
+}
+
+/// The arguments of one call, and what to do with them on a vector unit.
+///
+/// `run` and all that it calls with lanes in hand are `#[inline(always)]`: only what ends up inside the function that
+/// enables the instruction set is compiled for it.
+trait Kernel {
+    type Output;
+
+    fn run<V: Vector>(self, v: V) -> Self::Output;
+}
+
+/// The factors of row `row`, padding included.
+///
+/// # Panics
+/// If the row lies outside `flat`.
+#[inline(always)]
+fn row(flat: &[f32], stride: usize, row: usize) -> &[f32] {
+    &flat[row * stride..][..stride]
+}
+
+/// How many rows ahead of their use factors are asked for: far enough to cover a read from memory, near enough that the
+/// lines are still in the first cache when they are used.
+const AHEAD: usize = 8;
+
+/// Asks for the factors of the row that is used [`AHEAD`] rows after the `i`th of `cols`.
+#[inline(always)]
+fn prefetch_ahead<V: Vector>(v: V, flat: &[f32], stride: usize, cols: &[u32], i: usize) {
+    if let Some(&col) = cols.get(i + AHEAD)
+        && let Some(row) = flat.get(col as usize * stride..(col as usize + 1) * stride)
+    {
+        for line in row.as_chunks().0 {
+            v.prefetch(line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many numbers from -1 to 1, a function of the seed.
+    pub(super) fn noise(seed: u64, len: usize) -> Vec<f32> {
+        let mut state = seed;
+        let mut draw = || {
+            // Steele, Lea and Flood's splitmix64.
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (z >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..len).map(|_| draw()).collect()
+    }
+
+    /// Rows of `rank` such numbers, padded.
+    pub(super) fn noise_rows(seed: u64, rows: usize, rank: usize) -> Vec<f32> {
+        let stride = rank.next_multiple_of(LANES);
+        let mut flat = noise(seed, rows * stride);
+        for row in flat.chunks_exact_mut(stride) {
+            row[rank..].fill(0.0);
+        }
+        flat
+    }
+
+    /// So many row numbers below `rows`.
+    pub(super) fn noise_cols(seed: u64, len: usize, rows: usize) -> Vec<u32> {
+        let draws = noise(seed, len);
+        let col = |x: f32| ((x + 1.0) / 2.0 * rows as f32) as u32;
+        draws
+            .into_iter()
+            .map(|x| col(x).min(rows as u32 - 1))
+            .collect()
+    }
+
+    pub(super) fn bits(x: &[f32]) -> Vec<u32> {
+        x.iter().map(|x| x.to_bits()).collect()
+    }
+
+    #[test]
+    fn portable_comes_first_and_the_best_comes_last() {
+        let all: Vec<Isa> = Isa::available().collect();
+        assert_eq!(all[0], Isa::PORTABLE);
+        assert_eq!(all.last(), Some(&Isa::best()));
+    }
+}

@@ -1,0 +1,248 @@
+//! Scores of a few users for a band of items: a small matrix product with biases.
+//!
+//! Items are packed into tiles of [`TILE`]: factor by factor, each factor of all the tile's items side by side, so that
+//! items are the lanes of a vector. A tile fits the first cache and is used for all users before the next.
+//!
+//! Order of sums. A score starts as the item's start plus the user's, rounded once; then the products of factors 0, 1, 2,
+//! ... are added by one chain of fused multiply-adds.
+
+use std::ops::Range;
+
+use super::vector::{LANES, Vector, lanes, lanes_mut};
+use super::{Isa, Kernel};
+
+/// Items in a tile.
+pub const TILE: usize = 2 * LANES;
+
+/// Floats that so many packed items take at this rank.
+pub fn packed_len(items: usize, rank: usize) -> usize {
+    items.next_multiple_of(TILE) * rank
+}
+
+/// Packs the first `rank` factors of `rows` of `flat`, whose rows are `stride` apart, into `out`. The last tile is filled
+/// up with zeros.
+///
+/// # Panics
+/// If `stride` is no multiple of [`LANES`] or less than `rank`, a row lies outside `flat`, or `out` is shorter than
+/// [`packed_len`].
+pub fn pack_items(
+    isa: Isa,
+    flat: &[f32],
+    stride: usize,
+    rank: usize,
+    rows: Range<usize>,
+    out: &mut [f32],
+) {
+    assert!(
+        stride % LANES == 0 && stride >= rank,
+        "rows that are not padded"
+    );
+    isa.run(Pack {
+        flat: &flat[rows.start * stride..rows.end * stride],
+        stride,
+        rank,
+        out: &mut out[..packed_len(rows.len(), rank)],
+    });
+}
+
+struct Pack<'a> {
+    flat: &'a [f32],
+    stride: usize,
+    rank: usize,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self, v: V) {
+        if self.rank == 0 {
+            return;
+        }
+        let tiles = self.out.chunks_exact_mut(TILE * self.rank);
+        for (rows, tile) in self.flat.chunks(TILE * self.stride).zip(tiles) {
+            for half in [0, LANES] {
+                let mut k = 0;
+                while k < self.rank {
+                    let mut block = [v.splat(0.0); LANES];
+                    let rows = rows.chunks_exact(self.stride).skip(half);
+                    for (lane, row) in block.iter_mut().zip(rows) {
+                        *lane = v.load(lanes(row, k));
+                    }
+                    let block = v.transpose(block);
+                    for (factor, &lane) in (k..self.rank).zip(&block) {
+                        v.store(lane, lanes_mut(tile, factor * TILE + half));
+                    }
+                    k += LANES;
+                }
+            }
+        }
+    }
+}
+
+/// Scores `user_starts.len()` users for `item_starts.len()` items.
+///
+/// `users` are rows of factors, `stride` apart; `items` are packed by [`pack_items`] at the same `rank`; a start is what
+/// the score is without the product: the item's bias, and the user's with the mean. Row u of `out`, as long as
+/// `item_starts`, is set to the scores of user u.
+///
+/// # Panics
+/// If the number of items is no multiple of [`TILE`], or a slice is too short.
+#[allow(clippy::too_many_arguments)]
+pub fn score(
+    isa: Isa,
+    rank: usize,
+    users: &[f32],
+    stride: usize,
+    user_starts: &[f32],
+    items: &[f32],
+    item_starts: &[f32],
+    out: &mut [f32],
+) {
+    assert_eq!(item_starts.len() % TILE, 0, "items that are not padded");
+    assert!(rank <= stride, "a rank beyond the rows");
+    isa.run(Score {
+        rank,
+        users: &users[..user_starts.len() * stride],
+        stride,
+        user_starts,
+        items: &items[..packed_len(item_starts.len(), rank)],
+        item_starts,
+        out: &mut out[..user_starts.len() * item_starts.len()],
+    });
+}
+
+struct Score<'a> {
+    rank: usize,
+    users: &'a [f32],
+    stride: usize,
+    user_starts: &'a [f32],
+    items: &'a [f32],
+    item_starts: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Score<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(mut self, v: V) {
+        let users = self.user_starts.len();
+        let mut first = 0;
+        while first < self.item_starts.len() {
+            let mut u = 0;
+            while V::REGISTERS >= 32 && users - u >= 8 {
+                self.tile::<V, 8, 2>(v, u, first);
+                u += 8;
+            }
+            while users - u >= 4 {
+                if V::REGISTERS >= 32 {
+                    self.tile::<V, 4, 2>(v, u, first);
+                } else {
+                    self.tile::<V, 4, 1>(v, u, first);
+                    self.tile::<V, 4, 1>(v, u, first + LANES);
+                }
+                u += 4;
+            }
+            while u < users {
+                self.tile::<V, 1, 2>(v, u, first);
+                u += 1;
+            }
+            first += TILE;
+        }
+    }
+}
+
+impl Score<'_> {
+    /// Scores `R` users from `u` on for `C` vectors of items from `first` on, all of one tile.
+    #[inline(always)]
+    fn tile<V: Vector, const R: usize, const C: usize>(&mut self, v: V, u: usize, first: usize) {
+        let pitch = self.item_starts.len();
+        let mut acc = [[v.splat(0.0); C]; R];
+        for r in 0..R {
+            let start = v.splat(self.user_starts[u + r]);
+            for c in 0..C {
+                acc[r][c] = v.add(v.load(lanes(self.item_starts, first + c * LANES)), start);
+            }
+        }
+        let users: [&[f32]; R] =
+            std::array::from_fn(|r| &self.users[(u + r) * self.stride..][..self.rank]);
+        let tile = &self.items[first / TILE * TILE * self.rank..][..TILE * self.rank];
+        for (k, factors) in tile.as_chunks::<TILE>().0.iter().enumerate() {
+            let mut q = [v.splat(0.0); C];
+            for c in 0..C {
+                q[c] = v.load(lanes(factors, first % TILE + c * LANES));
+            }
+            for r in 0..R {
+                let p = v.splat(users[r][k]);
+                for c in 0..C {
+                    acc[r][c] = v.mul_add(p, q[c], acc[r][c]);
+                }
+            }
+        }
+        for r in 0..R {
+            for c in 0..C {
+                v.store(
+                    acc[r][c],
+                    lanes_mut(self.out, (u + r) * pitch + first + c * LANES),
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{bits, noise, noise_rows};
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn scores_are_one_chain_and_close_to_exact(
+            rank in 0_usize..90,
+            users in 0_usize..20,
+            first in 0_usize..10,
+            items in 0_usize..100,
+            seed: u64,
+        ) {
+            let stride = rank.next_multiple_of(LANES).max(LANES);
+            let user_rows = noise_rows(seed, users, stride);
+            let item_rows = noise_rows(seed ^ 1, first + items, stride);
+            let user_starts = noise(seed ^ 2, users);
+            let mut item_starts = noise(seed ^ 3, items);
+            item_starts.resize(items.next_multiple_of(TILE), 0.0);
+            for isa in Isa::available() {
+                let mut packed = vec![f32::NAN; packed_len(items, rank)];
+                pack_items(isa, &item_rows, stride, rank, first..first + items, &mut packed);
+                let mut out = vec![f32::NAN; users * item_starts.len()];
+                let pitch = item_starts.len();
+                score(isa, rank, &user_rows, stride, &user_starts, &packed, &item_starts, &mut out);
+                for u in 0..users {
+                    let p = &user_rows[u * stride..][..rank];
+                    let mut twin = Vec::new();
+                    for i in 0..items {
+                        let q = &item_rows[(first + i) * stride..][..rank];
+                        let start = item_starts[i] + user_starts[u];
+                        let terms = || p.iter().zip(q);
+                        let sum = terms().fold(start, |sum, (&p, &q)| p.mul_add(q, sum));
+                        twin.push(sum);
+                        let start = f64::from(item_starts[i]) + f64::from(user_starts[u]);
+                        let exact = terms().fold(start, |sum, (&p, &q)| sum + f64::from(p) * f64::from(q));
+                        let size = terms().fold(2.0, |sum, (p, q)| sum + f64::from((p * q).abs()));
+                        let bound = (rank + 1) as f64 * 2_f64.powi(-24) * size;
+                        prop_assert!((f64::from(sum) - exact).abs() <= bound);
+                    }
+                    prop_assert_eq!(bits(&out[u * pitch..][..items]), bits(&twin), "{:?}", isa);
+                    // What fills up the last tile scores its start alone.
+                    for &score in &out[u * pitch + items..(u + 1) * pitch] {
+                        prop_assert_eq!(score, user_starts[u]);
+                    }
+                }
+            }
+        }
+    }
+}

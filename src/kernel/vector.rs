@@ -1,0 +1,230 @@
+//! What a kernel needs of a vector unit, and the plain Rust form of it.
+
+/// Floats in a vector, whatever the width of the machine's own registers: one cache line.
+pub const LANES: usize = 16;
+
+/// A vector unit of [`LANES`] lanes of f32. A value of an implementing type is the proof that the machine has the unit.
+///
+/// Each operation gives the same bits on every unit: one IEEE rounding for each lane, NaN payloads apart.
+pub(super) trait Vector: Copy {
+    /// One vector.
+    type Lanes: Copy;
+
+    /// How many vectors the register file holds: it decides the size of register tiles.
+    const REGISTERS: usize;
+
+    /// `x` in every lane.
+    fn splat(self, x: f32) -> Self::Lanes;
+
+    /// Sixteen consecutive floats.
+    fn load(self, from: &[f32; LANES]) -> Self::Lanes;
+
+    /// Writes sixteen consecutive floats.
+    fn store(self, x: Self::Lanes, to: &mut [f32; LANES]);
+
+    /// `a * b`
+    fn mul(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
+
+    /// `a + b`
+    fn add(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
+
+    /// `a * b + c`, rounded once.
+    fn mul_add(self, a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes;
+
+    /// `c - a * b`, rounded once.
+    fn neg_mul_add(self, a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes;
+
+    /// Lane `lane` in every lane.
+    fn broadcast(self, x: Self::Lanes, lane: usize) -> Self::Lanes;
+
+    /// Lane `lane`.
+    fn extract(self, x: Self::Lanes, lane: usize) -> f32;
+
+    /// Zero in lanes `0..lane`, `x` in the others.
+    fn keep_from(self, x: Self::Lanes, lane: usize) -> Self::Lanes;
+
+    /// The sum of all lanes: upper half to lower half, four times (8, 4, 2, 1).
+    fn sum(self, x: Self::Lanes) -> f32;
+
+    /// Lane j of vector i becomes lane i of vector j.
+    fn transpose(self, rows: [Self::Lanes; LANES]) -> [Self::Lanes; LANES];
+
+    /// Bit i is set if lane i of `x` is at least lane i of `floor`; never for NaN.
+    fn at_least(self, x: Self::Lanes, floor: Self::Lanes) -> u16;
+
+    /// Asks for the cache lines of these floats, which will be read soon.
+    fn prefetch(self, line: &[f32; LANES]);
+}
+
+/// Plain arrays: the specification, and the fallback.
+#[derive(Clone, Copy)]
+pub(super) struct Portable;
+
+impl Vector for Portable {
+    type Lanes = [f32; LANES];
+
+    // As on a machine with 32 registers of four floats.
+    const REGISTERS: usize = 8;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> [f32; LANES] {
+        [x; LANES]
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32; LANES]) -> [f32; LANES] {
+        *from
+    }
+
+    #[inline(always)]
+    fn store(self, x: [f32; LANES], to: &mut [f32; LANES]) {
+        *to = x;
+    }
+
+    #[inline(always)]
+    fn mul(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+
+    #[inline(always)]
+    fn add(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+    }
+
+    #[inline(always)]
+    fn neg_mul_add(self, a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|i| (-a[i]).mul_add(b[i], c[i]))
+    }
+
+    #[inline(always)]
+    fn broadcast(self, x: [f32; LANES], lane: usize) -> [f32; LANES] {
+        [x[lane]; LANES]
+    }
+
+    #[inline(always)]
+    fn extract(self, x: [f32; LANES], lane: usize) -> f32 {
+        x[lane]
+    }
+
+    #[inline(always)]
+    fn keep_from(self, x: [f32; LANES], lane: usize) -> [f32; LANES] {
+        std::array::from_fn(|i| if i < lane { 0.0 } else { x[i] })
+    }
+
+    #[inline(always)]
+    fn sum(self, mut x: [f32; LANES]) -> f32 {
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                x[i] += x[i + half];
+            }
+        }
+        x[0]
+    }
+
+    #[inline(always)]
+    fn transpose(self, rows: [[f32; LANES]; LANES]) -> [[f32; LANES]; LANES] {
+        std::array::from_fn(|i| std::array::from_fn(|j| rows[j][i]))
+    }
+
+    #[inline(always)]
+    fn at_least(self, x: [f32; LANES], floor: [f32; LANES]) -> u16 {
+        (0..LANES).fold(0, |mask, i| mask | (u16::from(x[i] >= floor[i]) << i))
+    }
+
+    #[inline(always)]
+    fn prefetch(self, _line: &[f32; LANES]) {}
+}
+
+/// The sixteen floats from `at` on.
+#[inline(always)]
+pub(super) fn lanes(slice: &[f32], at: usize) -> &[f32; LANES] {
+    slice[at..].first_chunk().expect("a whole vector")
+}
+
+/// The sixteen floats from `at` on, to be written.
+#[inline(always)]
+pub(super) fn lanes_mut(slice: &mut [f32], at: usize) -> &mut [f32; LANES] {
+    slice[at..].first_chunk_mut().expect("a whole vector")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{bits, noise};
+    use super::super::{Isa, Kernel};
+    use super::*;
+
+    /// Every operation once, on a square of numbers.
+    struct AllOperations<'a>(&'a [f32]);
+
+    impl Kernel for AllOperations<'_> {
+        type Output = (Vec<f32>, Vec<u16>);
+
+        fn run<V: Vector>(self, v: V) -> Self::Output {
+            let mut rows = [v.splat(0.0); LANES];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = v.load(lanes(self.0, i * LANES));
+            }
+            let (mut scalars, mut masks, mut vectors) = (Vec::new(), Vec::new(), Vec::new());
+            for i in 0..LANES {
+                let (a, b, c) = (rows[i], rows[(i + 1) % LANES], rows[(i + 2) % LANES]);
+                scalars.extend([v.sum(a), v.extract(a, i)]);
+                masks.push(v.at_least(a, b));
+                vectors.extend([
+                    v.mul(a, b),
+                    v.add(a, b),
+                    v.mul_add(a, b, c),
+                    v.neg_mul_add(a, b, c),
+                    v.broadcast(a, i),
+                    v.keep_from(a, i),
+                    v.splat(self.0[i]),
+                ]);
+            }
+            vectors.push(v.keep_from(rows[0], LANES));
+            vectors.extend(v.transpose(rows));
+            let mut out = vec![0.0; vectors.len() * LANES];
+            for (i, &x) in vectors.iter().enumerate() {
+                v.store(x, lanes_mut(&mut out, i * LANES));
+            }
+            scalars.extend(out);
+            (scalars, masks)
+        }
+    }
+
+    #[test]
+    fn all_units_give_the_same_bits() {
+        let mut square = noise(1, LANES * LANES);
+        square[3] = square[19];
+        square[40] = -0.0;
+        square[56] = 0.0;
+        let (numbers, masks) = Isa::PORTABLE.run(AllOperations(&square));
+        for isa in Isa::available() {
+            let (a, b) = isa.run(AllOperations(&square));
+            assert_eq!(bits(&a), bits(&numbers), "{isa:?}");
+            assert_eq!(b, masks, "{isa:?}");
+        }
+    }
+
+    #[test]
+    fn nan_is_never_at_least_anything() {
+        struct AtLeast;
+        impl Kernel for AtLeast {
+            type Output = u16;
+
+            fn run<V: Vector>(self, v: V) -> u16 {
+                let mut x = [f32::NAN; LANES];
+                x[2] = -1.0;
+                x[9] = f32::INFINITY;
+                x[15] = f32::NEG_INFINITY;
+                v.at_least(v.load(&x), v.splat(-1.0))
+            }
+        }
+        for isa in Isa::available() {
+            assert_eq!(isa.run(AtLeast), 1 << 2 | 1 << 9, "{isa:?}");
+        }
+    }
+}
