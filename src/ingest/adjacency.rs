@@ -1,0 +1,67 @@
+//! Adjacency lists: a user and the items that it took, on one line, as the splits of LightGCN come in.
+
+use std::str::from_utf8;
+
+use super::delimited::{AtBlanks, check_id, fields};
+use super::{Format, Parser, RawRating, Sink};
+use crate::error::Result;
+
+/// `user item item ...`, every rating 1.
+pub(super) struct Adjacency;
+
+impl Format for Adjacency {
+    fn name(&self) -> &'static str {
+        "adjacency"
+    }
+
+    fn summary(&self) -> &'static str {
+        "user item item ..., separated by blanks, every rating 1"
+    }
+
+    /// Nothing but whole numbers, and not every line of the same length, unless all are pairs: lines of four numbers may
+    /// well be a rating and a time, and must not be guessed at. Other ids than numbers need the format to be named.
+    fn detect(&self, sample: &[u8]) -> bool {
+        let mut lengths = sample
+            .split(|&byte| byte == b'\n')
+            .map(|line| {
+                fields(line, AtBlanks)
+                    .filter(|field| !field.is_empty())
+                    .count()
+            })
+            .filter(|&length| length > 0);
+        let Some(first) = lengths.next() else {
+            return false;
+        };
+        sample
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || byte.is_ascii_whitespace())
+            && (first == 2 || lengths.any(|length| length != first))
+    }
+
+    fn parser(&self, _sample: &[u8]) -> Result<Box<dyn Parser>> {
+        Ok(Box::new(Adjacency))
+    }
+}
+
+impl Parser for Adjacency {
+    fn parse<'a>(&self, chunk: &'a [u8], sink: &mut Sink<'a, '_>) {
+        let utf8 = from_utf8(chunk).is_ok();
+        sink.lines(chunk, |line, sink| {
+            if !utf8 {
+                // All of the line before its first rating is handed on.
+                fields(line, AtBlanks).try_for_each(|id| check_id("item", id, false))?;
+            }
+            let mut ids = fields(line, AtBlanks);
+            let user = ids.next().unwrap_or_default();
+            for item in ids {
+                sink.push(RawRating {
+                    user,
+                    item,
+                    rating: 1.0,
+                    time: None,
+                });
+            }
+            Ok(())
+        });
+    }
+}

@@ -1,0 +1,385 @@
+//! Delimited text: `user,item,rating,time` with or without a header, and anything like it.
+
+use std::fmt;
+use std::str::{FromStr, from_utf8};
+
+use memchr::memchr;
+
+use super::columns::{Columns, Role};
+use super::quoted::Fields;
+use super::sink::most_lines_parse;
+use super::{Format, Parser, RawRating, Sink, number};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What separates the columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delimiter {
+    /// One byte of ASCII: comma, tab, semicolon, bar. Fields may be quoted.
+    Byte(u8),
+    /// Two colons, as in older MovieLens files. Quotes are text.
+    DoubleColon,
+    /// Any number of spaces and tabs. Quotes are text.
+    Blanks,
+}
+
+/// The delimiters that are tried, in this order, where none is given. Blanks occur in too many texts to be tried
+/// before the columns are known.
+const CANDIDATES: [Delimiter; 5] = [
+    Delimiter::Byte(b','),
+    Delimiter::Byte(b'\t'),
+    Delimiter::DoubleColon,
+    Delimiter::Byte(b';'),
+    Delimiter::Byte(b'|'),
+];
+
+impl FromStr for Delimiter {
+    type Err = Error;
+
+    /// Reads `,` `;` `|` `::`, or `tab` or `space`.
+    fn from_str(name: &str) -> Result<Delimiter> {
+        match name {
+            "," | ";" | "|" => Ok(Delimiter::Byte(name.as_bytes()[0])),
+            "\t" | "\\t" | "tab" => Ok(Delimiter::Byte(b'\t')),
+            "::" => Ok(Delimiter::DoubleColon),
+            " " | "space" => Ok(Delimiter::Blanks),
+            _ => Err(Error::new(
+                ErrorKind::BadOption,
+                format!("\"{name}\" cannot separate columns"),
+            )
+            .remedy("choose among , ; | :: tab and space")),
+        }
+    }
+}
+
+impl fmt::Display for Delimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Delimiter::Byte(b'\t') => f.write_str("tab"),
+            Delimiter::Byte(byte) => write!(f, "{}", char::from(*byte)),
+            Delimiter::DoubleColon => f.write_str("::"),
+            Delimiter::Blanks => f.write_str("space"),
+        }
+    }
+}
+
+impl Delimiter {
+    /// Splits a line; a quote that does not close makes one field of the whole line.
+    fn split(self, line: &[u8]) -> Vec<Vec<u8>> {
+        let owned = |field: &[u8]| field.to_vec();
+        match self {
+            Delimiter::Byte(byte) => {
+                let mut fields = Fields::default();
+                match fields.split(line, byte) {
+                    Ok(()) => fields.iter().map(owned).collect(),
+                    Err(_) => vec![line.to_vec()],
+                }
+            }
+            Delimiter::DoubleColon => fields(line, AtDoubleColon).map(owned).collect(),
+            Delimiter::Blanks => fields(line, AtBlanks).map(owned).collect(),
+        }
+    }
+}
+
+/// `user,item,rating,time`, with or without a header.
+pub(super) struct Csv;
+
+impl Format for Csv {
+    fn name(&self) -> &'static str {
+        "csv"
+    }
+
+    fn summary(&self) -> &'static str {
+        "user,item[,rating[,time]], separated by , tab :: ; or |, with or without a header"
+    }
+
+    fn detect(&self, sample: &[u8]) -> bool {
+        CANDIDATES.iter().any(|&delimiter| {
+            Delimited::begin(sample, None, delimiter).is_ok_and(|parser| {
+                // Prose has commas too, but not between words without blanks.
+                let telling = parser.header_lines > 0 || parser.columns.roles().len() > 2;
+                (telling || !sample.contains(&b' ')) && most_lines_parse(&parser, sample)
+            })
+        })
+    }
+
+    fn parser(&self, sample: &[u8]) -> Result<Box<dyn Parser>> {
+        Csv::open(sample, None, None)
+    }
+}
+
+impl Csv {
+    /// A parser where columns or delimiter may be known already.
+    pub(super) fn open(
+        sample: &[u8],
+        columns: Option<&Columns>,
+        delimiter: Option<Delimiter>,
+    ) -> Result<Box<dyn Parser>> {
+        if let Some(delimiter) = delimiter {
+            return Ok(Box::new(Delimited::begin(sample, columns, delimiter)?));
+        }
+        let blanks = columns.map(|_| Delimiter::Blanks);
+        let mut first_error = None;
+        for delimiter in CANDIDATES.into_iter().chain(blanks) {
+            match Delimited::begin(sample, columns, delimiter) {
+                Ok(parser) if most_lines_parse(&parser, sample) => return Ok(Box::new(parser)),
+                Ok(_) => {}
+                Err(error) => _ = first_error.get_or_insert(error),
+            }
+        }
+        // Nothing fits: let the first delimiter that occurs say what is wrong, and where.
+        let first = lines(sample).next().unwrap_or_default();
+        CANDIDATES
+            .into_iter()
+            .chain(blanks)
+            .find(|delimiter| delimiter.split(first).len() > 1)
+            .map_or_else(
+                || {
+                    Err(Error::new(
+                        ErrorKind::BadInput,
+                        "nothing in the first line separates columns",
+                    )
+                    .remedy("choose another --format, or say what the --columns are"))
+                },
+                |delimiter| {
+                    let parser = Delimited::begin(sample, columns, delimiter)?;
+                    Ok(Box::new(parser) as Box<dyn Parser>)
+                },
+            )
+    }
+}
+
+/// A parser of delimited text.
+pub(super) struct Delimited {
+    delimiter: Delimiter,
+    columns: Columns,
+    /// Whether more columns than these are an error, rather than passed over.
+    exact: bool,
+    header_lines: u64,
+}
+
+impl Delimited {
+    /// Text without a header, with these columns and no others.
+    pub(super) fn fixed(delimiter: Delimiter, columns: usize) -> Delimited {
+        Delimited {
+            delimiter,
+            columns: Columns::by_count(columns).expect("at least two columns"),
+            exact: true,
+            header_lines: 0,
+        }
+    }
+
+    /// Text that begins with `sample`, where a header may say what the columns are.
+    fn begin(sample: &[u8], columns: Option<&Columns>, delimiter: Delimiter) -> Result<Delimited> {
+        let blank = sample.split(|&byte| byte == b'\n');
+        let blank = blank
+            .take_while(|line| line.trim_ascii().is_empty())
+            .count() as u64;
+        let mut rows = lines(sample).map(|line| delimiter.split(line));
+        let first = rows.next().unwrap_or_default();
+        let first: Vec<&[u8]> = first.iter().map(Vec::as_slice).collect();
+        let parser = |columns: Columns, headed: bool| Delimited {
+            delimiter,
+            columns,
+            exact: false,
+            header_lines: if headed { blank + 1 } else { 0 },
+        };
+        if let Some(columns) = columns {
+            return Ok(parser(columns.clone(), columns.headed_by(&first)));
+        }
+        if let Some(columns) = Columns::by_names(&first).map_err(|e| e.line(blank + 1))? {
+            return Ok(parser(columns, true));
+        }
+        // The usual number of columns: the first line may be the one that is broken.
+        let mut counts = [0_usize; 5];
+        for row in rows {
+            counts[row.len().min(4)] += 1;
+        }
+        counts[first.len().min(4)] += 1;
+        let usual = (0..counts.len()).max_by_key(|&count| counts[count]);
+        let columns = usual.and_then(Columns::by_count).ok_or_else(|| {
+            Error::new(
+                ErrorKind::BadInput,
+                format!("too few columns separated by {delimiter}"),
+            )
+        })?;
+        let headed = columns.headed_by(&first);
+        Ok(parser(columns, headed))
+    }
+
+    #[inline(always)]
+    fn parse_lines<'a>(&self, chunk: &'a [u8], split: impl Split, sink: &mut Sink<'a, '_>) {
+        let utf8 = from_utf8(chunk).is_ok();
+        sink.lines(chunk, |line, sink| {
+            sink.push(self.record(fields(line, split), utf8)?);
+            Ok(())
+        });
+    }
+
+    /// The slower way, for a chunk that has quotes.
+    fn parse_quoted<'a>(&self, chunk: &'a [u8], delimiter: u8, sink: &mut Sink<'a, '_>) {
+        let mut quoted = Fields::default();
+        sink.lines(chunk, |line, sink| {
+            if memchr(b'"', line).is_none() {
+                sink.push(self.record(fields(line, AtByte(delimiter)), false)?);
+            } else {
+                quoted.split(line, delimiter)?;
+                sink.push_copy(self.record(quoted.iter(), false)?);
+            }
+            Ok(())
+        });
+    }
+
+    /// One line's rating. `utf8` says that the fields are known to be UTF-8.
+    #[inline(always)]
+    fn record<'f>(
+        &self,
+        mut fields: impl Iterator<Item = &'f [u8]>,
+        utf8: bool,
+    ) -> Result<RawRating<'f>> {
+        let roles = self.columns.roles();
+        let mut record = RawRating {
+            user: &[],
+            item: &[],
+            rating: 1.0,
+            time: None,
+        };
+        for (before, role) in roles.iter().enumerate() {
+            let Some(field) = fields.next() else {
+                return Err(too_few_columns(before, roles.len()));
+            };
+            match role {
+                Role::User => record.user = field,
+                Role::Item => record.item = field,
+                Role::Rating => record.rating = number::rating(field)?,
+                Role::Time => record.time = Some(number::time(field)?),
+                Role::Skip => {}
+            }
+        }
+        if self.exact && fields.next().is_some() {
+            return Err(Error::new(
+                ErrorKind::BadInput,
+                format!("more than {} columns", roles.len()),
+            ));
+        }
+        check_id("user", record.user, utf8)?;
+        check_id("item", record.item, utf8)?;
+        Ok(record)
+    }
+}
+
+impl Parser for Delimited {
+    fn header_lines(&self) -> u64 {
+        self.header_lines
+    }
+
+    fn parse<'a>(&self, chunk: &'a [u8], sink: &mut Sink<'a, '_>) {
+        match self.delimiter {
+            Delimiter::Byte(byte) if memchr(b'"', chunk).is_some() => {
+                self.parse_quoted(chunk, byte, sink);
+            }
+            Delimiter::Byte(byte) => self.parse_lines(chunk, AtByte(byte), sink),
+            Delimiter::DoubleColon => self.parse_lines(chunk, AtDoubleColon, sink),
+            Delimiter::Blanks => self.parse_lines(chunk, AtBlanks, sink),
+        }
+    }
+}
+
+/// Checks an id that is taken as written.
+#[inline(always)]
+pub(super) fn check_id(noun: &str, id: &[u8], utf8: bool) -> Result<()> {
+    if !id.is_empty() && (utf8 || from_utf8(id).is_ok()) {
+        return Ok(());
+    }
+    Err(bad_id(noun, id))
+}
+
+#[cold]
+fn bad_id(noun: &str, id: &[u8]) -> Error {
+    if id.is_empty() {
+        return Error::new(ErrorKind::BadInput, format!("the {noun}'s id is empty"));
+    }
+    let shown = String::from_utf8_lossy(id);
+    Error::new(
+        ErrorKind::BadInput,
+        format!("the {noun}'s id \"{shown}\" is not UTF-8"),
+    )
+    .remedy("convert the text to UTF-8, with iconv for one")
+}
+
+#[cold]
+fn too_few_columns(found: usize, wanted: usize) -> Error {
+    let noun = if found == 1 { "column" } else { "columns" };
+    Error::new(
+        ErrorKind::BadInput,
+        format!("only {found} {noun} of {wanted}"),
+    )
+}
+
+/// The lines of a sample that are not blank.
+fn lines(sample: &[u8]) -> impl Iterator<Item = &[u8]> {
+    sample
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.trim_ascii().is_empty())
+}
+
+/// Where fields end.
+pub(super) trait Split: Copy {
+    /// The first field of `text`, and what comes after its delimiter, if one follows.
+    fn cut(self, text: &[u8]) -> (&[u8], Option<&[u8]>);
+}
+
+#[derive(Clone, Copy)]
+struct AtByte(u8);
+
+#[derive(Clone, Copy)]
+struct AtDoubleColon;
+
+#[derive(Clone, Copy)]
+pub(super) struct AtBlanks;
+
+// Fields are a few bytes long: a plain loop finds their ends sooner than a vectorised search sets out.
+
+impl Split for AtByte {
+    #[inline(always)]
+    fn cut(self, text: &[u8]) -> (&[u8], Option<&[u8]>) {
+        match text.iter().position(|&byte| byte == self.0) {
+            Some(end) => (text[..end].trim_ascii(), Some(&text[end + 1..])),
+            None => (text.trim_ascii(), None),
+        }
+    }
+}
+
+impl Split for AtDoubleColon {
+    #[inline(always)]
+    fn cut(self, text: &[u8]) -> (&[u8], Option<&[u8]>) {
+        match text.windows(2).position(|pair| pair == b"::") {
+            Some(end) => (text[..end].trim_ascii(), Some(&text[end + 2..])),
+            None => (text.trim_ascii(), None),
+        }
+    }
+}
+
+impl Split for AtBlanks {
+    #[inline(always)]
+    fn cut(self, text: &[u8]) -> (&[u8], Option<&[u8]>) {
+        let text = text.trim_ascii_start();
+        match text.iter().position(u8::is_ascii_whitespace) {
+            Some(end) => {
+                let rest = text[end..].trim_ascii_start();
+                (&text[..end], (!rest.is_empty()).then_some(rest))
+            }
+            None => (text, None),
+        }
+    }
+}
+
+/// The fields of a line.
+#[inline(always)]
+pub(super) fn fields<S: Split>(line: &[u8], split: S) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let (field, more) = split.cut(rest?);
+        rest = more;
+        Some(field)
+    })
+}
