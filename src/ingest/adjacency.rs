@@ -65,3 +65,38 @@ impl Parser for Adjacency {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_any_length_are_recognised_but_nothing_else() {
+        for (text, is) in [
+            ("0 1 2 3\n1 4\n2\n", true),
+            ("0 1\n0 2\n", true),
+            ("0 1 2 3\n1 2 3 4\n", false),
+            ("0 1 4.5\n1 2\n", false),
+            ("a list of words\nand more\n", false),
+            ("\n", false),
+        ] {
+            assert_eq!(Adjacency.detect(text.as_bytes()), is, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bad_line_gives_no_rating_at_all() {
+        let mut count = 0;
+        let mut deliver = |batch: &[RawRating<'_>]| count += batch.len();
+        let mut sink = Sink::new(1, true, &mut deliver);
+        Adjacency.parse(b"1 2 3\n4 5 \xff\n6\n 7  8 \n", &mut sink);
+        let tally = sink.finish();
+        assert_eq!((tally.lines, tally.ratings, tally.bad_lines), (4, 3, 1));
+        assert!(
+            tally.reasons[0]
+                .to_string()
+                .starts_with("line 2: the item's id")
+        );
+        assert_eq!(count, 3);
+    }
+}

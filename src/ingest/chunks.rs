@@ -181,3 +181,112 @@ impl<R: Read> Chunks<R> {
 fn complete_lines(text: &[u8], limit: usize) -> Option<usize> {
     memrchr(b'\n', &text[..text.len().min(limit)]).map(|at| at + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunks(text: &[u8], chunk_bytes: usize) -> Vec<(u64, String)> {
+        let mut chunks = Chunks::new(text, chunk_bytes);
+        let mut batch = Batch::default();
+        let mut all = Vec::new();
+        loop {
+            chunks.fill(&mut batch, 2);
+            if batch.is_empty() {
+                return all;
+            }
+            assert!(batch.take_failure().is_none());
+            for chunk in batch.chunks() {
+                all.push((
+                    chunk.first_line,
+                    String::from_utf8(chunk.text.clone()).unwrap(),
+                ));
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_end_at_newlines_and_know_their_first_line() {
+        let expected = |list: &[(u64, &str)]| -> Vec<(u64, String)> {
+            list.iter()
+                .map(|&(line, text)| (line, text.to_owned()))
+                .collect()
+        };
+        let text = b"a\nbb\n\nccccc\nd";
+        assert_eq!(
+            chunks(text, 5),
+            expected(&[(1, "a\nbb\n"), (3, "\n"), (4, "ccccc\n"), (5, "d")])
+        );
+        assert_eq!(
+            chunks(text, 100),
+            expected(&[(1, "a\nbb\n\nccccc\n"), (5, "d")])
+        );
+        assert_eq!(chunks(b"", 5), []);
+        for chunk_bytes in 1..20 {
+            let all = chunks(text, chunk_bytes);
+            assert_eq!(
+                all.iter()
+                    .map(|(_, text)| text.as_bytes())
+                    .collect::<Vec<_>>()
+                    .concat(),
+                text
+            );
+        }
+    }
+
+    #[test]
+    fn the_sample_is_complete_lines_and_is_read_again() {
+        let text = "\u{feff}# heading\n".to_owned() + &"line\n".repeat(SAMPLE);
+        let mut chunks = Chunks::new(text.as_bytes(), 7);
+        let sample = chunks.sample().unwrap();
+        assert!(sample.len() > SAMPLE - 10 && sample.len() <= SAMPLE);
+        assert!(sample.starts_with(b"# heading\nline\n") && sample.ends_with(b"line\n"));
+        chunks.skip_lines(1);
+        let mut batch = Batch::default();
+        chunks.fill(&mut batch, 1);
+        assert_eq!(batch.chunks()[0].text, b"line\n");
+        assert_eq!(batch.chunks()[0].first_line, 2);
+
+        let long = vec![b'x'; 3 * SAMPLE];
+        assert_eq!(Chunks::new(&long[..], 1).sample().unwrap(), long);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_an_error_after_the_lines_before_it() {
+        let text = "short\nshort\n".to_owned() + &"x".repeat(200) + "\nshort\n";
+        let mut chunks = Chunks::new(text.as_bytes(), 16);
+        chunks.longest_line = 100;
+        let mut batch = Batch::default();
+        chunks.fill(&mut batch, 10);
+        assert_eq!(batch.chunks().len(), 1);
+        let error = batch.take_failure().unwrap().to_string();
+        assert!(
+            error.starts_with("line 3: a line longer than 100 bytes"),
+            "{error}"
+        );
+        chunks.fill(&mut batch, 10);
+        assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn what_was_read_before_a_failure_is_handed_out() {
+        struct Failing;
+        impl Read for Failing {
+            fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+                Err(std::io::Error::other("unplugged"))
+            }
+        }
+        let mut chunks = Chunks::new(b"a\nb\nc".chain(Failing), 4);
+        let mut batch = Batch::default();
+        chunks.fill(&mut batch, 10);
+        assert_eq!(batch.chunks().len(), 1);
+        assert_eq!(batch.chunks()[0].text, b"a\nb\n");
+        assert!(
+            batch
+                .take_failure()
+                .unwrap()
+                .to_string()
+                .contains("unplugged")
+        );
+    }
+}

@@ -94,11 +94,12 @@ impl Format for Csv {
 
     fn detect(&self, sample: &[u8]) -> bool {
         CANDIDATES.iter().any(|&delimiter| {
-            Delimited::begin(sample, None, delimiter).is_ok_and(|parser| {
-                // Prose has commas too, but not between words without blanks.
-                let telling = parser.header_lines > 0 || parser.columns.roles().len() > 2;
-                (telling || !sample.contains(&b' ')) && most_lines_parse(&parser, sample)
-            })
+            has_known_header(sample, delimiter)
+                || Delimited::begin(sample, None, delimiter).is_ok_and(|parser| {
+                    // Prose has commas too, but not between words without blanks.
+                    let telling = parser.header_lines > 0 || parser.columns.roles().len() > 2;
+                    (telling || !sample.contains(&b' ')) && most_lines_parse(&parser, sample)
+                })
         })
     }
 
@@ -118,34 +119,35 @@ impl Csv {
             return Ok(Box::new(Delimited::begin(sample, columns, delimiter)?));
         }
         let blanks = columns.map(|_| Delimiter::Blanks);
-        let mut first_error = None;
-        for delimiter in CANDIDATES.into_iter().chain(blanks) {
-            match Delimited::begin(sample, columns, delimiter) {
-                Ok(parser) if most_lines_parse(&parser, sample) => return Ok(Box::new(parser)),
-                Ok(_) => {}
-                Err(error) => _ = first_error.get_or_insert(error),
+        let mut candidates = CANDIDATES.into_iter().chain(blanks);
+        if let Some(delimiter) = candidates.clone().find(|&d| has_known_header(sample, d)) {
+            return Ok(Box::new(Delimited::begin(sample, columns, delimiter)?));
+        }
+        for delimiter in candidates.clone() {
+            if let Ok(parser) = Delimited::begin(sample, columns, delimiter)
+                && most_lines_parse(&parser, sample)
+            {
+                return Ok(Box::new(parser));
             }
         }
         // Nothing fits: let the first delimiter that occurs say what is wrong, and where.
         let first = lines(sample).next().unwrap_or_default();
-        CANDIDATES
-            .into_iter()
-            .chain(blanks)
-            .find(|delimiter| delimiter.split(first).len() > 1)
-            .map_or_else(
-                || {
-                    Err(Error::new(
-                        ErrorKind::BadInput,
-                        "nothing in the first line separates columns",
-                    )
-                    .remedy("choose another --format, or say what the --columns are"))
-                },
-                |delimiter| {
-                    let parser = Delimited::begin(sample, columns, delimiter)?;
-                    Ok(Box::new(parser) as Box<dyn Parser>)
-                },
+        let Some(delimiter) = candidates.find(|delimiter| delimiter.split(first).len() > 1) else {
+            return Err(Error::new(
+                ErrorKind::BadInput,
+                "nothing in the first line separates columns",
             )
+            .remedy("choose another --format, or say what the --columns are"));
+        };
+        Ok(Box::new(Delimited::begin(sample, columns, delimiter)?))
     }
+}
+
+/// Whether the first line names a user's and an item's column.
+fn has_known_header(sample: &[u8], delimiter: Delimiter) -> bool {
+    let first = delimiter.split(lines(sample).next().unwrap_or_default());
+    let names: Vec<&[u8]> = first.iter().map(Vec::as_slice).collect();
+    !matches!(Columns::by_names(&names), Ok(None))
 }
 
 /// A parser of delimited text.
@@ -382,4 +384,125 @@ pub(super) fn fields<S: Split>(line: &[u8], split: S) -> impl Iterator<Item = &[
         rest = more;
         Some(field)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Record = (String, String, f32, Option<i64>);
+
+    /// Parses a whole text with given columns.
+    fn read(text: &[u8], columns: &str, delimiter: Delimiter) -> Result<Vec<Record>> {
+        let columns: Columns = columns.parse()?;
+        let parser = Delimited::begin(text, Some(&columns), delimiter)?;
+        assert_eq!(parser.header_lines, 0);
+        let mut records = Vec::new();
+        let mut deliver = |batch: &[RawRating<'_>]| {
+            let text = |id: &[u8]| String::from_utf8(id.to_vec()).unwrap();
+            records.extend(
+                batch
+                    .iter()
+                    .map(|r| (text(r.user), text(r.item), r.rating, r.time)),
+            );
+        };
+        let mut sink = Sink::new(1, false, &mut deliver);
+        parser.parse(text, &mut sink);
+        let tally = sink.finish();
+        tally.reasons.into_iter().next().map_or(Ok(records), Err)
+    }
+
+    /// The same by the csv crate, slowly.
+    fn read_with_csv(text: &[u8], delimiter: u8) -> Vec<Record> {
+        csv::ReaderBuilder::new()
+            .has_headers(false)
+            .delimiter(delimiter)
+            .flexible(true)
+            .from_reader(text)
+            .records()
+            .map(|record| {
+                let record = record.unwrap();
+                (
+                    record[0].trim().to_owned(),
+                    record[1].trim().to_owned(),
+                    record[2].trim().parse().unwrap(),
+                    record[3].trim().parse().ok(),
+                )
+            })
+            .collect()
+    }
+
+    /// An id as a field: plain, with blanks around it, or in quotes.
+    fn id() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[a-z0-9éß]{1,8}",
+            " {0,2}[a-z0-9][a-z \"'.-]{0,6}[a-z0-9] {0,2}",
+            "\"[a-z,;|:](\"\"|[a-zü,;|\t: ]){0,8}[0-9]\"",
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn reads_what_the_csv_crate_reads(
+            rows in prop::collection::vec((id(), id(), "-?[0-9]{1,5}(\\.[0-9]{1,5})?", any::<i64>(), "\r?\n|\n\n"), 1..40),
+            delimiter in prop::sample::select(&b",\t;|"[..]),
+            last_newline in any::<bool>(),
+        ) {
+            let d = char::from(delimiter);
+            let mut text = String::new();
+            for (user, item, rating, time, end) in &rows {
+                // Outside of quotes the delimiter would be one.
+                let field = |id: &str| if id.starts_with('"') { id.to_owned() } else { id.replace(d, "") };
+                text += &format!("{}{d}{}{d}{rating}{d}{time}{end}", field(user), field(item));
+            }
+            if !last_newline {
+                text.truncate(text.trim_end().len());
+            }
+            let records = read(text.as_bytes(), "user,item,rating,time", Delimiter::Byte(delimiter)).unwrap();
+            prop_assert_eq!(records, read_with_csv(text.as_bytes(), delimiter));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(text in prop::collection::vec(prop::sample::select(&b"1a,;:\"\n\r \xff.-|\t%"[..]), 0..200)) {
+            for format in crate::ingest::FORMATS {
+                format.detect(&text);
+                if let Ok(parser) = format.parser(&text) {
+                    most_lines_parse(&*parser, &text);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_first_line_that_is_short_does_not_decide_about_the_columns() {
+        let text = b"1,2\n1,2,3\n4,5,6\n";
+        let parser = Delimited::begin(text, None, Delimiter::Byte(b',')).unwrap();
+        assert_eq!(parser.columns, "user,item,rating".parse().unwrap());
+        assert_eq!(parser.header_lines, 0);
+    }
+
+    #[test]
+    fn single_colons_are_part_of_an_id() {
+        let text = b"1::2::3\na:1::b:::4\n";
+        let error = read(text, "user,item,rating", Delimiter::DoubleColon).unwrap_err();
+        assert!(
+            error.to_string().starts_with("line 2: the rating \":4\""),
+            "{error}"
+        );
+        let records = read(b"a:1::b:c::4\n", "user,item,rating", Delimiter::DoubleColon).unwrap();
+        assert_eq!(records, [("a:1".to_owned(), "b:c".to_owned(), 4.0, None)]);
+    }
+
+    #[test]
+    fn names_of_delimiters_read_back() {
+        for delimiter in CANDIDATES.into_iter().chain([Delimiter::Blanks]) {
+            assert_eq!(
+                delimiter.to_string().parse::<Delimiter>().unwrap(),
+                delimiter
+            );
+        }
+        assert!("ab".parse::<Delimiter>().is_err());
+    }
 }

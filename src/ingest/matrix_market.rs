@@ -158,3 +158,120 @@ fn whole(text: &[u8]) -> Option<u64> {
 fn bad(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::BadInput, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Parses a whole text: its ratings, or the first error.
+    fn read(text: &str) -> Result<Vec<(String, String, f32)>> {
+        let parser = MatrixMarket.parser(text.as_bytes())?;
+        let header: usize = text
+            .split_inclusive('\n')
+            .take(parser.header_lines() as usize)
+            .map(str::len)
+            .sum();
+        let mut ratings = Vec::new();
+        let mut deliver = |batch: &[RawRating<'_>]| {
+            let text = |id: &[u8]| String::from_utf8(id.to_vec()).unwrap();
+            ratings.extend(batch.iter().map(|r| (text(r.user), text(r.item), r.rating)));
+        };
+        let mut sink = Sink::new(parser.header_lines() + 1, false, &mut deliver);
+        parser.parse(&text.as_bytes()[header..], &mut sink);
+        let tally = sink.finish();
+        if let Some(error) = tally.reasons.into_iter().next() {
+            return Err(error);
+        }
+        parser.finish(tally.ratings)?;
+        Ok(ratings)
+    }
+
+    #[test]
+    fn real_integer_and_pattern_are_read() {
+        let entry = |rating| vec![("2".to_owned(), "3".to_owned(), rating)];
+        for (text, rating) in [
+            (
+                "%%MatrixMarket matrix coordinate real general\n%\n\n4 4 1\n2 3 0.5\n",
+                0.5,
+            ),
+            (
+                "%%matrixmarket MATRIX Coordinate Integer General\n4 4 1\n 2  3 5",
+                5.0,
+            ),
+            (
+                "%%MatrixMarket matrix coordinate pattern general\r\n4 4 1\r\n2 3\r\n",
+                1.0,
+            ),
+        ] {
+            assert_eq!(read(text).unwrap(), entry(rating));
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let general = "%%MatrixMarket matrix coordinate real general\n";
+        for (text, message) in [
+            (
+                "%%MatrixMarket vector\n".to_owned(),
+                "line 1: this is no Matrix Market banner",
+            ),
+            (
+                general.replace("coordinate", "array"),
+                "line 1: a matrix stored as array",
+            ),
+            (
+                general.replace("general", "symmetric"),
+                "line 1: a symmetric matrix",
+            ),
+            (
+                general.replace("real", "complex"),
+                "line 1: values that are complex",
+            ),
+            (format!("{general}% only a comment\n"), "no line with rows"),
+            (format!("{general}4 4\n"), "line 2: this line should have"),
+            (
+                format!("{general}4 4 2\n1 1 5\n"),
+                "1 entries where the header promises 2",
+            ),
+            (
+                format!("{general}4 4 1\n1 1 5\n2 2 5\n"),
+                "2 entries where the header promises 1",
+            ),
+            (
+                format!("{general}4 4 1\n5 1 5\n"),
+                "line 3: the row \"5\" is not in 1 to 4",
+            ),
+            (
+                format!("{general}4 4 1\n1 0 5\n"),
+                "line 3: the column \"0\" is not in 1 to 4",
+            ),
+            (
+                format!("{general}4 4 1\n1 -1 5\n"),
+                "line 3: the column \"-1\" is not in 1 to 4",
+            ),
+            (
+                format!("{general}4 4 1\n1\n"),
+                "line 3: the column is missing",
+            ),
+            (
+                format!("{general}4 4 1\n1 1\n"),
+                "line 3: the value is missing",
+            ),
+            (
+                format!("{general}4 4 1\n1 1 x\n"),
+                "line 3: the rating \"x\" is not a number",
+            ),
+            (
+                format!("{general}4 4 1\n1 1 5 5\n"),
+                "line 3: more than row",
+            ),
+            (
+                format!("{}4 4 1\n1 1 5\n", general.replace("real", "pattern")),
+                "line 3: a value in a matrix without values",
+            ),
+        ] {
+            let error = read(&text).unwrap_err().to_string();
+            assert!(error.starts_with(message), "{error}");
+        }
+    }
+}

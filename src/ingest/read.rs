@@ -245,3 +245,290 @@ fn parse<C: Consumer>(
 fn no_ratings() -> Error {
     Error::new(ErrorKind::BadInput, "no ratings in it")
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use super::super::format;
+    use super::*;
+    use crate::threads::Threads;
+
+    /// A rating that outlives its chunk.
+    #[derive(Debug, Clone, PartialEq)]
+    pub(in crate::ingest) struct Owned {
+        pub(in crate::ingest) user: String,
+        pub(in crate::ingest) item: String,
+        pub(in crate::ingest) rating: f32,
+        pub(in crate::ingest) time: Option<i64>,
+    }
+
+    /// Keeps all ratings, in the order in which they are committed.
+    #[derive(Default)]
+    pub(in crate::ingest) struct Collected {
+        pub(in crate::ingest) ratings: Vec<Owned>,
+        chunks: usize,
+        progress: u64,
+    }
+
+    impl Consumer for Collected {
+        type Chunk = Vec<Owned>;
+
+        fn begin(&self) -> Vec<Owned> {
+            Vec::new()
+        }
+
+        fn ratings(&self, chunk: &mut Vec<Owned>, ratings: &[RawRating<'_>]) {
+            let text = |id: &[u8]| String::from_utf8(id.to_vec()).unwrap();
+            chunk.extend(ratings.iter().map(|rating| Owned {
+                user: text(rating.user),
+                item: text(rating.item),
+                rating: rating.rating,
+                time: rating.time,
+            }));
+        }
+
+        fn commit(&mut self, chunk: Vec<Owned>) -> Result<()> {
+            self.chunks += 1;
+            self.ratings.extend(chunk);
+            Ok(())
+        }
+
+        fn progress(&mut self, bytes: u64) {
+            assert!(bytes >= self.progress);
+            self.progress = bytes;
+        }
+    }
+
+    pub(in crate::ingest) fn collect(
+        inputs: &[Input],
+        options: &ReadOptions,
+    ) -> (Collected, Result<ReadReport>) {
+        let mut collected = Collected::default();
+        let report = read_ratings(inputs, options, &mut collected);
+        (collected, report)
+    }
+
+    /// Reads one text through a file.
+    fn read(text: &[u8], options: &ReadOptions) -> (Collected, Result<InputReport>) {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text).unwrap();
+        let (collected, report) = collect(&[Input::from(file.path())], options);
+        (collected, report.map(|mut report| report.inputs.remove(0)))
+    }
+
+    fn options(chunk_bytes: usize) -> ReadOptions {
+        ReadOptions {
+            chunk_bytes,
+            ..ReadOptions::default()
+        }
+    }
+
+    /// `user,item,rating` without a header; line n, from 1, is of user n.
+    fn lines(count: usize) -> String {
+        (1..=count)
+            .map(|n| format!("{n},{},{}\n", n % 7, n % 5))
+            .collect()
+    }
+
+    #[test]
+    fn chunks_and_threads_change_nothing() {
+        let text = lines(3000);
+        let (expected, report) = read(text.as_bytes(), &options(1 << 20));
+        assert_eq!(expected.chunks, 1);
+        assert_eq!(expected.progress, text.len() as u64);
+        let report = report.unwrap();
+        assert_eq!((report.lines, report.ratings), (3000, 3000));
+        assert_eq!(report.bytes, text.len() as u64);
+        for threads in [1, 2, 5] {
+            let pool = Threads::new(Some(threads)).unwrap();
+            for chunk_bytes in [1, 10, 100, 1000, 10_000] {
+                let (collected, again) = pool.run(|| read(text.as_bytes(), &options(chunk_bytes)));
+                assert_eq!(collected.ratings, expected.ratings);
+                assert!(collected.chunks >= text.len() / chunk_bytes.max(10));
+                assert_eq!(again.unwrap().lines, 3000);
+            }
+        }
+    }
+
+    #[test]
+    fn every_bad_line_is_named_by_its_number_in_any_chunk() {
+        for (bad, message) in [
+            (&b"5,6"[..], "only 2 columns of 3"),
+            (b"5,6,four", "the rating \"four\" is not a number"),
+            (b"5,6,", "the rating is empty"),
+            (b"5,6,NaN", "the rating \"NaN\" is not finite"),
+            (b"5,6,inf", "the rating \"inf\" is not finite"),
+            (b"5,6,1e40", "the rating \"1e40\" is not finite"),
+            (b",6,1", "the user's id is empty"),
+            (b"5, ,1", "the item's id is empty"),
+            (b"5,caf\xe9,1", "the item's id \"caf\u{fffd}\" is not UTF-8"),
+            (b"5,\"6,1", "a quoted field does not end on its line"),
+        ] {
+            for line in [1, 2, 499, 777, 1000] {
+                let mut text = lines(line - 1).into_bytes();
+                text.extend_from_slice(bad);
+                text.extend_from_slice(b"\n");
+                text.extend_from_slice(lines(1000 - line).as_bytes());
+                for chunk_bytes in [64, 4096, 1 << 20] {
+                    let (_, report) = read(&text, &options(chunk_bytes));
+                    let error = report.unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::BadInput);
+                    assert!(error.file().is_some());
+                    let error = error.to_string();
+                    assert!(error.contains(&format!(":{line}: {message}")), "{error}");
+
+                    let skipping = ReadOptions {
+                        skip_bad_lines: true,
+                        ..options(chunk_bytes)
+                    };
+                    let (collected, report) = read(&text, &skipping);
+                    let report = report.unwrap();
+                    assert_eq!(collected.ratings.len(), 999);
+                    assert_eq!((report.ratings, report.bad_lines), (999, 1));
+                    let reason = report.reasons[0].to_string();
+                    assert!(reason.contains(&format!(":{line}: {message}")), "{reason}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bad_times_are_named_too_and_headers_count_as_lines() {
+        let text = "userId,movieId,rating,timestamp\n\n1,2,3,4\n1,2,3,2020-01-01\n";
+        let (_, report) = read(text.as_bytes(), &options(1 << 20));
+        let error = report.unwrap_err().to_string();
+        assert!(
+            error.contains(":4: the time \"2020-01-01\" is not"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn only_the_first_reasons_are_kept() {
+        let text = "1,2,3\n".to_owned() + &"1,2\n1,2,3\n1,2,3\n".repeat(100);
+        let skipping = ReadOptions {
+            skip_bad_lines: true,
+            ..options(64)
+        };
+        let (_, report) = read(text.as_bytes(), &skipping);
+        let report = report.unwrap();
+        assert_eq!(
+            (report.lines, report.ratings, report.bad_lines),
+            (301, 201, 100)
+        );
+        let named: Vec<_> = report
+            .reasons
+            .iter()
+            .map(|e| e.position().unwrap())
+            .collect();
+        let expected: Vec<_> = (0..REASONS as u64)
+            .map(|n| crate::error::Position::Line(2 + 3 * n))
+            .collect();
+        assert_eq!(named, expected);
+    }
+
+    #[test]
+    fn nothing_is_no_ratings() {
+        for text in ["", "\n\n", "userId,movieId,rating\n", "\u{feff}"] {
+            let (_, report) = read(text.as_bytes(), &options(1 << 20));
+            let error = report.unwrap_err().to_string();
+            assert!(error.ends_with("no ratings in it"), "{error}");
+        }
+        let missing = Input::from("/no/such/file");
+        let error = collect(&[missing], &options(1)).1.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "/no/such/file: no such file or directory"
+        );
+    }
+
+    #[test]
+    fn what_is_not_text_is_refused() {
+        let (_, report) = read(b"1\0,\02\0,\03\0\n\0", &options(1 << 20));
+        let error = report.unwrap_err().to_string();
+        assert!(error.contains("this is not text in UTF-8"), "{error}");
+    }
+
+    #[test]
+    fn compressed_text_that_is_cut_short_is_an_error() {
+        let text = lines(5000);
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(text.as_bytes()).unwrap();
+        for packed in [
+            gzip.finish().unwrap(),
+            zstd::encode_all(text.as_bytes(), 1).unwrap(),
+        ] {
+            let (_, report) = read(&packed[..packed.len() - 20], &options(1 << 20));
+            let error = report.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BadInput);
+            assert!(
+                error.to_string().contains("cannot be decompressed"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn given_columns_and_delimiters_are_followed() {
+        let with = |columns: &str, delimiter: Option<&str>| ReadOptions {
+            columns: Some(columns.parse().unwrap()),
+            delimiter: delimiter.map(|name| name.parse().unwrap()),
+            ..ReadOptions::default()
+        };
+        let ann = Owned {
+            user: "ann".into(),
+            item: "tea".into(),
+            rating: 4.5,
+            time: None,
+        };
+        for (text, options) in [
+            ("4.5;x;tea;ann\n", with("rating,_,item,user", None)),
+            (
+                "stars|what|who\n4.5|tea|ann|!\n",
+                with("rating,item,user", None),
+            ),
+            ("ann  tea\t4.5 \n", with("user,item,rating", None)),
+            ("ann::tea::4.5\n", with("user,item,rating", Some("::"))),
+        ] {
+            let (collected, report) = read(text.as_bytes(), &options);
+            report.unwrap();
+            assert_eq!(collected.ratings, [ann.clone()], "{text}");
+        }
+        let (collected, report) = read(b"ann;tea\nbob;milk\n", &with("user,item", None));
+        report.unwrap();
+        assert!(collected.ratings.iter().all(|rating| rating.rating == 1.0));
+        assert_eq!(collected.ratings.len(), 2);
+
+        let clash = ReadOptions {
+            format: Some(format("libmf").unwrap()),
+            ..with("user,item", None)
+        };
+        let error = read(b"1 2 3\n", &clash).1.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BadOption);
+    }
+
+    #[test]
+    fn a_failure_to_commit_ends_the_reading() {
+        struct Full(usize);
+        impl Consumer for Full {
+            type Chunk = ();
+            fn begin(&self) {}
+            fn ratings(&self, _: &mut (), _: &[RawRating<'_>]) {}
+            fn commit(&mut self, _: ()) -> Result<()> {
+                self.0 += 1;
+                if self.0 < 3 {
+                    return Ok(());
+                }
+                Err(Error::new(ErrorKind::OverBudget, "full"))
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ratings");
+        fs::write(&path, lines(3000)).unwrap();
+        let mut full = Full(0);
+        let error = read_ratings(&[Input::from(path)], &options(100), &mut full).unwrap_err();
+        assert_eq!((error.kind(), full.0), (ErrorKind::OverBudget, 3));
+    }
+}

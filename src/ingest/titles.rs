@@ -106,3 +106,48 @@ const TITLE_NAMES: &[&str] = &["title", "movie_title", "name", "book-title"];
 fn no_title() -> Error {
     Error::new(ErrorKind::BadInput, "no title beside the item's id")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_three_kinds_of_file_give_the_same_titles() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+        for name in TITLES {
+            let titles = read_titles(&Input::from(folder.join(name))).unwrap();
+            assert_eq!(titles.len(), 4, "{name}");
+            assert_eq!(&*titles["1"], "Quiet Harbour, The (1931)");
+            assert_eq!(&*titles["3"], "Paper Lanterns (1954)");
+            assert_eq!(&*titles["12"], "The \"Last\" Train (1960)");
+            assert_eq!(&*titles["5"], "Café Sous la Pluie (1972)");
+        }
+    }
+
+    #[test]
+    fn headers_may_put_the_columns_anywhere() {
+        let titles = parse("year\tname\titem_id\n1931\tQuiet\ta\n1954\tPaper\tb\n1960\tOther\ta\n");
+        let titles = titles.unwrap();
+        assert_eq!((&*titles["a"], &*titles["b"]), ("Quiet", "Paper"));
+    }
+
+    #[test]
+    fn what_has_no_titles_is_refused() {
+        for (text, what) in [
+            ("", "no titles in it"),
+            ("just words\n", "no titles in it"),
+            ("1,Quiet\n2\n", "line 2: no title beside"),
+            ("1::Quiet\n\n2\n", "line 3: no title beside"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.starts_with(what), "{error}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ratings.csv");
+        fs::write(&path, "1,2,3\n").unwrap();
+        assert_eq!(bundled_titles(&Input::from(path)).unwrap(), None);
+    }
+}
