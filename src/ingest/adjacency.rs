@@ -2,7 +2,7 @@
 
 use std::str::from_utf8;
 
-use super::delimited::{AtBlanks, check_id, fields};
+use super::fields::{AtBlanks, check_id, fields};
 use super::{Format, Parser, RawRating, Sink};
 use crate::error::Result;
 

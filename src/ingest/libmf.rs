@@ -1,6 +1,7 @@
 //! The text of LIBMF: user, item and rating, separated by blanks.
 
-use super::delimited::{Delimited, Delimiter};
+use super::delimited::Delimited;
+use super::fields::Delimiter;
 use super::sink::most_lines_parse;
 use super::{Format, Parser};
 use crate::error::Result;

@@ -1,7 +1,7 @@
 //! Matrix Market coordinate files (Boisvert, Pozo, Remington: The Matrix Market Exchange Formats, 1996): a banner,
 //! comments, a line with rows, columns and entries, then `row column value` with both counted from 1.
 
-use super::delimited::{AtBlanks, fields};
+use super::fields::{AtBlanks, fields};
 use super::{Format, Parser, RawRating, Sink, number};
 use crate::error::{Error, ErrorKind, Result};
 

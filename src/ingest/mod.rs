@@ -8,6 +8,7 @@ mod adjacency;
 mod chunks;
 mod columns;
 mod delimited;
+mod fields;
 mod input;
 mod libmf;
 mod matrix_market;
@@ -19,7 +20,7 @@ mod sink;
 mod titles;
 
 pub use columns::{Columns, Role};
-pub use delimited::Delimiter;
+pub use fields::Delimiter;
 pub use input::Input;
 pub use read::{Consumer, InputReport, ReadOptions, ReadReport, read_ratings};
 pub use sink::Sink;

@@ -1,6 +1,7 @@
 //! The older MovieLens files. (The newer `ratings.csv` is delimited text with a header.)
 
-use super::delimited::{Delimited, Delimiter};
+use super::delimited::Delimited;
+use super::fields::Delimiter;
 use super::sink::most_lines_parse;
 use super::{Format, Parser};
 use crate::error::Result;

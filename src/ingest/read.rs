@@ -7,7 +7,8 @@ use rayon::prelude::*;
 
 use super::chunks::{Batch, Chunk, Chunks};
 use super::columns::Columns;
-use super::delimited::{Csv, Delimiter};
+use super::delimited::Csv;
+use super::fields::Delimiter;
 use super::sink::{REASONS, Sink, Tally};
 use super::{Format, Input, Parser, RawRating, detect};
 use crate::error::{Error, ErrorKind, Result};
@@ -446,7 +447,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_not_text_is_refused() {
-        let (_, report) = read(b"1\0,\02\0,\03\0\n\0", &options(1 << 20));
+        let (_, report) = read(b"1\x00,\x002\x00,\x003\x00\n\x00", &options(1 << 20));
         let error = report.unwrap_err().to_string();
         assert!(error.contains("this is not text in UTF-8"), "{error}");
     }
@@ -494,7 +495,7 @@ pub(super) mod tests {
         ] {
             let (collected, report) = read(text.as_bytes(), &options);
             report.unwrap();
-            assert_eq!(collected.ratings, [ann.clone()], "{text}");
+            assert_eq!(collected.ratings, std::slice::from_ref(&ann), "{text}");
         }
         let (collected, report) = read(b"ann;tea\nbob;milk\n", &with("user,item", None));
         report.unwrap();
