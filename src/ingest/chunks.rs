@@ -1,0 +1,292 @@
+//! Cutting a stream of text into chunks of complete lines.
+
+use std::io::Read;
+use std::mem;
+
+use memchr::{memchr, memchr_iter, memrchr};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// No line may be longer: text without newlines is no text.
+pub(super) const LONGEST_LINE: usize = 16 << 20;
+
+/// How much of a text is looked at to recognise its format.
+const SAMPLE: usize = 64 << 10;
+
+/// Consecutive complete lines (the last line of a text may lack its newline).
+#[derive(Debug, Default)]
+pub(super) struct Chunk {
+    /// The number of its first line, from 1.
+    pub(super) first_line: u64,
+    pub(super) text: Vec<u8>,
+}
+
+/// Some chunks in a row, and the failure that ended the text, if one did.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    chunks: Vec<Chunk>,
+    len: usize,
+    failure: Option<Error>,
+}
+
+impl Batch {
+    pub(super) fn chunks(&self) -> &[Chunk] {
+        &self.chunks[..self.len]
+    }
+
+    pub(super) fn take_failure(&mut self) -> Option<Error> {
+        self.failure.take()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0 && self.failure.is_none()
+    }
+}
+
+/// A stream of text, read in chunks.
+pub(super) struct Chunks<R> {
+    source: R,
+    chunk_bytes: usize,
+    longest_line: usize,
+    /// Read but not yet handed out: the start of the next chunk.
+    ahead: Vec<u8>,
+    /// Whether the source is at its end, or failed.
+    ended: bool,
+    next_line: u64,
+    bytes: u64,
+}
+
+impl<R: Read> Chunks<R> {
+    pub(super) fn new(source: R, chunk_bytes: usize) -> Chunks<R> {
+        Chunks {
+            source,
+            chunk_bytes: chunk_bytes.max(1),
+            longest_line: LONGEST_LINE,
+            ahead: Vec::new(),
+            ended: false,
+            next_line: 1,
+            bytes: 0,
+        }
+    }
+
+    /// The number of bytes of text read so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The first lines of the text, complete: about 64 KiB, without a byte order mark. To be called before any chunk is
+    /// read.
+    pub(super) fn sample(&mut self) -> Result<&[u8]> {
+        let mut ahead = mem::take(&mut self.ahead);
+        self.read_to(&mut ahead, SAMPLE)?;
+        if ahead.starts_with(b"\xef\xbb\xbf") {
+            ahead.drain(..3);
+        }
+        let mut end = complete_lines(&ahead, SAMPLE);
+        while end.is_none() && !self.ended {
+            self.check_line(ahead.len())?;
+            let more = 2 * ahead.len();
+            self.read_to(&mut ahead, more)?;
+            end = memchr(b'\n', &ahead).map(|at| at + 1);
+        }
+        self.ahead = ahead;
+        Ok(&self.ahead[..end.unwrap_or(self.ahead.len())])
+    }
+
+    /// Leaves out lines of the sample.
+    pub(super) fn skip_lines(&mut self, lines: u64) {
+        for _ in 0..lines {
+            let end = memchr(b'\n', &self.ahead).map_or(self.ahead.len(), |at| at + 1);
+            self.ahead.drain(..end);
+        }
+        self.next_line += lines;
+    }
+
+    /// Reads up to `count` chunks into the memory that `batch` has already. An empty batch is the end of the text. What
+    /// was read before a failure is handed out, and the failure after it.
+    pub(super) fn fill(&mut self, batch: &mut Batch, count: usize) {
+        batch.len = 0;
+        while batch.len < count {
+            if batch.len == batch.chunks.len() {
+                batch.chunks.push(Chunk::default());
+            }
+            match self.next(&mut batch.chunks[batch.len]) {
+                Ok(true) => batch.len += 1,
+                Ok(false) => return,
+                Err(error) => {
+                    batch.failure = Some(error);
+                    self.ended = true;
+                    self.ahead.clear();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reads one chunk; false at the end.
+    fn next(&mut self, chunk: &mut Chunk) -> Result<bool> {
+        let mut text = mem::take(&mut chunk.text);
+        text.clear();
+        text.append(&mut self.ahead);
+        let mut wanted = self.chunk_bytes;
+        let end = loop {
+            self.read_to(&mut text, wanted)?;
+            match complete_lines(&text, wanted) {
+                Some(end) => break end,
+                None if self.ended && text.len() <= wanted => break text.len(),
+                None => {
+                    self.check_line(wanted)?;
+                    wanted += self.chunk_bytes;
+                }
+            }
+        };
+        self.ahead.extend_from_slice(&text[end..]);
+        text.truncate(end);
+        chunk.first_line = self.next_line;
+        self.next_line += memchr_iter(b'\n', &text).count() as u64;
+        chunk.text = text;
+        Ok(end > 0)
+    }
+
+    /// Reads on until `text` has `wanted` bytes or the source ends.
+    fn read_to(&mut self, text: &mut Vec<u8>, wanted: usize) -> Result<()> {
+        let missing = wanted.saturating_sub(text.len());
+        if missing > 0 && !self.ended {
+            text.reserve(missing);
+            let read = self
+                .source
+                .by_ref()
+                .take(missing as u64)
+                .read_to_end(text)?;
+            self.bytes += read as u64;
+            self.ended = read < missing;
+        }
+        Ok(())
+    }
+
+    fn check_line(&self, bytes: usize) -> Result<()> {
+        if bytes < self.longest_line {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::BadInput,
+            format!("a line longer than {} bytes", self.longest_line),
+        )
+        .line(self.next_line)
+        .remedy("check that this is text with one rating, or one user, a line"))
+    }
+}
+
+/// The length of the complete lines within the first `limit` bytes of `text`; none if there is no complete line.
+fn complete_lines(text: &[u8], limit: usize) -> Option<usize> {
+    memrchr(b'\n', &text[..text.len().min(limit)]).map(|at| at + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunks(text: &[u8], chunk_bytes: usize) -> Vec<(u64, String)> {
+        let mut chunks = Chunks::new(text, chunk_bytes);
+        let mut batch = Batch::default();
+        let mut all = Vec::new();
+        loop {
+            chunks.fill(&mut batch, 2);
+            if batch.is_empty() {
+                return all;
+            }
+            assert!(batch.take_failure().is_none());
+            for chunk in batch.chunks() {
+                all.push((
+                    chunk.first_line,
+                    String::from_utf8(chunk.text.clone()).unwrap(),
+                ));
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_end_at_newlines_and_know_their_first_line() {
+        let expected = |list: &[(u64, &str)]| -> Vec<(u64, String)> {
+            list.iter()
+                .map(|&(line, text)| (line, text.to_owned()))
+                .collect()
+        };
+        let text = b"a\nbb\n\nccccc\nd";
+        assert_eq!(
+            chunks(text, 5),
+            expected(&[(1, "a\nbb\n"), (3, "\n"), (4, "ccccc\n"), (5, "d")])
+        );
+        assert_eq!(
+            chunks(text, 100),
+            expected(&[(1, "a\nbb\n\nccccc\n"), (5, "d")])
+        );
+        assert_eq!(chunks(b"", 5), []);
+        for chunk_bytes in 1..20 {
+            let all = chunks(text, chunk_bytes);
+            assert_eq!(
+                all.iter()
+                    .map(|(_, text)| text.as_bytes())
+                    .collect::<Vec<_>>()
+                    .concat(),
+                text
+            );
+        }
+    }
+
+    #[test]
+    fn the_sample_is_complete_lines_and_is_read_again() {
+        let text = "\u{feff}# heading\n".to_owned() + &"line\n".repeat(SAMPLE);
+        let mut chunks = Chunks::new(text.as_bytes(), 7);
+        let sample = chunks.sample().unwrap();
+        assert!(sample.len() > SAMPLE - 10 && sample.len() <= SAMPLE);
+        assert!(sample.starts_with(b"# heading\nline\n") && sample.ends_with(b"line\n"));
+        chunks.skip_lines(1);
+        let mut batch = Batch::default();
+        chunks.fill(&mut batch, 1);
+        assert_eq!(batch.chunks()[0].text, b"line\n");
+        assert_eq!(batch.chunks()[0].first_line, 2);
+
+        let long = vec![b'x'; 3 * SAMPLE];
+        assert_eq!(Chunks::new(&long[..], 1).sample().unwrap(), long);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_an_error_after_the_lines_before_it() {
+        let text = "short\nshort\n".to_owned() + &"x".repeat(200) + "\nshort\n";
+        let mut chunks = Chunks::new(text.as_bytes(), 16);
+        chunks.longest_line = 100;
+        let mut batch = Batch::default();
+        chunks.fill(&mut batch, 10);
+        assert_eq!(batch.chunks().len(), 1);
+        let error = batch.take_failure().unwrap().to_string();
+        assert!(
+            error.starts_with("line 3: a line longer than 100 bytes"),
+            "{error}"
+        );
+        chunks.fill(&mut batch, 10);
+        assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn what_was_read_before_a_failure_is_handed_out() {
+        struct Failing;
+        impl Read for Failing {
+            fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+                Err(std::io::Error::other("unplugged"))
+            }
+        }
+        let mut chunks = Chunks::new(b"a\nb\nc".chain(Failing), 4);
+        let mut batch = Batch::default();
+        chunks.fill(&mut batch, 10);
+        assert_eq!(batch.chunks().len(), 1);
+        assert_eq!(batch.chunks()[0].text, b"a\nb\n");
+        assert!(
+            batch
+                .take_failure()
+                .unwrap()
+                .to_string()
+                .contains("unplugged")
+        );
+    }
+}
