@@ -1,1 +1,0 @@
-//! Synthetic ratings of the shape of MovieLens, streamed.
