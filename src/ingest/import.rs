@@ -120,7 +120,9 @@ impl Import {
         let text = 8 * threads.count() * self.read.chunk_bytes;
         plan.hold("text being read", text as u64);
         if let Some(titles) = &self.titles {
-            plan.hold("titles", titles.memory());
+            // Two allocations and a place in a table for each.
+            let of_title = |(id, title): (&Box<str>, &Box<str>)| id.len() + title.len() + 96;
+            plan.hold("titles", titles.iter().map(of_title).sum::<usize>() as u64);
         }
         let budget = plan.rest(Shares::LEAST)?;
         let store = StoreWriter::create(out, self.force)?;
@@ -267,7 +269,10 @@ impl Import {
             (0..side.len() as u32).map(|row| key(side.id(row))).collect()
         };
         let (users, items) = (&numbered.users, &numbered.items);
-        let title = |row: u32| self.titles.as_ref().and_then(|t| t.get(id(items, row)));
+        let title = |row: u32| {
+            let titles = self.titles.as_ref();
+            titles.and_then(|titles| titles.get(id(items, row)).map(|title| &**title))
+        };
         let titled = (0..items.len() as u32).filter(|&row| title(row).is_some()).count();
         let no_titles = None::<fn(u32) -> &'static str>;
         let seals = [

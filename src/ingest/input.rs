@@ -65,6 +65,14 @@ impl Input {
         }
     }
 
+    /// How many bytes of text there are, where that can be told without reading them.
+    pub(super) fn text_bytes(&self) -> Option<u64> {
+        match self {
+            Input::File(path) if self.open().ok()?.0 == Packing::Plain => Some(path.metadata().ok()?.len()),
+            _ => None,
+        }
+    }
+
     /// Calls `read` with the name and the decompressed text. In a zip archive that is the member with the first of the
     /// file names in `members` that occurs, in any folder.
     pub(super) fn with_text<T>(

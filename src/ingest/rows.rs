@@ -314,9 +314,10 @@ impl Histogram {
             return;
         }
         for &value in values {
+            let known = self.counts.len();
             match self.counts.iter_mut().find(|(x, _)| *x == value) {
                 Some((_, count)) => *count += 1,
-                None if self.counts.len() < Manifest::MAX_HISTOGRAM => self.counts.push((value, 1)),
+                None if known < Manifest::MAX_HISTOGRAM => self.counts.push((value, 1)),
                 None => {
                     self.overflown = true;
                     return;

@@ -103,7 +103,8 @@ impl<'a> Recommender<'a> {
         let padded = items.rows().next_multiple_of(kernel::TILE);
         let mut packed = vec![0.0; kernel::packed_len(items.rows(), items.rank())];
         let rows = 0..items.rows();
-        kernel::pack_items(items.flat(), items.stride(), items.rank(), rows, &mut packed);
+        let (flat, stride, rank) = (items.flat(), items.stride(), items.rank());
+        kernel::pack_items(Isa::best(), flat, stride, rank, rows, &mut packed);
         // Items that only fill the last tile start so low that they are never offered.
         let mut item_starts = vec![f32::NEG_INFINITY; padded];
         for (row, start) in item_starts.iter_mut().enumerate().take(items.rows()) {
