@@ -1,1 +1,41 @@
-//! Ratings on disk as memory-mapped shards; knows nothing of solvers.
+//! Ratings on disk; knows nothing of solvers.
+//!
+//! A store is a directory of immutable files: a [`Manifest`], a [`Dictionary`] of ids for either side, and the ratings in
+//! [`Shard`]s of bounded size, the training part twice (by user and by item), what is held out by user only. All files
+//! share one form, the [`Container`]: a header of 64 bytes, a table of named sections, and sections aligned so that they
+//! are used straight off the memory map. `docs/format.md` draws every byte.
+//!
+//! * Opening is cheap: headers, lengths, first and last offsets. A shard's bytes are checked when they are first looked
+//!   at, everything by [`Store::verify`].
+//! * Writing never changes what exists: a [`StoreWriter`] fills a directory beside its target, writes the manifest last,
+//!   and renames. [`AtomicFile`] does the same for single files.
+//! * Only `map.rs` maps memory, only `codec.rs` knows the encoding of records.
+
+mod atomic;
+mod codec;
+mod container;
+mod create;
+mod dictionary;
+mod fingerprint;
+mod header;
+mod manifest;
+mod map;
+mod open;
+mod record;
+mod shard;
+mod verify;
+mod writer;
+
+pub use atomic::{AtomicDir, AtomicFile};
+pub use container::{Container, MANIFEST_FILE, MODEL_FILE, Seal, kind_of};
+pub use create::StoreWriter;
+pub use dictionary::{Dictionary, write_dictionary};
+pub use fingerprint::Fingerprint;
+pub use header::{Header, Kind};
+pub use manifest::{InputCounts, Manifest};
+pub use map::{Access, Element, Mapping};
+pub use open::{Store, UserRows};
+pub use record::{read_record, write_record};
+pub use shard::{Encoding, Layout, Part, Shard, ShardEntry, ShardsWriter, plain_bytes, shard_file};
+pub use verify::Verified;
+pub use writer::{ContainerWriter, Sink};

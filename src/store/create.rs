@@ -1,0 +1,91 @@
+//! A store in the making: a directory that becomes a store when its manifest is written.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::atomic::AtomicDir;
+use super::container::Seal;
+use super::dictionary::write_dictionary;
+use super::manifest::Manifest;
+use super::shard::{Part, ShardsWriter};
+use crate::error::{AtPath, Result};
+use crate::matrix::Side;
+
+/// The file of one side's dictionary.
+pub(super) fn dictionary_file(side: Side) -> &'static str {
+    match side {
+        Side::Users => "users.dict",
+        Side::Items => "items.dict",
+    }
+}
+
+/// The directory of the shards of one part; held-out parts are kept by user only.
+pub(super) fn shards_dir(part: Part, side: Side) -> &'static str {
+    match (part, side) {
+        (Part::Train, Side::Users) => "by_user",
+        (Part::Train, Side::Items) => "by_item",
+        (Part::Validation, _) => "validation",
+        (Part::Test, _) => "test",
+    }
+}
+
+/// Writes a store, which appears on [`commit`](StoreWriter::commit) or not at all.
+#[derive(Debug)]
+pub struct StoreWriter {
+    dir: AtomicDir,
+}
+
+impl StoreWriter {
+    /// Starts a store that will be at `path`.
+    ///
+    /// # Errors
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) as [`AtomicDir::create`].
+    pub fn create(path: impl AsRef<Path>, force: bool) -> Result<StoreWriter> {
+        let dir = AtomicDir::create(path, force)?;
+        Ok(StoreWriter { dir })
+    }
+
+    /// Where the store lies until it is committed: room for temporary files, too, that are removed before.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A writer of the shards of one part by one side, `width` being the number of rows of the other. It stands on its
+    /// own, so that both sides may be written at once. Held-out parts are written by user, the training part by both.
+    ///
+    /// # Errors
+    /// If the shards' directory exists or cannot be made.
+    pub fn shards(
+        &self,
+        part: Part,
+        side: Side,
+        width: u32,
+        shard_bytes: u64,
+    ) -> Result<ShardsWriter> {
+        let dir = self.dir.create_dir(shards_dir(part, side))?;
+        Ok(ShardsWriter::create(dir, side, part, width, shard_bytes))
+    }
+
+    /// Writes the dictionary of one side, as [`write_dictionary`].
+    pub fn dictionary<'a>(
+        &self,
+        side: Side,
+        rows: u32,
+        id: impl Fn(u32) -> &'a str,
+        title: Option<impl Fn(u32) -> &'a str>,
+    ) -> Result<Seal> {
+        let path: PathBuf = self.path().join(dictionary_file(side));
+        let file = File::create_new(&path).at(&path)?;
+        write_dictionary(file, &path, side, rows, id, title)
+    }
+
+    /// Writes the manifest and puts the store in its place.
+    ///
+    /// # Errors
+    /// [`Damaged`](crate::ErrorKind::Damaged) if the manifest contradicts itself; and as [`AtomicDir::commit`].
+    pub fn commit(self, manifest: &Manifest) -> Result<()> {
+        manifest.check()?;
+        manifest.write(self.path())?;
+        self.dir.commit()
+    }
+}

@@ -1,0 +1,385 @@
+//! Dictionaries: the external ids of one side by dense number, and back, straight off the map.
+//!
+//! Sections: `offsets` (u64, one more than there are ids) into `ids` (UTF-8, end to end), and `sorted` (u32), the dense
+//! numbers in the order of their ids' bytes, for binary search. With titles also `toffsets` and `titles`, an empty title
+//! standing for none.
+
+use std::path::{Path, PathBuf};
+
+use super::container::{Container, Seal};
+use super::header::Kind;
+use super::map::Access;
+use super::writer::{ContainerWriter, Sink};
+use crate::error::{Error, ErrorKind, Result};
+use crate::matrix::Side;
+
+const OFFSETS: &str = "offsets";
+const IDS: &str = "ids";
+const SORTED: &str = "sorted";
+const TITLE_OFFSETS: &str = "toffsets";
+const TITLES: &str = "titles";
+
+/// Writes a dictionary into an empty sink; `path` is what errors name. `id` and `title` are asked for any number below
+/// `rows`, more than once; 4 bytes of memory an id are taken for sorting.
+///
+/// # Errors
+/// [`ErrorKind::BadInput`] if two rows have the same id.
+pub fn write_dictionary<'a>(
+    sink: impl Sink,
+    path: &Path,
+    side: Side,
+    rows: u32,
+    id: impl Fn(u32) -> &'a str,
+    title: Option<impl Fn(u32) -> &'a str>,
+) -> Result<Seal> {
+    let mut sorted: Vec<u32> = (0..rows).collect();
+    sorted.sort_unstable_by_key(|&row| id(row));
+    if let Some(twice) = sorted.windows(2).find(|pair| id(pair[0]) == id(pair[1])) {
+        let message = format!("the {} id \"{}\" occurs twice", side.noun(), id(twice[0]));
+        return Err(Error::new(ErrorKind::BadInput, message));
+    }
+    let sections = if title.is_some() { 5 } else { 3 };
+    let mut file = ContainerWriter::new(sink, path, Kind::Dictionary, sections)?;
+    write_strings(&mut file, OFFSETS, IDS, rows, &id)?;
+    file.section(SORTED)?;
+    file.write_u32s(sorted)?;
+    if let Some(title) = title {
+        write_strings(&mut file, TITLE_OFFSETS, TITLES, rows, &title)?;
+    }
+    file.finish([u64::from(rows), 0, 0], [side as u32, 0])
+}
+
+fn write_strings<'a, S: Sink>(
+    file: &mut ContainerWriter<S>,
+    offsets: &str,
+    strings: &str,
+    rows: u32,
+    string: &impl Fn(u32) -> &'a str,
+) -> Result<()> {
+    file.section(offsets)?;
+    let mut end = 0;
+    file.write_u64s([0])?;
+    file.write_u64s((0..rows).map(|row| {
+        end += string(row).len() as u64;
+        end
+    }))?;
+    file.section(strings)?;
+    (0..rows).try_for_each(|row| file.write(string(row).as_bytes()))
+}
+
+/// The external ids of one side, and their titles if there are any.
+#[derive(Debug)]
+pub struct Dictionary {
+    container: Container,
+    side: Side,
+    rows: usize,
+}
+
+impl Dictionary {
+    /// Opens a dictionary and checks what is cheap to check: its container and lengths.
+    ///
+    /// # Errors
+    /// As [`Container::open`].
+    pub fn open(path: impl Into<PathBuf>) -> Result<Dictionary> {
+        let container = Container::open(path, Kind::Dictionary)?;
+        let header = container.header();
+        let damaged = |what: &str| Error::damaged(container.path(), 0, what);
+        let rows = u32::try_from(header.counts[0])
+            .map_err(|_| damaged("more rows than can be numbered"))? as usize;
+        let side = *[Side::Users, Side::Items]
+            .get(header.codes[0] as usize)
+            .ok_or_else(|| damaged("neither of users nor of items"))?;
+        let dictionary = Dictionary {
+            side,
+            rows,
+            container,
+        };
+        dictionary.strings(OFFSETS, IDS)?;
+        if dictionary.sorted()?.len() != rows {
+            return Err(dictionary.damaged(SORTED, "not one number for each id"));
+        }
+        if dictionary.has_titles() {
+            dictionary.strings(TITLE_OFFSETS, TITLES)?;
+        }
+        dictionary.container.mapping().expect(Access::Mixed);
+        Ok(dictionary)
+    }
+
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        self.container.path()
+    }
+
+    /// Length and checksum of the file.
+    pub fn seal(&self) -> Seal {
+        self.container.seal()
+    }
+
+    /// Whose ids these are.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// How many ids.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether there are no ids at all.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Whether there are titles.
+    pub fn has_titles(&self) -> bool {
+        self.container.has(TITLES)
+    }
+
+    /// The id of a row.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] if there is no such row or its bytes are not text.
+    pub fn id(&self, row: usize) -> Result<&str> {
+        self.text(self.strings(OFFSETS, IDS)?, row, IDS)
+    }
+
+    /// The title of a row, if it has one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] if there is no such row or its bytes are not text.
+    pub fn title(&self, row: usize) -> Result<Option<&str>> {
+        if !self.has_titles() {
+            return Ok(None);
+        }
+        let title = self.text(self.strings(TITLE_OFFSETS, TITLES)?, row, TITLES)?;
+        Ok(Some(title).filter(|title| !title.is_empty()))
+    }
+
+    /// The row of an id, if the dictionary has it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] if the search leads nowhere.
+    pub fn lookup(&self, id: &str) -> Result<Option<u32>> {
+        let ids = self.strings(OFFSETS, IDS)?;
+        let sorted = self.sorted()?;
+        let (mut low, mut high) = (0, sorted.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            let row = sorted[middle];
+            match self.bytes(ids, row as usize, IDS)?.cmp(id.as_bytes()) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Equal => return Ok(Some(row)),
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        Ok(None)
+    }
+
+    /// The rows whose title is this text; if there are none, those where it is but for upper and lower case; else those
+    /// that contain it, whatever the case.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] if a title is not text.
+    pub fn find_title(&self, text: &str) -> Result<Vec<u32>> {
+        let lower = text.to_lowercase();
+        let (mut equal, mut alike, mut containing) = (Vec::new(), Vec::new(), Vec::new());
+        for row in 0..self.rows {
+            let Some(title) = self.title(row)? else {
+                continue;
+            };
+            let folded = title.to_lowercase();
+            if title == text {
+                equal.push(row as u32);
+            } else if folded == lower {
+                alike.push(row as u32);
+            } else if folded.contains(&lower) {
+                containing.push(row as u32);
+            }
+        }
+        Ok([equal, alike, containing]
+            .into_iter()
+            .find(|rows| !rows.is_empty())
+            .unwrap_or_default())
+    }
+
+    /// Writes the same bytes into an empty sink: a model keeps the dictionaries of its store.
+    pub fn copy_to(&self, mut sink: impl Sink) -> Result<Seal> {
+        self.container.verify()?;
+        sink.write_all(self.container.mapping().bytes())?;
+        sink.sync()?;
+        Ok(self.seal())
+    }
+
+    /// Checks every byte, that all text is UTF-8, and that the order is right and free of duplicates.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`], naming the section.
+    pub fn verify(&self) -> Result<()> {
+        self.container.verify()?;
+        let ids = self.strings(OFFSETS, IDS)?;
+        for row in 0..self.rows {
+            self.text(ids, row, IDS)?;
+            self.title(row)?;
+        }
+        // Ids that ascend strictly are all different, and so are their rows: n of them below n are a permutation.
+        let mut last = None;
+        for &row in self.sorted()? {
+            let id = Some(self.bytes(ids, row as usize, IDS)?);
+            if last >= id {
+                return Err(self.damaged(SORTED, "ids out of order"));
+            }
+            last = id;
+        }
+        Ok(())
+    }
+
+    fn sorted(&self) -> Result<&[u32]> {
+        self.container.slice(SORTED)
+    }
+
+    /// Offsets and bytes of all strings of one sort.
+    fn strings(&self, offsets: &str, strings: &str) -> Result<Strings<'_>> {
+        let ends: &[u64] = self.container.slice(offsets)?;
+        let bytes: &[u8] = self.container.slice(strings)?;
+        if ends.len() != self.rows + 1
+            || ends.first() != Some(&0)
+            || ends.last() != Some(&(bytes.len() as u64))
+        {
+            return Err(self.damaged(offsets, "offsets do not span the text"));
+        }
+        Ok(Strings { ends, bytes })
+    }
+
+    fn bytes<'a>(&self, strings: Strings<'a>, row: usize, section: &str) -> Result<&'a [u8]> {
+        strings
+            .get(row)
+            .ok_or_else(|| self.damaged(section, format!("row {row} is not there")))
+    }
+
+    fn text<'a>(&self, strings: Strings<'a>, row: usize, section: &str) -> Result<&'a str> {
+        std::str::from_utf8(self.bytes(strings, row, section)?)
+            .map_err(|_| self.damaged(section, format!("row {row} is not UTF-8")))
+    }
+
+    fn damaged(&self, section: &str, what: impl Into<String>) -> Error {
+        let start = self.container.range(section).map_or(0, |range| range.start);
+        Error::damaged(self.path(), start, what)
+    }
+}
+
+/// Strings end to end; string `i` lies between the offsets `i` and `i + 1`.
+#[derive(Debug, Clone, Copy)]
+struct Strings<'a> {
+    ends: &'a [u64],
+    bytes: &'a [u8],
+}
+
+impl<'a> Strings<'a> {
+    fn get(self, row: usize) -> Option<&'a [u8]> {
+        let start = usize::try_from(*self.ends.get(row)?).ok()?;
+        let end = usize::try_from(*self.ends.get(row + 1)?).ok()?;
+        self.bytes.get(start..end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+    use std::fs::File;
+
+    fn dictionary(ids: &[&str], titles: Option<&[&str]>) -> (tempfile::TempDir, Dictionary) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("items.dict");
+        let sink = File::create_new(&path).unwrap();
+        let seal = write_dictionary(
+            sink,
+            &path,
+            Side::Items,
+            ids.len() as u32,
+            |row| ids[row as usize],
+            titles.map(|titles| |row: u32| titles[row as usize]),
+        )
+        .unwrap();
+        let dictionary = Dictionary::open(path).unwrap();
+        assert_eq!(dictionary.seal(), seal);
+        (dir, dictionary)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn lookup_agrees_with_a_hash_map(
+            ids in proptest::collection::hash_set("\\PC{0,6}", 0..40),
+            others in proptest::collection::vec("\\PC{0,6}", 0..40),
+        ) {
+            let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+            let twin: HashMap<&str, u32> = ids.iter().copied().zip(0..).collect();
+            let (_dir, dictionary) = dictionary(&ids, None);
+            dictionary.verify().unwrap();
+            prop_assert_eq!(dictionary.len(), ids.len());
+            for (row, &id) in ids.iter().enumerate() {
+                prop_assert_eq!(dictionary.id(row).unwrap(), id);
+                prop_assert_eq!(dictionary.title(row).unwrap(), None);
+            }
+            for id in ids.iter().copied().chain(others.iter().map(String::as_str)) {
+                prop_assert_eq!(dictionary.lookup(id).unwrap(), twin.get(id).copied());
+            }
+        }
+    }
+
+    #[test]
+    fn titles_are_found_by_the_closest_match() {
+        let titles = ["Heat", "HEAT", "heat", "", "Heathers", "Été"];
+        let (_dir, dictionary) =
+            dictionary(&["10", "9", "x", "y", "z", "Ω"], Some(titles.as_slice()));
+        dictionary.verify().unwrap();
+        assert_eq!(dictionary.side(), Side::Items);
+        assert!(dictionary.has_titles());
+        assert_eq!(dictionary.title(0).unwrap(), Some("Heat"));
+        assert_eq!(dictionary.title(3).unwrap(), None);
+        let find = |text| dictionary.find_title(text).unwrap();
+        assert_eq!(find("heat"), [2]);
+        assert_eq!(find("hEAt"), [0, 1, 2]);
+        assert_eq!(find("eath"), [4]);
+        assert_eq!(find("été"), [5]);
+        assert_eq!(find("nothing"), [0; 0]);
+    }
+
+    #[test]
+    fn the_same_id_twice_is_refused() {
+        let error = write_dictionary(
+            File::create_new(tempfile::tempdir().unwrap().path().join("d")).unwrap(),
+            Path::new("d"),
+            Side::Users,
+            2,
+            |_| "ann",
+            None::<fn(u32) -> &'static str>,
+        )
+        .unwrap_err();
+        assert_eq!(error.to_string(), "the user id \"ann\" occurs twice");
+    }
+
+    #[test]
+    fn a_row_that_is_not_there_is_an_error() {
+        let (_dir, dictionary) = dictionary(&["a"], None);
+        let error = dictionary.id(1).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert!(dictionary.id(usize::MAX).is_err());
+    }
+
+    #[test]
+    fn a_copy_is_the_same_file() {
+        let (dir, dictionary) = dictionary(&["a", "b"], Some(&["A", "B"]));
+        let path = dir.path().join("copy");
+        let seal = dictionary
+            .copy_to(File::create_new(&path).unwrap())
+            .unwrap();
+        assert_eq!(Dictionary::open(&path).unwrap().seal(), seal);
+        assert_eq!(
+            std::fs::read(path).unwrap(),
+            std::fs::read(dictionary.path()).unwrap()
+        );
+    }
+}

@@ -1,0 +1,298 @@
+//! A store, opened: every file mapped and matched with the manifest.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use super::container::{MANIFEST_FILE, Seal, kind_of};
+use super::create::{dictionary_file, shards_dir};
+use super::dictionary::Dictionary;
+use super::header::Kind;
+use super::manifest::Manifest;
+use super::shard::{Part, Shard, ShardEntry, shard_file};
+use crate::error::{AtPath, Error, ErrorKind, Result};
+use crate::matrix::{Block, Ratings, Shape, Side};
+
+/// Ratings on disk.
+///
+/// As [`Ratings`] it gives the training part, one block a shard.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    manifest: Manifest,
+    manifest_seal: Seal,
+    users: Dictionary,
+    items: Dictionary,
+    by_user: Vec<Shard>,
+    by_item: Vec<Shard>,
+    validation: Vec<Shard>,
+    test: Vec<Shard>,
+    /// How many training shards of each side stay in memory after use.
+    kept: [usize; 2],
+}
+
+impl Store {
+    /// Opens a store that fits in memory: what was read once stays there as long as the system likes.
+    ///
+    /// # Errors
+    /// As [`open_within`](Store::open_within).
+    pub fn open(path: impl AsRef<Path>) -> Result<Store> {
+        Store::open_within(path, u64::MAX)
+    }
+
+    /// Opens a store of which at most `cache_bytes` may stay in memory between uses; shards in use come on top.
+    ///
+    /// If the training shards are more than that, some of both sides are kept, always the same, and the rest are given
+    /// back after each use: of a scan that comes round again, no other choice finds more in memory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Incompatible`] if there is something else than a store, or one of a later version;
+    /// [`ErrorKind::Damaged`] if a file is cut short, altered in what is checked here, or another store's.
+    pub fn open_within(path: impl AsRef<Path>, cache_bytes: u64) -> Result<Store> {
+        let path = path.as_ref();
+        expect_store(path)?;
+        let (manifest, manifest_seal) = Manifest::read(path)?;
+        let dictionary = |side: Side| open_dictionary(path, &manifest, side);
+        let shards = |part, side, entries| open_shards(path, &manifest, part, side, entries);
+        let mut store = Store {
+            path: path.to_owned(),
+            manifest_seal,
+            users: dictionary(Side::Users)?,
+            items: dictionary(Side::Items)?,
+            by_user: shards(Part::Train, Side::Users, &manifest.by_user)?,
+            by_item: shards(Part::Train, Side::Items, &manifest.by_item)?,
+            validation: shards(Part::Validation, Side::Users, &manifest.validation)?,
+            test: shards(Part::Test, Side::Users, &manifest.test)?,
+            kept: [0; 2],
+            manifest,
+        };
+        store.kept = store.kept_within(cache_bytes);
+        Ok(store)
+    }
+
+    /// Where the store is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the store holds.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The users' ids.
+    pub fn users(&self) -> &Dictionary {
+        &self.users
+    }
+
+    /// The items' ids and titles.
+    pub fn items(&self) -> &Dictionary {
+        &self.items
+    }
+
+    /// The ids of one side.
+    pub fn dictionary(&self, side: Side) -> &Dictionary {
+        match side {
+            Side::Users => &self.users,
+            Side::Items => &self.items,
+        }
+    }
+
+    /// The shards of the training part by one side.
+    pub fn shards(&self, side: Side) -> &[Shard] {
+        match side {
+            Side::Users => &self.by_user,
+            Side::Items => &self.by_item,
+        }
+    }
+
+    /// One part's ratings by user, if the store has this part.
+    pub fn part(&self, part: Part) -> Option<UserRows<'_>> {
+        let shards = match part {
+            Part::Train => &self.by_user,
+            Part::Validation => &self.validation,
+            Part::Test => &self.test,
+        };
+        (part == Part::Train || !shards.is_empty()).then_some(UserRows { shards })
+    }
+
+    /// Bytes of all files together.
+    pub fn bytes(&self) -> u64 {
+        let shards = self.all_shards().map(|shard| shard.entry().seal.bytes);
+        self.manifest_seal.bytes
+            + self.users.seal().bytes
+            + self.items.seal().bytes
+            + shards.sum::<u64>()
+    }
+
+    /// Every shard of every part.
+    pub(super) fn all_shards(&self) -> impl Iterator<Item = &Shard> {
+        [&self.by_user, &self.by_item, &self.validation, &self.test]
+            .into_iter()
+            .flatten()
+    }
+
+    /// Length and checksum of the manifest.
+    pub(super) fn manifest_seal(&self) -> Seal {
+        self.manifest_seal
+    }
+
+    /// How many shards of each side fit together, taken in turns.
+    fn kept_within(&self, mut cache_bytes: u64) -> [usize; 2] {
+        let mut kept = [0; 2];
+        for index in 0..self.by_user.len().max(self.by_item.len()) {
+            for (side, shards) in [&self.by_user, &self.by_item].into_iter().enumerate() {
+                let Some(shard) = shards.get(index) else {
+                    continue;
+                };
+                match cache_bytes.checked_sub(shard.entry().seal.bytes) {
+                    Some(rest) => cache_bytes = rest,
+                    None => return kept,
+                }
+                kept[side] = index + 1;
+            }
+        }
+        kept
+    }
+}
+
+impl Ratings for Store {
+    fn shape(&self) -> Shape {
+        self.manifest.shape()
+    }
+
+    fn blocks(&self, side: Side) -> usize {
+        self.shards(side).len()
+    }
+
+    fn block(&self, side: Side, index: usize) -> Result<Block<'_>> {
+        self.shards(side)[index].block()
+    }
+
+    fn will_need(&self, side: Side, index: usize) {
+        self.shards(side)[index].will_need();
+    }
+
+    fn done_with(&self, side: Side, index: usize) {
+        if index >= self.kept[side as usize] {
+            self.shards(side)[index].release();
+        }
+    }
+
+    fn id(&self, side: Side, row: usize) -> Cow<'_, str> {
+        match self.dictionary(side).id(row) {
+            Ok(id) => Cow::Borrowed(id),
+            Err(_) => Cow::Owned(format!("#{row}")),
+        }
+    }
+}
+
+/// The ratings of one part by user: in blocks, or one user at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct UserRows<'a> {
+    shards: &'a [Shard],
+}
+
+impl<'a> UserRows<'a> {
+    /// The shards, one a block.
+    pub(super) fn shards(&self) -> &'a [Shard] {
+        self.shards
+    }
+
+    /// How many ratings.
+    pub fn ratings(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.entry().ratings).sum()
+    }
+
+    /// How many blocks. Together they are all users, each once, in order.
+    pub fn blocks(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// One block.
+    pub fn block(&self, index: usize) -> Result<Block<'a>> {
+        self.shards[index].block()
+    }
+
+    /// This block will be asked for soon.
+    pub fn will_need(&self, index: usize) {
+        self.shards[index].will_need();
+    }
+
+    /// This block will not be asked for again: its memory is given back.
+    pub fn done_with(&self, index: usize) {
+        self.shards[index].release();
+    }
+
+    /// The block that holds a user's row, and the row's number within the block.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownId`] if there is no such user, and as [`Shard::block`].
+    pub fn find(&self, user: usize) -> Result<(Block<'a>, usize)> {
+        let index = self
+            .shards
+            .partition_point(|shard| shard.ends_before(user as u64));
+        let shard = self.shards.get(index).ok_or_else(|| {
+            Error::new(
+                ErrorKind::UnknownId,
+                format!("there is no row of user {user}"),
+            )
+        })?;
+        let block = shard.block()?;
+        Ok((block, user - block.first_row()))
+    }
+}
+
+/// Says what is there instead of a store.
+fn expect_store(path: &Path) -> Result<()> {
+    let metadata = std::fs::metadata(path).at(path)?;
+    let message = match kind_of(path) {
+        Some(Kind::Manifest) if metadata.is_dir() => return Ok(()),
+        Some(kind) if kind != Kind::Manifest => format!("this is {}, not a store", kind.noun()),
+        // A damaged manifest is reported as such, by whoever reads it.
+        _ if path.join(MANIFEST_FILE).is_file() => return Ok(()),
+        _ => "this is not a store".to_owned(),
+    };
+    Err(Error::new(ErrorKind::Incompatible, message)
+        .path(path)
+        .remedy("name the directory that lowrank import wrote"))
+}
+
+fn open_dictionary(store: &Path, manifest: &Manifest, side: Side) -> Result<Dictionary> {
+    let dictionary = Dictionary::open(store.join(dictionary_file(side)))?;
+    let whole = dictionary.side() == side && dictionary.len() == manifest.shape().rows(side);
+    match whole && dictionary.seal() == manifest.dictionary(side) {
+        true => Ok(dictionary),
+        false => Err(foreign(dictionary.path())),
+    }
+}
+
+fn open_shards(
+    store: &Path,
+    manifest: &Manifest,
+    part: Part,
+    side: Side,
+    entries: &[ShardEntry],
+) -> Result<Vec<Shard>> {
+    let dir = store.join(shards_dir(part, side));
+    let width = manifest.shape().rows(side.other()) as u64;
+    let open = |(index, entry): (usize, &ShardEntry)| {
+        let shard = Shard::open(dir.join(shard_file(index)))?;
+        let layout = shard.layout();
+        let fits = layout.side == side && layout.part == part && u64::from(layout.width) == width;
+        match fits && shard.entry() == *entry {
+            true => Ok(shard),
+            false => Err(foreign(shard.path())),
+        }
+    };
+    entries.iter().enumerate().map(open).collect()
+}
+
+/// The error for a file that is whole, but not the one that the manifest speaks of.
+fn foreign(path: &Path) -> Error {
+    Error::new(
+        ErrorKind::Damaged,
+        "not the file that the manifest speaks of",
+    )
+    .path(path)
+    .remedy("put the right file back, or import again")
+}

@@ -1,0 +1,272 @@
+//! Writing a file of ours: sections stream out, header and table come last.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use super::container::Seal;
+use super::header::{self, ALIGNMENT, HEADER_BYTES, Header, Kind, Section};
+use crate::error::{AtPath, Result};
+
+/// Where bytes go: a file, or in tests something that fails when it is told to.
+pub trait Sink: Write + Seek {
+    /// Returns once what was written would survive a loss of power.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl Sink for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
+}
+
+impl<S: Sink + ?Sized> Sink for &mut S {
+    fn sync(&mut self) -> io::Result<()> {
+        (**self).sync()
+    }
+}
+
+/// Writes a container section by section.
+///
+/// The place of the header stays zero until [`finish`](ContainerWriter::finish), so that a file cut short by a crash is
+/// never taken for a whole one.
+#[derive(Debug)]
+pub struct ContainerWriter<S: Sink> {
+    out: BufWriter<S>,
+    path: PathBuf,
+    kind: Kind,
+    promised: u32,
+    sections: Vec<Section>,
+    position: u64,
+    crc: crc32fast::Hasher,
+}
+
+impl ContainerWriter<File> {
+    /// A container in a new file.
+    ///
+    /// # Errors
+    /// If the file exists or cannot be written.
+    pub fn create(path: &Path, kind: Kind, sections: u32) -> Result<ContainerWriter<File>> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .at(path)?;
+        ContainerWriter::new(file, path, kind, sections)
+    }
+}
+
+impl<S: Sink> ContainerWriter<S> {
+    /// A container of so many sections at the start of an empty sink; `path` is what errors name.
+    pub fn new(sink: S, path: &Path, kind: Kind, sections: u32) -> Result<ContainerWriter<S>> {
+        let mut writer = ContainerWriter {
+            out: BufWriter::new(sink),
+            path: path.to_owned(),
+            kind,
+            promised: sections,
+            sections: Vec::new(),
+            position: 0,
+            crc: crc32fast::Hasher::new(),
+        };
+        let start = HEADER_BYTES as u64 + header::table_bytes(sections);
+        writer.write(&vec![0; start as usize])?;
+        Ok(writer)
+    }
+
+    /// Begins the next section, and so ends the one before.
+    pub fn section(&mut self, name: &str) -> Result<()> {
+        self.end_section()?;
+        self.crc = crc32fast::Hasher::new();
+        self.sections.push(Section {
+            name: Section::name(name),
+            offset: self.position,
+            length: 0,
+            crc: 0,
+        });
+        Ok(())
+    }
+
+    /// Appends bytes to the section.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).at(&self.path)?;
+        self.crc.update(bytes);
+        self.position += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Appends numbers to the section.
+    pub fn write_u32s(&mut self, values: impl IntoIterator<Item = u32>) -> Result<()> {
+        self.write_encoded(values.into_iter().map(u32::to_le_bytes))
+    }
+
+    /// Appends numbers to the section.
+    pub fn write_u64s(&mut self, values: impl IntoIterator<Item = u64>) -> Result<()> {
+        self.write_encoded(values.into_iter().map(u64::to_le_bytes))
+    }
+
+    /// Appends numbers to the section.
+    pub fn write_f32s(&mut self, values: &[f32]) -> Result<()> {
+        self.write_encoded(values.iter().map(|value| value.to_le_bytes()))
+    }
+
+    /// Gathers small pieces, so that the checksum and the file see large ones.
+    fn write_encoded<const N: usize>(
+        &mut self,
+        pieces: impl Iterator<Item = [u8; N]>,
+    ) -> Result<()> {
+        let mut buffer = [0; 4096];
+        let mut filled = 0;
+        for piece in pieces {
+            if filled + N > buffer.len() {
+                self.write(&buffer[..filled])?;
+                filled = 0;
+            }
+            buffer[filled..filled + N].copy_from_slice(&piece);
+            filled += N;
+        }
+        self.write(&buffer[..filled])
+    }
+
+    /// Ends the last section, writes table and header, and waits until all of it is on disk.
+    ///
+    /// # Panics
+    /// If there were not as many sections as promised.
+    pub fn finish(mut self, counts: [u64; 3], codes: [u32; 2]) -> Result<Seal> {
+        self.end_section()?;
+        assert_eq!(
+            self.sections.len(),
+            self.promised as usize,
+            "sections promised"
+        );
+        let table = header::encode_table(&self.sections);
+        let header = Header {
+            kind: self.kind,
+            sections: self.promised,
+            length: self.position,
+            counts,
+            codes,
+            table_crc: crc32fast::hash(&table),
+        };
+        let close = |mut out: BufWriter<S>| {
+            out.seek(SeekFrom::Start(0))?;
+            out.write_all(&header.encode())?;
+            out.write_all(&table)?;
+            out.flush()?;
+            out.get_mut().sync()
+        };
+        close(self.out).at(&self.path)?;
+        Ok(Seal {
+            bytes: header.length,
+            crc: header.crc(),
+        })
+    }
+
+    fn end_section(&mut self) -> Result<()> {
+        let Some(offset) = self.sections.last().map(|section| section.offset) else {
+            return Ok(());
+        };
+        let length = self.position - offset;
+        let padding = length.next_multiple_of(ALIGNMENT) - length;
+        self.write(&[0; ALIGNMENT as usize][..padding as usize])?;
+        let crc = self.crc.clone().finalize();
+        if let Some(section) = self.sections.last_mut() {
+            (section.length, section.crc) = (length, crc);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::container::Container;
+    use super::*;
+    use crate::error::ErrorKind;
+
+    /// A sink in memory that fails once it has taken so many bytes.
+    struct Failing {
+        inner: io::Cursor<Vec<u8>>,
+        room: usize,
+        synced: bool,
+    }
+
+    impl Write for Failing {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.room = self
+                .room
+                .checked_sub(bytes.len())
+                .ok_or(io::ErrorKind::StorageFull)?;
+            self.inner.write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for Failing {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.inner.seek(to)
+        }
+    }
+
+    impl Sink for Failing {
+        fn sync(&mut self) -> io::Result<()> {
+            self.synced = true;
+            Ok(())
+        }
+    }
+
+    fn write(sink: impl Sink) -> Result<Seal> {
+        let mut writer = ContainerWriter::new(sink, Path::new("f"), Kind::Factors, 3)?;
+        writer.section("first")?;
+        writer.write_f32s(&[1.5; 2000])?;
+        writer.section("empty")?;
+        writer.section("last")?;
+        writer.write_u64s(0..3)?;
+        writer.write(b"tail")?;
+        writer.finish([1, 2, 3], [4, 5])
+    }
+
+    #[test]
+    fn sections_come_back_from_the_map() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let seal = write(File::create_new(&path).unwrap()).unwrap();
+        let container = Container::open(&path, Kind::Factors).unwrap();
+        container.verify().unwrap();
+        assert_eq!(container.seal(), seal);
+        assert_eq!(seal.bytes, 192 + 8000 + 64);
+        assert_eq!(container.header().counts, [1, 2, 3]);
+        assert_eq!(container.header().codes, [4, 5]);
+        assert_eq!(container.slice::<f32>("first").unwrap(), [1.5; 2000]);
+        assert!(container.slice::<u32>("empty").unwrap().is_empty());
+        assert_eq!(container.slice::<u8>("last").unwrap()[24..], *b"tail");
+        let error = container.slice::<u64>("last").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert!(!container.has("other"));
+        let error = container.slice::<u8>("other").unwrap_err();
+        assert!(error.to_string().contains("\"other\" is missing"));
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_at_whatever_byte() {
+        let mut whole = Failing {
+            inner: io::Cursor::default(),
+            room: usize::MAX,
+            synced: false,
+        };
+        let seal = write(&mut whole).unwrap();
+        assert!(whole.synced);
+        let taken = usize::MAX - whole.room;
+        for room in (0..taken).step_by(61) {
+            let mut sink = Failing {
+                inner: io::Cursor::default(),
+                room,
+                synced: false,
+            };
+            let error = write(&mut sink).unwrap_err();
+            assert!(error.to_string().contains("no space left"), "{error}");
+            assert!(!sink.synced);
+            assert_ne!(sink.inner.get_ref().len() as u64, seal.bytes + 1);
+        }
+    }
+}
