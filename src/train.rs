@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::evaluate::squared_errors;
-use crate::matrix::{Factors, Ratings, Side};
+use crate::matrix::{Factors, Ratings, Shape, Side};
 use crate::progress::{Progress, Unit};
 use crate::rng::{Purpose, Stream, key};
 use crate::solver::{self, Options, Parameters, RowSums, Solver, Update, sum_rows};
@@ -129,20 +129,18 @@ impl<'a> Trainer<'a> {
         &self.options
     }
 
-    /// Memory that training holds, in bytes: parameters, the best ones if early stopping keeps them, and scratch.
-    pub fn memory(&self, threads: usize) -> Result<u64> {
-        let shape = self.ratings.shape();
-        let Options { rank, biases, .. } = self.options;
-        let parameters = Parameters::bytes(shape, rank, biases);
-        let copies = if self.options.early_stop.is_some() {
-            2
-        } else {
-            1
-        };
-        let solver = self.solver()?;
-        // A fold keeps three f64 for each group of rows; a block's rows are held before they are folded.
-        let folds = (shape.users.max(shape.items) * 24) as u64;
-        Ok(parameters * copies + solver.memory(shape, threads) + folds)
+    /// Memory that training with these options holds, in bytes: parameters, the best ones if early stopping keeps them,
+    /// scratch, and sums by row.
+    ///
+    /// # Errors
+    /// If the options do not fit together.
+    pub fn memory(shape: Shape, options: &Options, threads: usize) -> Result<u64> {
+        options.check()?;
+        let parameters = Parameters::bytes(shape, options.rank, options.biases);
+        let copies = if options.early_stop.is_some() { 2 } else { 1 };
+        let solver = (solver::method(&options.solver)?.build)(options)?;
+        let sums = size_of::<RowSums>() * shape.users.max(shape.items);
+        Ok(parameters * copies + solver.memory(shape, threads) + sums as u64)
     }
 
     fn solver(&self) -> Result<Box<dyn Solver>> {

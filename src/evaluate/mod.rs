@@ -63,11 +63,19 @@ pub struct Errors {
 /// If the store has no ratings in this part, or they cannot be read.
 pub fn rating_errors(model: &Model, store: &Store, part: Part, clip: bool) -> Result<Errors> {
     let missing = || {
-        Error::new(ErrorKind::BadOption, format!("the store has no {part} part"))
-            .path(store.path())
-            .remedy("import with --test, --test-fraction or --test-last, or choose another part with --on")
+        Error::new(
+            ErrorKind::BadOption,
+            format!("the store has no {part} part"),
+        )
+        .path(store.path())
+        .remedy(
+            "import with --test, --test-fraction or --test-last, or choose another part with --on",
+        )
     };
-    let rows = store.part(part).filter(|rows| rows.ratings() > 0).ok_or_else(missing)?;
+    let rows = store
+        .part(part)
+        .filter(|rows| rows.ratings() > 0)
+        .ok_or_else(missing)?;
     let users = IdMap::new(store.users(), model.dictionary(Side::Users))?;
     let items = IdMap::new(store.items(), model.dictionary(Side::Items))?;
     let sums = sum_rows(&rows, Side::Users, |user, row, _| {
@@ -128,7 +136,10 @@ impl IdMap {
             return Ok(IdMap::Same);
         }
         let row = |row| Ok(to.lookup(from.id(row)?)?.unwrap_or(Self::UNKNOWN));
-        (0..from.len()).map(row).collect::<Result<_>>().map(IdMap::Rows)
+        (0..from.len())
+            .map(row)
+            .collect::<Result<_>>()
+            .map(IdMap::Rows)
     }
 
     /// The row that corresponds to a row, if there is one.

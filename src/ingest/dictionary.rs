@@ -173,7 +173,10 @@ pub struct Numbering {
 enum Ids {
     Memory(Interner),
     /// Ids in order of their bytes, mapped from a file, with where each ends.
-    File { map: Mapping, ends: Vec<u64> },
+    File {
+        map: Mapping,
+        ends: Vec<u64>,
+    },
 }
 
 impl Numbering {
@@ -269,15 +272,16 @@ impl Numbering {
     }
 
     /// The id of a final number.
-    pub fn id(&self, number: u32) -> &[u8] {
+    pub fn id(&self, number: u32) -> &str {
         let at = self.order[number as usize] as usize;
-        match &self.ids {
+        let id = match &self.ids {
             Ids::Memory(table) => table.id(at as u32),
             Ids::File { map, ends } => {
                 let start = if at == 0 { 0 } else { ends[at - 1] };
                 &map.bytes()[start as usize..ends[at] as usize]
             }
-        }
+        };
+        std::str::from_utf8(id).expect("ids are checked when they are read")
     }
 
     /// Memory that the numbering takes, in bytes, beyond its ids.
@@ -349,7 +353,7 @@ mod tests {
             .map(|&(generation, n)| numbering.map(generation)[n as usize])
             .collect();
         let counts = numbering.counts().to_vec();
-        let name = |n| String::from_utf8(numbering.id(n).to_vec()).unwrap();
+        let name = |n| numbering.id(n).to_owned();
         let names = (0..numbering.len() as u32).map(name).collect();
         (numbers, counts, names)
     }
@@ -368,7 +372,10 @@ mod tests {
         let ties = |w: &[usize]| counts[w[0]] != counts[w[1]] || names[w[0]] < names[w[1]];
         assert!((1..names.len()).all(|i| ties(&[i - 1, i])));
         for per_generation in [1, 2, 99, 650] {
-            assert_eq!(number(&ids, per_generation), (numbers.clone(), counts.clone(), names.clone()));
+            assert_eq!(
+                number(&ids, per_generation),
+                (numbers.clone(), counts.clone(), names.clone())
+            );
         }
     }
 }

@@ -262,25 +262,31 @@ impl Import {
         store: &StoreWriter,
         numbered: &Numbered,
     ) -> Result<([Seal; 2], Keys, usize)> {
-        let id = |side: &'_ Numbering, row: u32| -> &str {
-            std::str::from_utf8(side.id(row)).expect("ids are checked when they are read")
-        };
         let keys = |side: &Numbering| -> Vec<u64> {
-            (0..side.len() as u32).map(|row| key(side.id(row))).collect()
+            (0..side.len() as u32)
+                .map(|row| key(side.id(row).as_bytes()))
+                .collect()
         };
         let (users, items) = (&numbered.users, &numbered.items);
         let title = |row: u32| {
             let titles = self.titles.as_ref();
-            titles.and_then(|titles| titles.get(id(items, row)).map(|title| &**title))
+            titles.and_then(|titles| titles.get(items.id(row)).map(|title| &**title))
         };
-        let titled = (0..items.len() as u32).filter(|&row| title(row).is_some()).count();
+        let titled = (0..items.len() as u32)
+            .filter(|&row| title(row).is_some())
+            .count();
         let no_titles = None::<fn(u32) -> &'static str>;
         let seals = [
-            store.dictionary(Side::Users, users.len() as u32, |row| id(users, row), no_titles)?,
+            store.dictionary(
+                Side::Users,
+                users.len() as u32,
+                |row| users.id(row),
+                no_titles,
+            )?,
             store.dictionary(
                 Side::Items,
                 items.len() as u32,
-                |row| id(items, row),
+                |row| items.id(row),
                 (titled > 0).then_some(|row| title(row).unwrap_or("")),
             )?,
         ];
@@ -452,8 +458,14 @@ impl<T: Stamp> Consumer for Collector<'_, T> {
         self.without_time |= chunk.without_time;
         self.raw.spill.append(stream, &chunk.records)?;
         let (users, items) = (self.users.open.memory(), self.items.open.memory());
-        if users + items > self.ids_share || self.users.open.len().max(self.items.open.len()) >= NEW as usize / 2 {
-            let larger = if users > items { &mut self.users } else { &mut self.items };
+        if users + items > self.ids_share
+            || self.users.open.len().max(self.items.open.len()) >= NEW as usize / 2
+        {
+            let larger = if users > items {
+                &mut self.users
+            } else {
+                &mut self.items
+            };
             larger.close(self.folder)?;
         }
         Ok(())
@@ -512,7 +524,10 @@ impl Build<'_> {
         let spill = |share| Spill::new(ranges.len(), share, self.store.path());
         let mut out = match self.import.test {
             None => [spill(self.shares.by_user), spill(0)],
-            Some(_) => [spill(self.shares.by_user / 4 * 3), spill(self.shares.by_user / 4)],
+            Some(_) => [
+                spill(self.shares.by_user / 4 * 3),
+                spill(self.shares.by_user / 4),
+            ],
         };
         for (index, stream) in raw.streams.iter().enumerate() {
             let users = numbered.users.map(stream.users);
@@ -540,7 +555,10 @@ impl Build<'_> {
         let Import { split, .. } = self.import;
         let width = numbered.items.len() as u32;
         let writer = |part: Part, wanted: bool| -> Result<Option<ShardsWriter>> {
-            let shards = || self.store.shards(part, Side::Users, width, self.shares.shard);
+            let shards = || {
+                self.store
+                    .shards(part, Side::Users, width, self.shares.shard)
+            };
             wanted.then(shards).transpose()
         };
         let tested = self.import.test.is_some() || split.test_fraction > 0.0 || split.test_last > 0;
@@ -567,7 +585,8 @@ impl Build<'_> {
             overlap: 0,
         };
         let total = numbered.users.counts().iter().sum();
-        self.progress.begin("sorting by user", Some(total), Unit::Ratings);
+        self.progress
+            .begin("sorting by user", Some(total), Unit::Ratings);
         let all: Vec<usize> = (0..ranges.len()).collect();
         for wave in all.chunks(rayon::current_num_threads()) {
             let loaded = wave
@@ -579,17 +598,17 @@ impl Build<'_> {
                 .map(|(range, records, test)| settle.settle(ranges.rows(range), &records, &test))
                 .collect();
             for (&range, settled) in wave.iter().zip(settled) {
-                let settled = settled.map_err(|twice| twice.error(
-                    &String::from_utf8_lossy(numbered.users.id(twice.user)),
-                    &String::from_utf8_lossy(numbered.items.id(twice.item)),
-                ))?;
+                let settled = settled.map_err(|twice| {
+                    twice.error(numbered.users.id(twice.user), numbered.items.id(twice.item))
+                })?;
                 for (writer, rows) in [
                     (&mut train, &settled.train),
                     (&mut validation, &settled.validation),
                     (&mut test, &settled.test),
                 ] {
                     if let Some(writer) = writer {
-                        rows.iter().try_for_each(|row| writer.push_row(row.cols, row.values))?;
+                        rows.iter()
+                            .try_for_each(|row| writer.push_row(row.cols, row.values))?;
                     }
                 }
                 let first = ranges.rows(range).start;
@@ -600,9 +619,8 @@ impl Build<'_> {
             }
         }
         self.progress.end();
-        let finish = |writer: Option<ShardsWriter>| {
-            writer.map_or(Ok(Vec::new()), ShardsWriter::finish)
-        };
+        let finish =
+            |writer: Option<ShardsWriter>| writer.map_or(Ok(Vec::new()), ShardsWriter::finish);
         parts.train = finish(train)?;
         parts.validation = finish(validation)?;
         parts.test = finish(test)?;
@@ -616,9 +634,12 @@ impl Build<'_> {
         numbered: &Numbered,
     ) -> Result<Vec<ShardEntry>> {
         let width = numbered.users.len() as u32;
-        let mut writer = self.store.shards(Part::Train, Side::Items, width, self.shares.shard)?;
+        let mut writer = self
+            .store
+            .shards(Part::Train, Side::Items, width, self.shares.shard)?;
         let total = numbered.items.counts().iter().sum();
-        self.progress.begin("sorting by item", Some(total), Unit::Ratings);
+        self.progress
+            .begin("sorting by item", Some(total), Unit::Ratings);
         let all: Vec<usize> = (0..ranges.len()).collect();
         for wave in all.chunks(rayon::current_num_threads()) {
             let loaded = wave

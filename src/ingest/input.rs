@@ -68,7 +68,9 @@ impl Input {
     /// How many bytes of text there are, where that can be told without reading them.
     pub(super) fn text_bytes(&self) -> Option<u64> {
         match self {
-            Input::File(path) if self.open().ok()?.0 == Packing::Plain => Some(path.metadata().ok()?.len()),
+            Input::File(path) if self.open().ok()?.0 == Packing::Plain => {
+                Some(path.metadata().ok()?.len())
+            }
             _ => None,
         }
     }

@@ -158,7 +158,10 @@ impl Settle<'_> {
         let (mut row, mut of_test_file) = (Vec::new(), Vec::new());
         for (i, user) in rows.enumerate() {
             self.unique(&records[start..ends[i]], &mut row)?;
-            self.unique(&held_out[held_out_start..held_out_ends[i]], &mut of_test_file)?;
+            self.unique(
+                &held_out[held_out_start..held_out_ends[i]],
+                &mut of_test_file,
+            )?;
             let read = ends[i] - start + held_out_ends[i] - held_out_start;
             settled.duplicates += (read - row.len() - of_test_file.len()) as u64;
             settled.overlap += of_test_file
@@ -371,7 +374,13 @@ mod tests {
     }
 
     fn values(rows: &Rows) -> Vec<Vec<(u32, f32)>> {
-        let pairs = |row: Row<'_>| row.cols.iter().copied().zip(row.values.iter().copied()).collect();
+        let pairs = |row: Row<'_>| {
+            row.cols
+                .iter()
+                .copied()
+                .zip(row.values.iter().copied())
+                .collect()
+        };
         rows.iter().map(pairs).collect()
     }
 
@@ -419,7 +428,10 @@ mod tests {
             record(3, 3, 5.0, 1),
         ];
         let settled = settle(Duplicates::Last, split, &records);
-        assert_eq!(values(&settled.test), [vec![], vec![(0, 1.0), (2, 3.0)], vec![]]);
+        assert_eq!(
+            values(&settled.test),
+            [vec![], vec![(0, 1.0), (2, 3.0)], vec![]]
+        );
         assert_eq!(values(&settled.train)[1], [(1, 2.0), (3, 4.0)]);
         assert_eq!(values(&settled.train)[0], [(3, 5.0)]);
         let back = settled.train.by_item(3);
@@ -435,10 +447,17 @@ mod tests {
             item_keys: &[1, 2, 3],
         };
         let records = [record(0, 1, 1.0, 0), record(1, 2, 2.0, 0)];
-        let test = [record(0, 2, 3.0, 0), record(1, 2, 4.0, 0), record(0, 0, 5.0, 0)];
+        let test = [
+            record(0, 2, 3.0, 0),
+            record(1, 2, 4.0, 0),
+            record(0, 0, 5.0, 0),
+        ];
         let settled = settle.settle(0..2, &records, &test).unwrap();
         assert_eq!(values(&settled.train), [vec![(1, 1.0)], vec![(2, 2.0)]]);
-        assert_eq!(values(&settled.test), [vec![(0, 5.0), (2, 3.0)], vec![(2, 4.0)]]);
+        assert_eq!(
+            values(&settled.test),
+            [vec![(0, 5.0), (2, 3.0)], vec![(2, 4.0)]]
+        );
         assert_eq!(settled.overlap, 1);
     }
 

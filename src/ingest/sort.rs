@@ -185,7 +185,11 @@ impl<T: Stamp> Spill<T> {
             while done < count {
                 let now = (count - done).min(at_once);
                 records.clear();
-                self.read(offset + (done * Record::<T>::BYTES) as u64, now, &mut records)?;
+                self.read(
+                    offset + (done * Record::<T>::BYTES) as u64,
+                    now,
+                    &mut records,
+                )?;
                 visit(&records)?;
                 done += now;
             }
@@ -220,7 +224,11 @@ impl<T: Stamp> Spill<T> {
         while left > 0 {
             let now = left.min(bytes.len());
             file.read_exact(&mut bytes[..now]).at(&self.folder)?;
-            records.extend(bytes[..now].chunks_exact(Record::<T>::BYTES).map(Record::read));
+            records.extend(
+                bytes[..now]
+                    .chunks_exact(Record::<T>::BYTES)
+                    .map(Record::read),
+            );
             left -= now;
         }
         Ok(())
@@ -398,7 +406,12 @@ mod tests {
         let records = records(5000);
         let mut counts = vec![0; 97];
         records.iter().for_each(|r| counts[r.row as usize] += 1);
-        for (capacity, memory) in [(u64::MAX, u64::MAX >> 8), (300, 1 << 30), (300, 2000), (1, 1)] {
+        for (capacity, memory) in [
+            (u64::MAX, u64::MAX >> 8),
+            (300, 1 << 30),
+            (300, 2000),
+            (1, 1),
+        ] {
             let ranges = Ranges::new(&counts, capacity);
             let mut spill = Spill::new(ranges.len(), memory, folder.path());
             Scatter::new(&ranges)

@@ -90,9 +90,15 @@ mod tests {
         for (part, share) in [(Part::Test, 0.2), (Part::Validation, 0.08)] {
             let expected = share * n as f64;
             let error = (f64::from(count[part as usize]) - expected).abs();
-            assert!(error < 5.0 * (expected * (1.0 - share)).sqrt(), "{part:?}: {count:?}");
+            assert!(
+                error < 5.0 * (expected * (1.0 - share)).sqrt(),
+                "{part:?}: {count:?}"
+            );
         }
-        let alone = Split { validation_fraction: 0.0, ..split };
+        let alone = Split {
+            validation_fraction: 0.0,
+            ..split
+        };
         for i in 0..1000 {
             let test = |s: &Split| s.by_fraction(i, 7) == Part::Test;
             assert_eq!(test(&split), test(&alone), "validation moved the test part");
@@ -101,17 +107,33 @@ mod tests {
 
     #[test]
     fn every_user_keeps_a_rating() {
-        let split = Split { test_last: 3, ..Split::default() };
+        let split = Split {
+            test_last: 3,
+            ..Split::default()
+        };
         assert_eq!([0, 1, 2, 4, 9].map(|n| split.latest(n)), [0, 0, 1, 3, 3]);
     }
 
     #[test]
     fn bad_shares_are_refused() {
         for split in [
-            Split { test_fraction: 1.0, ..Split::default() },
-            Split { validation_fraction: -0.1, ..Split::default() },
-            Split { test_fraction: f64::NAN, ..Split::default() },
-            Split { test_fraction: 0.1, test_last: 1, ..Split::default() },
+            Split {
+                test_fraction: 1.0,
+                ..Split::default()
+            },
+            Split {
+                validation_fraction: -0.1,
+                ..Split::default()
+            },
+            Split {
+                test_fraction: f64::NAN,
+                ..Split::default()
+            },
+            Split {
+                test_fraction: 0.1,
+                test_last: 1,
+                ..Split::default()
+            },
         ] {
             assert_eq!(split.check().unwrap_err().kind(), ErrorKind::BadOption);
         }

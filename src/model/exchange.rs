@@ -74,7 +74,11 @@ fn write_npy(out: &mut impl Write, factors: &Factors, ids: &Dictionary) -> Resul
     for row in 0..ids.len() {
         width = width.max(ids.id(row)?.chars().count());
     }
-    let bias = if factors.has_biases() { ", ('bias', '<f4')" } else { "" };
+    let bias = if factors.has_biases() {
+        ", ('bias', '<f4')"
+    } else {
+        ""
+    };
     let mut header = format!(
         "{{'descr': [('id', '<U{width}'), ('factors', '<f4', ({},)){bias}], 'fortran_order': False, 'shape': ({},), }}",
         factors.rank(),
@@ -119,7 +123,9 @@ pub fn read_start(path: &Path, ids: &Dictionary, biases: bool) -> Result<(Factor
     let mut given = vec![false; ids.len()];
     let mut fingerprint = 0_u64;
     let bad = |line: u64, message: String| {
-        Error::new(ErrorKind::BadInput, message).path(path).line(line)
+        Error::new(ErrorKind::BadInput, message)
+            .path(path)
+            .line(line)
     };
     loop {
         let more = reader.read_record(&mut record);
@@ -130,8 +136,10 @@ pub fn read_start(path: &Path, ids: &Dictionary, biases: bool) -> Result<(Factor
         let Some(layout) = &layout else {
             let found = Layout::of(&record).map_err(|what| bad(line, what))?;
             if found.bias.is_some() && !biases {
-                return Err(bad(line, "there are biases here, and the model has none".into())
-                    .remedy("leave out the column, or --no-biases"));
+                return Err(
+                    bad(line, "there are biases here, and the model has none".into())
+                        .remedy("leave out the column, or --no-biases"),
+                );
             }
             factors = Factors::zeros(ids.len(), found.rank, biases);
             let has_header = found.header;
@@ -140,7 +148,9 @@ pub fn read_start(path: &Path, ids: &Dictionary, biases: bool) -> Result<(Factor
                 continue;
             }
             // Read this first line again as numbers.
-            reader.seek(csv::Position::new()).map_err(|e| bad(line, e.to_string()))?;
+            reader
+                .seek(csv::Position::new())
+                .map_err(|e| bad(line, e.to_string()))?;
             continue;
         };
         let fields = 1 + layout.rank + usize::from(layout.bias.is_some());
@@ -153,7 +163,10 @@ pub fn read_start(path: &Path, ids: &Dictionary, biases: bool) -> Result<(Factor
         };
         let row = row as usize;
         if std::mem::replace(&mut given[row], true) {
-            return Err(bad(line, format!("{:?} is here for the second time", &record[0])));
+            return Err(bad(
+                line,
+                format!("{:?} is here for the second time", &record[0]),
+            ));
         }
         let mut hash = key(record[0].as_bytes());
         let mut into = 0;
@@ -198,8 +211,13 @@ impl Layout {
         if first.len() < 2 {
             return Err("a line needs an id and at least one factor".into());
         }
-        let header = first.iter().skip(1).any(|field| field.parse::<f32>().is_err());
-        let bias = first.iter().position(|field| header && field.eq_ignore_ascii_case("bias"));
+        let header = first
+            .iter()
+            .skip(1)
+            .any(|field| field.parse::<f32>().is_err());
+        let bias = first
+            .iter()
+            .position(|field| header && field.eq_ignore_ascii_case("bias"));
         let rank = first.len() - 1 - usize::from(bias.is_some());
         if rank == 0 {
             return Err("there is no column of factors".into());

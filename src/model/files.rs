@@ -46,7 +46,11 @@ pub(super) fn read(
     container.verify()?;
     let numbers = container.slice::<f32>(FACTORS)?;
     if numbers.len() != rows * rank {
-        return Err(Error::damaged(path, 0, "the factors are not as many as they should be"));
+        return Err(Error::damaged(
+            path,
+            0,
+            "the factors are not as many as they should be",
+        ));
     }
     let mut factors = Factors::zeros(rows, rank, biases);
     for (row, numbers) in numbers.chunks_exact(rank).enumerate() {
@@ -55,7 +59,11 @@ pub(super) fn read(
     if biases {
         let numbers = container.slice::<f32>(BIASES)?;
         if numbers.len() != rows {
-            return Err(Error::damaged(path, 0, "the biases are not as many as they should be"));
+            return Err(Error::damaged(
+                path,
+                0,
+                "the biases are not as many as they should be",
+            ));
         }
         factors.biases_mut().copy_from_slice(numbers);
     }
@@ -70,7 +78,10 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
 
 /// The error for a file that is whole, but not this model's.
 pub(super) fn foreign(path: &Path) -> Error {
-    Error::new(ErrorKind::Damaged, "not the file that the model's record speaks of")
-        .path(path)
-        .remedy("put the right file back, or train again")
+    Error::new(
+        ErrorKind::Damaged,
+        "not the file that the model's record speaks of",
+    )
+    .path(path)
+    .remedy("put the right file back, or train again")
 }

@@ -96,7 +96,14 @@ impl Model {
         };
         let history = state.history.clone();
         let parameters = state.into_parameters();
-        let draft = Draft { options, start, store, run, history, epoch };
+        let draft = Draft {
+            options,
+            start,
+            store,
+            run,
+            history,
+            epoch,
+        };
         draft.write(path, force, &parameters, None)
     }
 
@@ -106,7 +113,8 @@ impl Model {
     /// If there is no model, or it is damaged or of a later version.
     pub fn open(path: &Path) -> Result<Model> {
         let record = Record::read(path)?;
-        let parameters = record.parameters(path, &record.files, ["users.factors", "items.factors"])?;
+        let parameters =
+            record.parameters(path, &record.files, ["users.factors", "items.factors"])?;
         let dictionary = |side: Side| record.dictionary(path, side);
         Ok(Model {
             users: dictionary(Side::Users)?,
@@ -114,6 +122,12 @@ impl Model {
             parameters,
             record,
         })
+    }
+
+    /// Memory that an open model takes, in bytes, told by its record alone.
+    pub fn memory(path: &Path) -> Result<u64> {
+        let Record { shape, options, .. } = Record::read(path)?;
+        Ok(Parameters::bytes(shape, options.rank, options.biases))
     }
 
     /// What the model's record says.
@@ -150,13 +164,21 @@ impl Model {
     /// The prediction for a user and an item by their rows, not clipped. What is not known counts as nothing: without a
     /// user it is the mean and the item's bias, without either the mean.
     pub fn predict(&self, user: Option<u32>, item: Option<u32>) -> f32 {
-        let Parameters { users, items, mean, std } = &self.parameters;
+        let Parameters {
+            users,
+            items,
+            mean,
+            std,
+        } = &self.parameters;
         let bias = |factors: &crate::matrix::Factors, row: Option<u32>| {
             row.map_or(0.0, |row| factors.bias(row as usize))
         };
         let mut offset = bias(items, item) + bias(users, user);
         if let (Some(user), Some(item)) = (user, item) {
-            let (p, q) = (users.padded_row(user as usize), items.padded_row(item as usize));
+            let (p, q) = (
+                users.padded_row(user as usize),
+                items.padded_row(item as usize),
+            );
             offset += kernel::dot(Isa::best(), p, q);
         }
         mean + std * offset
@@ -194,7 +216,14 @@ impl Checkpoint {
     ) -> Result<()> {
         let history = state.history.clone();
         let epoch = state.epochs();
-        let draft = Draft { options, start, store, run, history, epoch };
+        let draft = Draft {
+            options,
+            start,
+            store,
+            run,
+            history,
+            epoch,
+        };
         draft.write(path, true, &state.parameters, Some(state.best.as_ref()))
     }
 
@@ -204,7 +233,8 @@ impl Checkpoint {
     /// If there is none, or it is damaged or of a later version.
     pub fn open(path: &Path) -> Result<Checkpoint> {
         let record = Record::read(path)?;
-        let parameters = record.parameters(path, &record.files, ["users.factors", "items.factors"])?;
+        let parameters =
+            record.parameters(path, &record.files, ["users.factors", "items.factors"])?;
         let best = match &record.best_files {
             None => None,
             Some(seals) => {
@@ -214,9 +244,11 @@ impl Checkpoint {
         };
         let run = read_run(path)?;
         if run.epochs.len() != record.history.len() {
-            return Err(Error::new(ErrorKind::Damaged, "run.json does not match the model")
-                .path(path)
-                .remedy("train again without --resume"));
+            return Err(
+                Error::new(ErrorKind::Damaged, "run.json does not match the model")
+                    .path(path)
+                    .remedy("train again without --resume"),
+            );
         }
         Ok(Checkpoint {
             state: State {
@@ -260,8 +292,10 @@ impl Draft<'_> {
         best: Option<Option<&Parameters>>,
     ) -> Result<()> {
         if !parameters.is_finite() {
-            return Err(Error::new(ErrorKind::Diverged, "the factors are not finite")
-                .remedy("nothing was written; train with a higher regularization"));
+            return Err(
+                Error::new(ErrorKind::Diverged, "the factors are not finite")
+                    .remedy("nothing was written; train with a higher regularization"),
+            );
         }
         let dir = AtomicDir::create(path, force)?;
         let at = |name: &str| dir.path().join(name);
@@ -281,7 +315,10 @@ impl Draft<'_> {
             files::copy(dictionary.path(), &at(name))?;
             Ok(dictionary.seal())
         };
-        let dictionaries = [copy(Side::Users, "users.dict")?, copy(Side::Items, "items.dict")?];
+        let dictionaries = [
+            copy(Side::Users, "users.dict")?,
+            copy(Side::Items, "items.dict")?,
+        ];
         let mut run = AtomicFile::create(at("run.json"), false)?;
         serde_json::to_writer_pretty(&mut run, self.run).map_err(std::io::Error::from)?;
         run.commit()?;
@@ -332,9 +369,8 @@ impl Record {
 
     fn parameters(&self, path: &Path, seals: &[Seal], names: [&str; 2]) -> Result<Parameters> {
         let Options { rank, biases, .. } = self.options;
-        let read = |at: usize, rows| {
-            files::read(&path.join(names[at]), seals[at], rows, rank, biases)
-        };
+        let read =
+            |at: usize, rows| files::read(&path.join(names[at]), seals[at], rows, rank, biases);
         Ok(Parameters {
             users: read(0, self.shape.users)?,
             items: read(1, self.shape.items)?,

@@ -130,7 +130,10 @@ impl<'a> Recommender<'a> {
     /// How many users there are.
     pub fn users(&self) -> usize {
         match &self.seen {
-            Some(Seen { users: IdMap::Rows(rows), .. }) => rows.len(),
+            Some(Seen {
+                users: IdMap::Rows(rows),
+                ..
+            }) => rows.len(),
             _ => self.model.parameters().users.rows(),
         }
     }
@@ -148,8 +151,10 @@ impl<'a> Recommender<'a> {
         while users.peek().is_some() {
             let wave = 4 * rayon::current_num_threads() * GROUP;
             let wave: Vec<u32> = users.by_ref().take(wave).collect();
-            let groups: Vec<Result<Vec<UserTop>>> =
-                wave.par_chunks(GROUP).map(|group| self.group(group)).collect();
+            let groups: Vec<Result<Vec<UserTop>>> = wave
+                .par_chunks(GROUP)
+                .map(|group| self.group(group))
+                .collect();
             for group in groups {
                 hand_on(&group?)?;
             }
@@ -172,10 +177,15 @@ impl<'a> Recommender<'a> {
             };
             // A user whom the model does not know gets what is best for nobody in particular.
             if let Some(row) = row {
-                own.row_mut(at).copy_from_slice(parameters.users.row(row as usize));
+                own.row_mut(at)
+                    .copy_from_slice(parameters.users.row(row as usize));
                 own.biases_mut()[at] = parameters.users.bias(row as usize);
             }
-            excluded.push(self.seen.as_ref().map_or(Ok(Vec::new()), |seen| seen.of(user))?);
+            excluded.push(
+                self.seen
+                    .as_ref()
+                    .map_or(Ok(Vec::new()), |seen| seen.of(user))?,
+            );
         }
         let mut left: Vec<&[u32]> = excluded.iter().map(Vec::as_slice).collect();
         let mut tops: Vec<TopN> = users.iter().map(|_| TopN::new(self.top)).collect();
@@ -187,7 +197,14 @@ impl<'a> Recommender<'a> {
             let packed = &self.packed[kernel::packed_len(first, rank)..];
             let scores = &mut scores[..users.len() * item_starts.len()];
             kernel::score(
-                self.isa, rank, flat, stride, user_starts, packed, item_starts, scores,
+                self.isa,
+                rank,
+                flat,
+                stride,
+                user_starts,
+                packed,
+                item_starts,
+                scores,
             );
             let rows = scores.chunks_exact_mut(item_starts.len());
             for ((scores, top), left) in rows.zip(&mut tops).zip(&mut left) {

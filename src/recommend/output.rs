@@ -53,7 +53,11 @@ impl<'a, W: Write> RecommendationWriter<'a, W> {
             text: Vec::new(),
         };
         if format == RecommendationFormat::Csv {
-            let title = if writer.items.has_titles() { ",title" } else { "" };
+            let title = if writer.items.has_titles() {
+                ",title"
+            } else {
+                ""
+            };
             writeln!(writer.out, "user,item,score,rank{title}")?;
         }
         Ok(writer)
@@ -98,7 +102,10 @@ impl<'a, W: Write> RecommendationWriter<'a, W> {
             RecommendationFormat::JsonLines => {
                 let json = |text: &str| serde_json::to_string(text).map_err(std::io::Error::from);
                 let (user, item) = (json(user)?, json(item)?);
-                write!(text, "{{\"user\":{user},\"item\":{item},\"score\":{score},\"rank\":{rank}")?;
+                write!(
+                    text,
+                    "{{\"user\":{user},\"item\":{item},\"score\":{score},\"rank\":{rank}"
+                )?;
                 if let Some(title) = title {
                     write!(text, ",\"title\":{}", json(title)?)?;
                 }

@@ -111,6 +111,14 @@ impl AtomicDir {
         Ok(AtomicDir { _lock: lock, place })
     }
 
+    /// Whether [`create`](AtomicDir::create) would go ahead: to be asked before long work whose result is to be written.
+    ///
+    /// # Errors
+    /// As [`create`](AtomicDir::create).
+    pub fn check(target: impl AsRef<Path>, force: bool) -> Result<()> {
+        AtomicDir::create(target, force).map(drop)
+    }
+
     /// Where the files are to be written before the commit.
     pub fn path(&self) -> &Path {
         &self.place.temporary

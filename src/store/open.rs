@@ -65,8 +65,13 @@ impl Store {
             kept: [0; 2],
             manifest,
         };
-        store.kept = store.kept_within(cache_bytes);
+        store.keep_within(cache_bytes);
         Ok(store)
+    }
+
+    /// Changes how much of the store may stay in memory between uses.
+    pub fn keep_within(&mut self, cache_bytes: u64) {
+        self.kept = self.kept_within(cache_bytes);
     }
 
     /// Where the store is.
@@ -112,7 +117,12 @@ impl Store {
             Part::Validation => &self.validation,
             Part::Test => &self.test,
         };
-        (part == Part::Train || !shards.is_empty()).then_some(UserRows { shards })
+        let shape = self.shape();
+        (part == Part::Train || !shards.is_empty()).then_some(UserRows {
+            shards,
+            users: shape.users,
+            items: shape.items,
+        })
     }
 
     /// Bytes of all files together.
@@ -186,10 +196,12 @@ impl Ratings for Store {
     }
 }
 
-/// The ratings of one part by user: in blocks, or one user at a time.
+/// The ratings of one part by user: in blocks, or one user at a time. As [`Ratings`] it has rows of users only.
 #[derive(Debug, Clone, Copy)]
 pub struct UserRows<'a> {
     shards: &'a [Shard],
+    users: usize,
+    items: usize,
 }
 
 impl<'a> UserRows<'a> {
@@ -203,34 +215,12 @@ impl<'a> UserRows<'a> {
         self.shards.iter().map(|shard| shard.entry().ratings).sum()
     }
 
-    /// How many blocks. Together they are all users, each once, in order.
-    pub fn blocks(&self) -> usize {
-        self.shards.len()
-    }
-
-    /// One block.
-    pub fn block(&self, index: usize) -> Result<Block<'a>> {
-        self.shards[index].block()
-    }
-
-    /// This block will be asked for soon.
-    pub fn will_need(&self, index: usize) {
-        self.shards[index].will_need();
-    }
-
-    /// This block will not be asked for again: its memory is given back.
-    pub fn done_with(&self, index: usize) {
-        self.shards[index].release();
-    }
-
     /// The block that holds a user's row, and the row's number within the block.
     ///
     /// # Errors
     /// [`ErrorKind::UnknownId`] if there is no such user, and as [`Shard::block`].
     pub fn find(&self, user: usize) -> Result<(Block<'a>, usize)> {
-        let index = self
-            .shards
-            .partition_point(|shard| shard.ends_before(user as u64));
+        let index = self.index_of(user);
         let shard = self.shards.get(index).ok_or_else(|| {
             Error::new(
                 ErrorKind::UnknownId,
@@ -239,6 +229,48 @@ impl<'a> UserRows<'a> {
         })?;
         let block = shard.block()?;
         Ok((block, user - block.first_row()))
+    }
+
+    /// Gives back the memory of the shards that end before a user's row.
+    pub fn release_before(&self, user: usize) {
+        for shard in &self.shards[..self.index_of(user)] {
+            shard.release();
+        }
+    }
+
+    /// The shard that a user's row lies in.
+    fn index_of(&self, user: usize) -> usize {
+        self.shards
+            .partition_point(|shard| shard.ends_before(user as u64))
+    }
+}
+
+impl Ratings for UserRows<'_> {
+    fn shape(&self) -> Shape {
+        Shape {
+            users: self.users,
+            items: self.items,
+            ratings: self.ratings(),
+        }
+    }
+
+    fn blocks(&self, side: Side) -> usize {
+        match side {
+            Side::Users => self.shards.len(),
+            Side::Items => 0,
+        }
+    }
+
+    fn block(&self, _side: Side, index: usize) -> Result<Block<'_>> {
+        self.shards[index].block()
+    }
+
+    fn will_need(&self, _side: Side, index: usize) {
+        self.shards[index].will_need();
+    }
+
+    fn done_with(&self, _side: Side, index: usize) {
+        self.shards[index].release();
     }
 }
 

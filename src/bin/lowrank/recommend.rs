@@ -1,0 +1,291 @@
+//! `lowrank recommend`
+
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use lowrank::kernel::Candidate;
+use lowrank::matrix::Side;
+use lowrank::model::Model;
+use lowrank::progress::{Progress, Unit};
+use lowrank::recommend::{Exclude, RecommendationFormat, RecommendationWriter, Recommender};
+use lowrank::store::{AtomicFile, Dictionary, Store};
+use lowrank::{Error, ErrorKind, Result};
+use serde::Serialize;
+
+use crate::session::{Session, aligned, counted, grouped};
+
+/// The best items for users: exact, over all items.
+///
+/// Without --users, for everybody, streamed to --out in the store's order. For a few users, a table on standard output.
+#[derive(Debug, Args)]
+pub struct RecommendArgs {
+    /// The model to recommend from
+    model: PathBuf,
+    /// The store that tells what users have rated
+    store: Option<PathBuf>,
+    /// Items for each user
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    top: u32,
+    /// Where to: .csv, or .jsonl for one JSON object a line; - is standard output, as CSV
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Users by id with commas between them, or a file with one id a line
+    #[arg(long, value_name = "LIST-OR-FILE")]
+    users: Option<String>,
+    /// Which of the items that a user has rated are left out
+    #[arg(long, value_enum, default_value_t = ExcludeArg::All)]
+    exclude: ExcludeArg,
+    /// Replace the output if it exists
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ExcludeArg {
+    /// All, held out or not
+    All,
+    /// Those of the training part
+    Train,
+    /// None
+    None,
+}
+
+#[derive(Default, Serialize)]
+struct Outcome {
+    users: u64,
+    recommendations: u64,
+    users_without: u64,
+    seconds: f64,
+}
+
+/// Runs the command.
+pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
+    let began = Instant::now();
+    let top = args.top as usize;
+    let mut plan = session.plan();
+    let record = lowrank::model::Record::read(&args.model)?;
+    plan.hold("the model", Model::memory(&args.model)?);
+    let scoring = Recommender::memory(
+        record.shape.items,
+        record.options.rank,
+        top,
+        session.threads.count(),
+    );
+    plan.hold("packed items and scores", scoring);
+    plan.rest(0)?;
+    let model = Model::open(&args.model)?;
+    let store = match &args.store {
+        Some(path) => Some(Store::open_within(path, 0)?),
+        None => None,
+    };
+    let exclude = match args.exclude {
+        ExcludeArg::All => Exclude::All,
+        ExcludeArg::Train => Exclude::Train,
+        ExcludeArg::None => Exclude::Nothing,
+    };
+    let recommender = Recommender::new(&model, store.as_ref(), top, exclude)?;
+    let dictionary = match &store {
+        Some(store) => store.users(),
+        None => model.dictionary(Side::Users),
+    };
+    let users: Option<Vec<u32>> = match &args.users {
+        Some(list) => Some(wanted(list, dictionary)?),
+        None => None,
+    };
+    let Some(out) = &args.out else {
+        let Some(users) = users else {
+            let what = "everybody's recommendations need a place";
+            return Err(Error::new(ErrorKind::BadOption, what)
+                .remedy("give --out FILE.csv, --out - for standard output, or --users ID"));
+        };
+        return tables(&recommender, users, &model, dictionary, session);
+    };
+    let mut job = Job {
+        recommender: &recommender,
+        users,
+        dictionary,
+        model: &model,
+        session,
+        outcome: Outcome::default(),
+    };
+    if out == Path::new("-") {
+        job.write(&mut io::stdout(), RecommendationFormat::Csv)?;
+        return Ok(());
+    }
+    let mut file = AtomicFile::create(out, args.force)?;
+    job.write(&mut file, RecommendationFormat::of(out))
+        .map_err(|e| e.path(out))?;
+    file.commit()?;
+    let mut outcome = job.outcome;
+    outcome.seconds = began.elapsed().as_secs_f64();
+    let mut lines = vec![
+        (
+            "recommendations",
+            format!("{} in {}", grouped(outcome.recommendations), out.display()),
+        ),
+        ("users", grouped(outcome.users)),
+    ];
+    if outcome.users_without > 0 {
+        let without = counted(outcome.users_without, "user");
+        lines.push((
+            "without any",
+            format!("{without} who have rated every item"),
+        ));
+    }
+    let rate = outcome.users as f64 / outcome.seconds;
+    lines.push((
+        "time",
+        format!("{:.2} s, {} users/s", outcome.seconds, grouped(rate as u64)),
+    ));
+    session.print(&outcome, aligned(&lines))
+}
+
+/// Recommendations on their way to a file.
+struct Job<'a> {
+    recommender: &'a Recommender<'a>,
+    users: Option<Vec<u32>>,
+    dictionary: &'a Dictionary,
+    model: &'a Model,
+    session: &'a Session,
+    outcome: Outcome,
+}
+
+impl Job<'_> {
+    fn write(&mut self, out: &mut (dyn Write + Send), format: RecommendationFormat) -> Result<()> {
+        let out = BufWriter::with_capacity(1 << 16, out);
+        let mut writer = RecommendationWriter::new(out, format, self.dictionary, self.model)?;
+        let users: Box<dyn Iterator<Item = u32> + Send> = match self.users.take() {
+            Some(users) => Box::new(users.into_iter()),
+            None => Box::new(0..self.recommender.users() as u32),
+        };
+        self.outcome.users = users.size_hint().0 as u64;
+        let bars = &self.session.bars;
+        bars.begin("recommending", Some(self.outcome.users), Unit::Users);
+        self.session.threads.run(|| {
+            self.recommender.recommend(users, |tops| {
+                for top in tops {
+                    self.outcome.recommendations += top.items.len() as u64;
+                    self.outcome.users_without += u64::from(top.items.is_empty());
+                }
+                bars.advance(tops.len() as u64);
+                writer.write(tops)
+            })
+        })?;
+        bars.end();
+        writer.finish().map(drop)
+    }
+}
+
+/// The rows of the users that were asked for: a list of ids, or a file of them.
+fn wanted(list: &str, dictionary: &Dictionary) -> Result<Vec<u32>> {
+    let text;
+    let path = Path::new(list);
+    let is_file = path.is_file();
+    let ids: Vec<&str> = if is_file {
+        text = std::fs::read_to_string(path).map_err(|e| Error::io(e, path))?;
+        text.lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .collect()
+    } else {
+        list.split(',').map(str::trim).collect()
+    };
+    let row = |(line, id): (u64, &str)| {
+        dictionary.lookup(id)?.ok_or_else(|| {
+            let error = Error::new(ErrorKind::UnknownId, format!("there is no user {id:?}"));
+            if is_file {
+                error.path(path).line(line)
+            } else {
+                error
+            }
+        })
+    };
+    (1..).zip(ids).map(row).collect()
+}
+
+/// A table for each of a few users.
+fn tables(
+    recommender: &Recommender<'_>,
+    users: Vec<u32>,
+    model: &Model,
+    dictionary: &Dictionary,
+    session: &Session,
+) -> Result<()> {
+    #[derive(Serialize)]
+    struct User<'a> {
+        user: &'a str,
+        items: Vec<Item<'a>>,
+    }
+    #[derive(Serialize)]
+    struct Item<'a> {
+        rank: usize,
+        item: &'a str,
+        score: f32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        title: Option<&'a str>,
+    }
+    let items = model.dictionary(Side::Items);
+    let mut tops = Vec::new();
+    session.threads.run(|| {
+        recommender.recommend(users.into_iter(), |group| {
+            tops.extend_from_slice(group);
+            Ok(())
+        })
+    })?;
+    let (mut result, mut text) = (Vec::new(), String::new());
+    for top in &tops {
+        let user = dictionary.id(top.user as usize)?;
+        let of_rank = |(rank, candidate): (usize, &Candidate)| {
+            Ok(Item {
+                rank,
+                item: items.id(candidate.item as usize)?,
+                score: candidate.score,
+                title: items.title(candidate.item as usize)?,
+            })
+        };
+        let recommended: Vec<Item<'_>> =
+            (1..).zip(&top.items).map(of_rank).collect::<Result<_>>()?;
+        let width = recommended
+            .iter()
+            .map(|x| x.item.len())
+            .max()
+            .unwrap_or(0)
+            .max(4);
+        text += &match recommended.is_empty() {
+            true => format!("user {user} has rated every item\n"),
+            false => format!(
+                "user {user}\n{:>4}  {:>7}  {:width$}  title\n",
+                "rank", "score", "item"
+            )
+            .replace(
+                "  title\n",
+                if items.has_titles() {
+                    "  title\n"
+                } else {
+                    "\n"
+                },
+            ),
+        };
+        for Item {
+            rank,
+            item,
+            score,
+            title,
+        } in &recommended
+        {
+            let line = format!(
+                "{rank:>4}  {score:>7.4}  {item:width$}  {}",
+                title.unwrap_or("")
+            );
+            text += line.trim_end();
+            text.push('\n');
+        }
+        result.push(User {
+            user,
+            items: recommended,
+        });
+    }
+    session.print(&result, text)
+}

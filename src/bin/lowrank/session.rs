@@ -1,0 +1,93 @@
+//! What every command has at hand: budget, threads, and where to say things.
+
+use std::io::{self, Write};
+
+use lowrank::memory::{Bytes, Plan};
+use lowrank::threads::Threads;
+use lowrank::{Error, Result};
+use serde::Serialize;
+
+use crate::args::Common;
+use crate::bars::Bars;
+
+/// The state of one run of the program.
+pub struct Session {
+    /// The threads that drivers run on.
+    pub threads: Threads,
+    /// The budget, if one was named.
+    pub memory: Option<Bytes>,
+    /// Progress bars on standard error.
+    pub bars: Bars,
+    json: bool,
+    quiet: bool,
+}
+
+impl Session {
+    /// Sets up what the options ask for.
+    pub fn new(common: &Common) -> Result<Session> {
+        Ok(Session {
+            threads: Threads::new(common.threads.map(usize::from))?,
+            memory: common.memory,
+            bars: Bars::new(common.quiet),
+            json: common.json,
+            quiet: common.quiet,
+        })
+    }
+
+    /// An empty plan against the budget.
+    pub fn plan(&self) -> Plan {
+        Plan::within(self.memory)
+    }
+
+    /// Says something on standard error, unless it was asked to be quiet.
+    pub fn say(&self, message: impl AsRef<str>) {
+        if !self.quiet {
+            self.bars.println(message.as_ref());
+        }
+    }
+
+    /// Prints the result on standard output: as JSON if that is wanted, else as text.
+    ///
+    /// # Errors
+    /// If standard output cannot be written to. A reader that has gone away is none.
+    pub fn print(&self, result: &impl Serialize, text: impl AsRef<str>) -> Result<()> {
+        let mut out = io::stdout().lock();
+        let written = if self.json {
+            serde_json::to_writer_pretty(&mut out, result)
+                .map_err(io::Error::from)
+                .and_then(|()| writeln!(out))
+        } else {
+            out.write_all(text.as_ref().as_bytes())
+        };
+        match written.and_then(|()| out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other.map_err(|e| Error::io(e, "<stdout>")),
+        }
+    }
+}
+
+/// A number with its thousands apart, as people read it.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 user`, `2 users`.
+pub fn counted(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", grouped(number))
+}
+
+/// Lines of a name and a value, aligned.
+pub fn aligned(lines: &[(&str, String)]) -> String {
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let line = |(name, value): &(&str, String)| format!("{name:width$}  {value}\n");
+    lines.iter().map(line).collect()
+}

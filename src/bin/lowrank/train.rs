@@ -1,0 +1,489 @@
+//! `lowrank train`
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use lowrank::matrix::{Ratings, Side};
+use lowrank::memory::{Bytes, Plan};
+use lowrank::model::{Checkpoint, Model, Run, read_start};
+use lowrank::rng::mix;
+use lowrank::solver::{Options, Reduce, SOLVERS, Update};
+use lowrank::store::{AtomicDir, AtomicFile, Part, Store};
+use lowrank::train::{Epoch, Pace, State, Trainer};
+use lowrank::{Error, ErrorKind, Result};
+use serde::Serialize;
+
+use crate::session::{Session, aligned};
+
+/// Factorize the ratings of a store.
+///
+/// Minimises the sum of losses + 1/2 sum over rows of (regularization x n + regularization-row) x |row|^2, where n is the
+/// row's number of ratings. The model is the same to the bit for any number of threads and any memory budget.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// The store to train on
+    store: PathBuf,
+    /// The model to make
+    #[arg(long, short, value_name = "MODEL")]
+    out: PathBuf,
+    /// How the cost is minimised
+    #[arg(long, default_value = "als", value_parser = solver_names(), help = solver_help())]
+    solver: String,
+    /// Number of factors [default: 32, or that of the given start]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=Options::MAX_RANK as i64))]
+    rank: Option<u16>,
+    /// Passes over both sides
+    #[arg(long, value_name = "N", default_value_t = Options::default().epochs)]
+    epochs: usize,
+    /// Seed of the random start
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Ridge on factors, times the row's number of ratings
+    #[arg(long, value_name = "X", default_value_t = Options::default().regularization)]
+    regularization: f32,
+    /// Ridge on factors, once a row; both may be used at once
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    regularization_row: f32,
+    /// Ridge on biases, times the row's number of ratings [default: as the factors']
+    #[arg(long, value_name = "X")]
+    bias_regularization: Option<f32>,
+    /// Ridge on biases, once a row [default: as the factors']
+    #[arg(long, value_name = "X")]
+    bias_regularization_row: Option<f32>,
+    /// Predict by the product of factors alone, without mean and biases
+    #[arg(long)]
+    no_biases: bool,
+    /// Bring the ratings to mean 0 and variance 1 first
+    #[arg(long)]
+    normalize: bool,
+    /// Whether losses are summed or averaged (gradient)
+    #[arg(long, value_enum, default_value_t = ReduceArg::Sum)]
+    reduce: ReduceArg,
+    /// Whether both sides step from the same point, or the second sees the first one's step (gradient)
+    #[arg(long, value_enum, default_value_t = UpdateArg::Simultaneous)]
+    update: UpdateArg,
+    /// The step along the gradient (gradient)
+    #[arg(long, value_name = "X", conflicts_with = "learning_rates")]
+    learning_rate: Option<f32>,
+    /// A rate for each epoch: numbers with commas between them, or a file of them (gradient)
+    #[arg(long, value_name = "LIST-OR-FILE")]
+    learning_rates: Option<String>,
+    /// Start from these factors of users: CSV lines of an id and its factors
+    #[arg(long, value_name = "FILE", requires = "init_items")]
+    init_users: Option<PathBuf>,
+    /// Start from these factors of items
+    #[arg(long, value_name = "FILE", requires = "init_users")]
+    init_items: Option<PathBuf>,
+    /// Stop when the RMSE of the validation part has not fallen for N epochs, and keep the best
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    early_stop: Option<u16>,
+    /// Keep what is needed to go on, every N epochs, in MODEL.checkpoint
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    checkpoint_every: Option<u16>,
+    /// Go on from MODEL.checkpoint, if there is one, to the same model as without interruption
+    #[arg(long)]
+    resume: bool,
+    /// Write a line for each epoch to this CSV file
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+    /// Print what training would hold in memory, and stop
+    #[arg(long)]
+    plan: bool,
+    /// Replace the model and the history if they exist
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ReduceArg {
+    Sum,
+    Mean,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum UpdateArg {
+    Simultaneous,
+    Alternating,
+}
+
+fn solver_names() -> Vec<&'static str> {
+    SOLVERS.iter().map(|method| method.name).collect()
+}
+
+fn solver_help() -> String {
+    let all = SOLVERS.iter().map(|m| format!("{}: {}", m.name, m.summary));
+    format!(
+        "How the cost is minimised ({})",
+        all.collect::<Vec<_>>().join("; ")
+    )
+}
+
+/// Runs the command.
+pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
+    let began = Instant::now();
+    let mut store = Store::open(&args.store)?;
+    let start = Start::read(&args, &store)?;
+    let options = options(&args, start.as_ref())?;
+    let plan = plan(&args, &options, &store, session)?;
+    if args.plan {
+        return print_plan(&plan, session);
+    }
+    store.keep_within(plan.rest(0)?);
+    AtomicDir::check(&args.out, args.force)?;
+    if let Some(history) = args
+        .history
+        .as_ref()
+        .filter(|_| !args.force && !args.resume)
+    {
+        AtomicFile::create(history, false).map(drop)?;
+    }
+    let checkpoint = checkpoint_path(&args.out);
+    let fingerprint = start.as_ref().map(|start| start.fingerprint);
+    let resumed = match args.resume {
+        true => resume(&checkpoint, &options, fingerprint, &store, session)?,
+        false => None,
+    };
+
+    let validation = store.part(Part::Validation);
+    let test = store.part(Part::Test);
+    let mut trainer = Trainer::new(&store, options.clone())
+        .validation(validation.as_ref().map(|part| part as &dyn Ratings))
+        .test(test.as_ref().map(|part| part as &dyn Ratings));
+    if let Some(Start { users, items, .. }) = start {
+        trainer = trainer.start_from(users, items);
+    }
+    let run = |paces: &[Pace]| Run {
+        epochs: paces.to_vec(),
+        seconds: began.elapsed().as_secs_f64(),
+        threads: session.threads.count(),
+        memory: plan.budget().0,
+        store: args.store.display().to_string(),
+    };
+    session.say(header(&store));
+    if let Some(state) = &resumed {
+        for (epoch, pace) in state.history.iter().zip(&state.paces) {
+            session.say(line(epoch, pace));
+        }
+    }
+    let state = trainer.run(&session.threads, resumed, &session.bars, &mut |state| {
+        let (Some(epoch), Some(pace)) = (state.history.last(), state.paces.last()) else {
+            return Ok(());
+        };
+        session.say(line(epoch, pace));
+        if let Some(path) = &args.history {
+            write_history(path, state)?;
+        }
+        let due = |every: u16| epoch.epoch > 0 && epoch.epoch.is_multiple_of(usize::from(every));
+        if args.checkpoint_every.is_some_and(due) {
+            let run = run(&state.paces);
+            Checkpoint::save(&checkpoint, state, &options, fingerprint, &store, &run)?;
+        }
+        Ok(())
+    })?;
+    let outcome = Outcome::new(&args, &state, &options, began);
+    let run = run(&state.paces);
+    Model::save(
+        &args.out,
+        args.force,
+        state,
+        &options,
+        fingerprint,
+        &store,
+        &run,
+    )?;
+    if checkpoint.exists() && (args.checkpoint_every.is_some() || args.resume) {
+        std::fs::remove_dir_all(&checkpoint).map_err(|e| Error::io(e, &checkpoint))?;
+    }
+    session.print(&outcome, outcome.text())
+}
+
+/// The caller's own starting factors.
+struct Start {
+    users: lowrank::matrix::Factors,
+    items: lowrank::matrix::Factors,
+    fingerprint: u64,
+}
+
+impl Start {
+    fn read(args: &TrainArgs, store: &Store) -> Result<Option<Start>> {
+        let (Some(users), Some(items)) = (&args.init_users, &args.init_items) else {
+            return Ok(None);
+        };
+        let read = |path: &Path, side| read_start(path, store.dictionary(side), !args.no_biases);
+        let (users, of_users) = read(users, Side::Users)?;
+        let (items, of_items) = read(items, Side::Items)?;
+        if users.rank() != items.rank() {
+            let what = format!(
+                "users start with {} factors and items with {}",
+                users.rank(),
+                items.rank()
+            );
+            return Err(Error::new(ErrorKind::BadInput, what));
+        }
+        if args
+            .rank
+            .is_some_and(|rank| usize::from(rank) != users.rank())
+        {
+            let what = format!(
+                "--rank contradicts the given start of rank {}",
+                users.rank()
+            );
+            return Err(Error::new(ErrorKind::BadOption, what).remedy("leave out --rank"));
+        }
+        Ok(Some(Start {
+            users,
+            items,
+            fingerprint: mix(of_users, of_items),
+        }))
+    }
+}
+
+fn options(args: &TrainArgs, start: Option<&Start>) -> Result<Options> {
+    let rank = args.rank.map_or(Options::default().rank, usize::from);
+    let learning_rates = match (args.learning_rate, &args.learning_rates) {
+        (Some(rate), _) => vec![rate],
+        (None, Some(list)) => rates(list)?,
+        (None, None) => Vec::new(),
+    };
+    Ok(Options {
+        solver: args.solver.clone(),
+        rank: start.map_or(rank, |start| start.users.rank()),
+        epochs: args.epochs,
+        seed: args.seed,
+        regularization: args.regularization,
+        regularization_row: args.regularization_row,
+        bias_regularization: args.bias_regularization,
+        bias_regularization_row: args.bias_regularization_row,
+        biases: !args.no_biases,
+        normalize: args.normalize,
+        reduce: match args.reduce {
+            ReduceArg::Sum => Reduce::Sum,
+            ReduceArg::Mean => Reduce::Mean,
+        },
+        update: match args.update {
+            UpdateArg::Simultaneous => Update::Simultaneous,
+            UpdateArg::Alternating => Update::Alternating,
+        },
+        learning_rates,
+        early_stop: args.early_stop.map(usize::from),
+    })
+}
+
+/// Learning rates from a list, or from a file with commas, blanks or newlines between them.
+fn rates(list: &str) -> Result<Vec<f32>> {
+    let parse = |text: &str| -> std::result::Result<Vec<f32>, String> {
+        text.split(|c: char| c == ',' || c.is_whitespace())
+            .filter(|word| !word.is_empty())
+            .map(|word| word.parse().map_err(|_| word.to_owned()))
+            .collect()
+    };
+    if let Ok(rates) = parse(list) {
+        return Ok(rates);
+    }
+    let text = std::fs::read_to_string(list).map_err(|e| Error::io(e, list))?;
+    parse(&text).map_err(|word| {
+        Error::new(
+            ErrorKind::BadInput,
+            format!("{word:?} is not a learning rate"),
+        )
+        .path(list)
+    })
+}
+
+fn plan(args: &TrainArgs, options: &Options, store: &Store, session: &Session) -> Result<Plan> {
+    let mut plan = session.plan();
+    let threads = session.threads.count();
+    let training = Trainer::memory(store.shape(), options, threads)?;
+    plan.hold("factors and scratch", training);
+    if args.checkpoint_every.is_some() || args.init_users.is_some() {
+        plan.hold("buffers of files", 4 << 20);
+    }
+    plan.rest(0)?;
+    Ok(plan)
+}
+
+fn print_plan(plan: &Plan, session: &Session) -> Result<()> {
+    #[derive(Serialize)]
+    struct Planned<'a> {
+        budget_bytes: u64,
+        total_bytes: u64,
+        parts: &'a [(&'static str, u64)],
+    }
+    let planned = Planned {
+        budget_bytes: plan.budget().0,
+        total_bytes: plan.total().0,
+        parts: plan.parts(),
+    };
+    let mut lines: Vec<_> = plan
+        .parts()
+        .iter()
+        .map(|(what, bytes)| (*what, Bytes(*bytes).to_string()))
+        .collect();
+    lines.push(("in all", plan.total().to_string()));
+    lines.push(("budget", plan.budget().to_string()));
+    session.print(&planned, aligned(&lines))
+}
+
+fn checkpoint_path(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".checkpoint");
+    name.into()
+}
+
+/// Where an interrupted training with the same options on the same ratings stood, if there was one.
+fn resume(
+    path: &Path,
+    options: &Options,
+    start: Option<u64>,
+    store: &Store,
+    session: &Session,
+) -> Result<Option<State>> {
+    if !path.exists() {
+        session.say(format!(
+            "no checkpoint at {}: starting afresh",
+            path.display()
+        ));
+        return Ok(None);
+    }
+    let checkpoint = Checkpoint::open(path)?;
+    let differ = |what: &str| {
+        let message = format!("the checkpoint was made with {what}");
+        Err(Error::new(ErrorKind::BadOption, message)
+            .path(path)
+            .remedy("resume with the same, or train without --resume"))
+    };
+    if checkpoint.fingerprint != store.manifest().fingerprint {
+        return differ("other ratings");
+    }
+    if checkpoint.start != start {
+        return differ("another start");
+    }
+    let (now, then) = (names(options), names(&checkpoint.options));
+    // More epochs than were asked for at first lead to the same model as if they had been asked for then.
+    let other = now
+        .iter()
+        .zip(&then)
+        .find(|(a, b)| a != b && a.0 != "epochs");
+    if let Some((_, (name, value))) = other {
+        return differ(&format!("--{} {value}", name.replace('_', "-")));
+    }
+    Ok(Some(checkpoint.state))
+}
+
+/// Options by name, as text.
+fn names(options: &Options) -> Vec<(String, String)> {
+    match serde_json::to_value(options) {
+        Ok(serde_json::Value::Object(map)) => map
+            .into_iter()
+            .map(|(name, value)| (name, value.to_string()))
+            .collect(),
+        _ => unreachable!("a struct is an object"),
+    }
+}
+
+fn header(store: &Store) -> String {
+    let mut header = format!("{:>5}  {:>14}  {:>10}", "epoch", "loss", "train rmse");
+    for (part, name) in [(Part::Validation, "valid. rmse"), (Part::Test, "test rmse")] {
+        if store.part(part).is_some_and(|part| part.ratings() > 0) {
+            header += &format!("  {name:>11}");
+        }
+    }
+    header + &format!("  {:>8}  {:>11}", "seconds", "ratings/s")
+}
+
+fn line(epoch: &Epoch, pace: &Pace) -> String {
+    let mut line = format!(
+        "{:>5}  {:>14.6e}  {:>10.6}",
+        epoch.epoch, epoch.loss, epoch.train_rmse
+    );
+    for rmse in [epoch.validation_rmse, epoch.test_rmse]
+        .into_iter()
+        .flatten()
+    {
+        line += &format!("  {rmse:>11.6}");
+    }
+    let rate = pace.ratings_per_second / 1e6;
+    line + &format!("  {:>8.3}  {rate:>9.2} M", pace.seconds)
+}
+
+/// Writes the whole history anew, so that there is never half a line.
+fn write_history(path: &Path, state: &State) -> Result<()> {
+    let mut file = AtomicFile::create(path, true)?;
+    let mut text =
+        "epoch,loss,train_rmse,validation_rmse,test_rmse,seconds,ratings_per_second\n".to_owned();
+    let optional = |x: Option<f64>| x.map_or(String::new(), |x| x.to_string());
+    for (epoch, pace) in state.history.iter().zip(&state.paces) {
+        text += &format!(
+            "{},{},{},{},{},{},{}\n",
+            epoch.epoch,
+            epoch.loss,
+            epoch.train_rmse,
+            optional(epoch.validation_rmse),
+            optional(epoch.test_rmse),
+            pace.seconds,
+            pace.ratings_per_second,
+        );
+    }
+    file.write_all(text.as_bytes())
+        .map_err(|e| Error::io(e, path))?;
+    file.commit()
+}
+
+#[derive(Serialize)]
+struct Outcome {
+    model: PathBuf,
+    solver: String,
+    rank: usize,
+    epochs: usize,
+    epoch: usize,
+    loss: f64,
+    train_rmse: f64,
+    validation_rmse: Option<f64>,
+    test_rmse: Option<f64>,
+    seconds: f64,
+    history: Vec<Epoch>,
+}
+
+impl Outcome {
+    fn new(args: &TrainArgs, state: &State, options: &Options, began: Instant) -> Outcome {
+        let kept = match state.best {
+            Some(_) => state.best_epoch().unwrap_or(state.epochs()),
+            None => state.epochs(),
+        };
+        let epoch = state.history[kept];
+        Outcome {
+            model: args.out.clone(),
+            solver: options.solver.clone(),
+            rank: options.rank,
+            epochs: state.epochs(),
+            epoch: kept,
+            loss: epoch.loss,
+            train_rmse: epoch.train_rmse,
+            validation_rmse: epoch.validation_rmse,
+            test_rmse: epoch.test_rmse,
+            seconds: began.elapsed().as_secs_f64(),
+            history: state.history.clone(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut lines = vec![("model", self.model.display().to_string())];
+        if self.epoch < self.epochs {
+            lines.push((
+                "stopped early",
+                format!("the factors are those of epoch {}", self.epoch),
+            ));
+        }
+        lines.push(("train rmse", format!("{:.6}", self.train_rmse)));
+        if let Some(rmse) = self.validation_rmse {
+            lines.push(("valid. rmse", format!("{rmse:.6}")));
+        }
+        if let Some(rmse) = self.test_rmse {
+            lines.push(("test rmse", format!("{rmse:.6}")));
+        }
+        lines.push(("time", format!("{:.2} s", self.seconds)));
+        aligned(&lines)
+    }
+}
