@@ -7,7 +7,7 @@
 //!
 //! * **How many**: users' numbers of ratings are the quantiles of a bounded log-normal law (Johnson's S_B) with the exact
 //!   total, and so are items' popularities. Both are dealt out in random order.
-//! * **Which**: the items of a user are drawn without replacement, by popularity times the logistic function of his taste
+//! * **Which**: the items that users rate are drawn without replacement, by popularity times the logistic function of their taste
 //!   for them.
 //! * **What**: `mean + user bias + item bias + <p, q> + noise`, everything Gaussian, clipped to the scale and rounded to
 //!   its steps.
@@ -32,6 +32,7 @@ mod recipe;
 mod spread;
 mod summary;
 mod text;
+mod truth;
 
 pub use generator::{Rating, Synthetic};
 pub use recipe::{PRESETS, Preset, Recipe};

@@ -28,7 +28,7 @@ impl Law {
         // Far enough that every row has the least, or the most.
         let reach = 40.0 + 10.0 * self.spread;
         let (mut low, mut high) = (-reach, reach);
-        for _ in 0..60 {
+        for _ in 0..50 {
             let middle = 0.5 * (low + high);
             // Whole numbers, so that the order of the sum does not matter.
             let total: u64 = (0..self.rows)
