@@ -13,7 +13,8 @@
 //!   its steps.
 //!
 //! Every draw is keyed by the seed and the number of the user or item, so users are made in parallel and in blocks:
-//! memory is 4 bytes a user, about 90 bytes an item at rank 16, and some tens of MB for the blocks in flight.
+//! memory is 4 bytes a user for the counts (12 while they are fitted), about 90 bytes an item at rank 16, and some 20 MB for the
+//! blocks in flight.
 //!
 //! ```
 //! use lowrank::synthetic::{Recipe, Synthetic};
