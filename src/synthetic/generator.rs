@@ -1,24 +1,24 @@
-//! Making the ratings, user by user.
+//! Making the ratings: user by user, in blocks, in order.
 
 use std::io::Write;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::alias::Alias;
 use super::recipe::Recipe;
 use super::spread;
 use super::summary::{Summary, Sums};
 use super::text;
+use super::truth::{Pick, Picker, Truth};
 use crate::error::Result;
-use crate::matrix::{Factors, Shape};
+use crate::matrix::Shape;
 use crate::rng::{Purpose, Stream};
 
 /// Timestamps lie between the first of 1996 and the first of December 2019, in Unix seconds.
 const TIMES: Range<u32> = 820_454_400..1_575_158_400;
 /// Consecutive ratings of a user are up to so many seconds apart, ...
 const WITHIN_VISIT: u64 = 30;
-/// ... but after one in so many, he stays away, ...
+/// ... but after one in so many they stay away, ...
 const PER_VISIT: u64 = 64;
 /// ... for up to so many seconds: 60 days.
 const BETWEEN_VISITS: u64 = 60 * 86_400;
@@ -42,34 +42,14 @@ pub struct Rating {
 /// A truth to draw ratings from: the same ratings every time, in any order of users and on any number of threads.
 #[derive(Debug, Clone)]
 pub struct Synthetic {
-    recipe: Recipe,
+    truth: Truth,
     /// Number of ratings of each user.
     counts: Vec<u32>,
-    popularity: Vec<u32>,
-    alias: Alias,
-    items: Factors,
-}
-
-/// What is planted about one user, and the stream that goes on from there.
-struct User {
-    bias: f64,
-    factors: Vec<f32>,
-    stream: Stream,
-}
-
-/// An item that a user rates, and the product of their factors.
-#[derive(Debug, Clone, Copy)]
-struct Pick {
-    item: u32,
-    product: f32,
 }
 
 /// Room to work in, one for each thread.
 struct Scratch {
-    /// One bit an item, all zero between users.
-    picked: Vec<u64>,
-    picks: Vec<Pick>,
-    keyed: Vec<(f64, Pick)>,
+    picker: Picker,
     ratings: Vec<Rating>,
 }
 
@@ -82,37 +62,21 @@ impl Synthetic {
         recipe.check()?;
         let mut counts = recipe.by_user().quantiles();
         spread::shuffle(&mut counts, recipe.seed, Purpose::SyntheticUsers);
-        let mut popularity = recipe.by_item().quantiles();
-        spread::shuffle(&mut popularity, recipe.seed, Purpose::SyntheticItems);
-        let mut items = Factors::zeros(recipe.items as usize, recipe.rank, true);
-        let deviation = factor_deviation(&recipe);
-        for item in 0..recipe.items as usize {
-            let mut stream = Stream::new(recipe.seed, Purpose::SyntheticItems, 0, item as u64);
-            items.biases_mut()[item] = (recipe.item_bias * stream.normal()) as f32;
-            for factor in items.row_mut(item) {
-                *factor = (deviation * stream.normal()) as f32;
-            }
-        }
-        Ok(Synthetic {
-            alias: Alias::new(&popularity),
-            recipe,
-            counts,
-            popularity,
-            items,
-        })
+        let truth = Truth::new(recipe);
+        Ok(Synthetic { truth, counts })
     }
 
     /// What was asked for.
     pub fn recipe(&self) -> &Recipe {
-        &self.recipe
+        &self.truth.recipe
     }
 
     /// How many users, items and ratings.
     pub fn shape(&self) -> Shape {
         Shape {
-            users: self.recipe.users as usize,
-            items: self.recipe.items as usize,
-            ratings: self.recipe.ratings,
+            users: self.truth.recipe.users as usize,
+            items: self.truth.recipe.items as usize,
+            ratings: self.truth.recipe.ratings,
         }
     }
 
@@ -121,8 +85,8 @@ impl Synthetic {
     /// # Panics
     /// If there is no such item.
     pub fn truth(&self, user: u32, item: u32) -> f64 {
-        let user = self.user(user);
-        self.biases(&user, item) + f64::from(self.product(&user, item))
+        let user = self.truth.user(user);
+        self.truth.biases(&user, item) + f64::from(self.truth.product(&user, item))
     }
 
     /// Writes `userId,movieId,rating,timestamp` and a line for each rating: users by ascending number, the ratings of a
@@ -132,7 +96,7 @@ impl Synthetic {
     /// If `out` cannot be written to.
     pub fn write(&self, mut out: impl Write) -> Result<Summary> {
         out.write_all(text::HEADER)?;
-        let half_stars = self.recipe.half_stars;
+        let half_stars = self.truth.recipe.half_stars;
         let summary = self.stream(
             |lines: &mut Vec<u8>, user, ratings| {
                 text::push_lines(lines, user, ratings, half_stars);
@@ -143,7 +107,7 @@ impl Synthetic {
         Ok(summary)
     }
 
-    /// Visits users by ascending number from 0, each with his ratings by ascending time. Ratings are made in parallel on
+    /// Visits users by ascending number from 0, each with their ratings by ascending time. Ratings are made in parallel on
     /// the current rayon pool, visits are made one by one on this thread.
     ///
     /// # Errors
@@ -172,11 +136,11 @@ impl Synthetic {
         mut consume: impl FnMut(T) -> Result<()>,
     ) -> Result<Summary> {
         let mut sums = Sums::default();
-        let mut by_item = vec![0_u32; self.recipe.items as usize];
+        let mut by_item = vec![0_u32; self.truth.recipe.items as usize];
         let mut next_user = 0;
-        while next_user < self.recipe.users {
+        while next_user < self.truth.recipe.users {
             let mut blocks = Vec::with_capacity(BATCH);
-            while blocks.len() < BATCH && next_user < self.recipe.users {
+            while blocks.len() < BATCH && next_user < self.truth.recipe.users {
                 let block = self.block_from(next_user);
                 next_user = block.end;
                 blocks.push(block);
@@ -184,7 +148,10 @@ impl Synthetic {
             let made: Vec<_> = blocks
                 .into_par_iter()
                 .map_init(
-                    || Scratch::new(self.recipe.items),
+                    || Scratch {
+                        picker: Picker::new(self.truth.recipe.items),
+                        ratings: Vec::new(),
+                    },
                     |scratch, users| {
                         let (mut rendered, mut sums) = (T::default(), Sums::default());
                         let mut rated = Vec::new();
@@ -212,7 +179,7 @@ impl Synthetic {
     fn block_from(&self, first: u32) -> Range<u32> {
         let mut ratings = 0;
         let mut end = first;
-        while end < self.recipe.users && ratings < BLOCK {
+        while end < self.truth.recipe.users && ratings < BLOCK {
             // One more for each user, so that a crowd without ratings does not become one block.
             ratings += u64::from(self.counts[end as usize]) + 1;
             end += 1;
@@ -220,71 +187,19 @@ impl Synthetic {
         first..end
     }
 
-    fn user(&self, user: u32) -> User {
-        let mut stream = Stream::new(
-            self.recipe.seed,
-            Purpose::SyntheticUsers,
-            0,
-            u64::from(user),
-        );
-        let bias = self.recipe.user_bias * stream.normal();
-        let mut factors = vec![0.0; self.items.stride()];
-        let deviation = factor_deviation(&self.recipe);
-        for factor in &mut factors[..self.recipe.rank] {
-            *factor = (deviation * stream.normal()) as f32;
-        }
-        User {
-            bias,
-            factors,
-            stream,
-        }
-    }
-
-    fn biases(&self, user: &User, item: u32) -> f64 {
-        self.recipe.mean + user.bias + f64::from(self.items.bias(item as usize))
-    }
-
-    /// The product of factors, summed in sixteen lanes.
-    fn product(&self, user: &User, item: u32) -> f32 {
-        let mut lanes = [0.0; Factors::LANES];
-        let (p, _) = user.factors.as_chunks::<{ Factors::LANES }>();
-        let (q, _) = self
-            .items
-            .padded_row(item as usize)
-            .as_chunks::<{ Factors::LANES }>();
-        for (p, q) in p.iter().zip(q) {
-            for (lane, (p, q)) in lanes.iter_mut().zip(p.iter().zip(q)) {
-                *lane += p * q;
-            }
-        }
-        let mut width = Factors::LANES / 2;
-        while width > 0 {
-            for lane in 0..width {
-                lanes[lane] += lanes[lane + width];
-            }
-            width /= 2;
-        }
-        lanes[0]
-    }
-
-    /// The chance that a user takes an item which he comes across.
-    fn chance(&self, product: f32) -> f64 {
-        1.0 / (1.0 + libm::exp(-self.recipe.taste * f64::from(product)))
-    }
-
     /// Makes one user's ratings into `scratch.ratings`.
     fn rate(&self, user: u32, scratch: &mut Scratch) -> Sums {
         let count = self.counts[user as usize] as usize;
-        let mut user = self.user(user);
-        self.pick(&mut user, count, scratch);
-        let (low, high, step) = self.recipe.scale();
+        let mut user = self.truth.user(user);
+        let picks = self.truth.pick(&mut user, count, &mut scratch.picker);
+        let (low, high, step) = self.truth.recipe.scale();
         let mut sums = Sums::default();
         scratch.ratings.clear();
         let mut elapsed = 0;
-        for &Pick { item, product } in &scratch.picks {
-            let biases = self.biases(&user, item);
+        for &Pick { item, product } in picks {
+            let biases = self.truth.biases(&user, item);
             let truth = biases + f64::from(product);
-            let noisy = (truth + self.recipe.noise * user.stream.normal()).clamp(low, high);
+            let noisy = (truth + self.truth.recipe.noise * user.stream.normal()).clamp(low, high);
             let value = (noisy / step).round() * step;
             sums.add(value, truth.clamp(low, high), biases);
             scratch.ratings.push(Rating {
@@ -304,79 +219,9 @@ impl Synthetic {
         }
         sums
     }
-
-    /// Draws `count` different items into `scratch.picks`, each time by popularity times chance among those that are left.
-    ///
-    /// Items are come across by popularity and taken by chance, those taken before being passed over. Somebody who has seen
-    /// nearly everything popular would search for long; so after as many tries as there are items, the rest is drawn in one
-    /// sweep by exponential keys (Efraimidis and Spirakis: Weighted random sampling with a reservoir, 2006). That is the same
-    /// distribution, since what is left to draw does not depend on how the first ones were drawn; and the
-    /// work is at most proportional to the catalogue.
-    fn pick(&self, user: &mut User, count: usize, scratch: &mut Scratch) {
-        let Scratch {
-            picked,
-            picks,
-            keyed,
-            ..
-        } = scratch;
-        picks.clear();
-        for _ in 0..self.recipe.items {
-            if picks.len() == count {
-                break;
-            }
-            let item = self.alias.draw(&mut user.stream);
-            let (word, bit) = (item as usize / 64, 1 << (item % 64));
-            if picked[word] & bit != 0 {
-                continue;
-            }
-            let product = self.product(user, item);
-            if user.stream.uniform() < self.chance(product) {
-                picked[word] |= bit;
-                picks.push(Pick { item, product });
-            }
-        }
-        let left = count - picks.len();
-        if left > 0 {
-            keyed.clear();
-            for item in 0..self.recipe.items {
-                if picked[item as usize / 64] >> (item % 64) & 1 == 0 {
-                    let product = self.product(user, item);
-                    let weight = f64::from(self.popularity[item as usize]) * self.chance(product);
-                    let key = -libm::log(1.0 - user.stream.uniform()) / weight;
-                    keyed.push((key, Pick { item, product }));
-                }
-            }
-            // Equal keys are all but impossible, yet must not be left to the sorting algorithm.
-            let order = |a: &(f64, Pick), b: &(f64, Pick)| {
-                a.0.total_cmp(&b.0).then(a.1.item.cmp(&b.1.item))
-            };
-            keyed.select_nth_unstable_by(left - 1, order);
-            keyed[..left].sort_unstable_by(order);
-            picks.extend(keyed[..left].iter().map(|&(_, pick)| pick));
-        }
-        for pick in &*picks {
-            picked[pick.item as usize / 64] = 0;
-        }
-    }
 }
 
-impl Scratch {
-    fn new(items: u32) -> Scratch {
-        Scratch {
-            picked: vec![0; items.div_ceil(64) as usize],
-            picks: Vec::new(),
-            keyed: Vec::new(),
-            ratings: Vec::new(),
-        }
-    }
-}
-
-/// The standard deviation of one factor, such that products of `rank` of them have the recipe's.
-fn factor_deviation(recipe: &Recipe) -> f64 {
-    libm::sqrt(recipe.factors / libm::sqrt(recipe.rank as f64))
-}
-
-/// Seconds from one rating of a user to his next.
+/// Seconds from one rating of a user to the next.
 fn pause(stream: &mut Stream) -> u32 {
     let seconds = if stream.below(PER_VISIT) == 0 {
         stream.below(BETWEEN_VISITS)
@@ -556,7 +401,7 @@ mod tests {
     #[test]
     fn numbers_tell_nothing_about_activity_or_popularity() {
         let synthetic = Synthetic::new(preset("movielens-100k")).unwrap();
-        for counts in [&synthetic.counts, &synthetic.popularity] {
+        for counts in [&synthetic.counts, &synthetic.truth.popularity] {
             let half = counts.len() / 2;
             let sum = |part: &[u32]| part.iter().map(|&n| f64::from(n)).sum::<f64>();
             let ratio = sum(&counts[..half]) / sum(&counts[half..]);
@@ -574,53 +419,6 @@ mod tests {
             all(&Synthetic::new(recipe).unwrap()).1.mean
         };
         assert!(mean_of(2.0) > mean_of(0.0) + 0.1);
-    }
-
-    #[test]
-    fn items_are_drawn_by_successive_sampling() {
-        // Two of six items for each user, without taste; six tries, so that many users end with a sweep.
-        let users = 40_000;
-        let recipe = Recipe {
-            users,
-            items: 6,
-            ratings: 2 * u64::from(users),
-            least_per_user: 2,
-            user_limit: 1.0 / 3.0,
-            item_limit: 4.0,
-            popularity_spread: 1.5,
-            taste: 0.0,
-            ..Recipe::default()
-        };
-        let synthetic = Synthetic::new(recipe).unwrap();
-        let mut found = [0.0; 6];
-        synthetic
-            .for_each_user(|_, ratings| {
-                assert_eq!(ratings.len(), 2);
-                for rating in ratings {
-                    found[rating.item as usize] += 1.0 / f64::from(users);
-                }
-                Ok(())
-            })
-            .unwrap();
-        let total: f64 = synthetic.popularity.iter().map(|&n| f64::from(n)).sum();
-        let p: Vec<f64> = synthetic
-            .popularity
-            .iter()
-            .map(|&n| f64::from(n) / total)
-            .collect();
-        assert!(p.iter().any(|&p| p > 0.4), "{p:?}");
-        for i in 0..6 {
-            let second = (0..6)
-                .filter(|&j| j != i)
-                .map(|j| p[j] * p[i] / (1.0 - p[j]));
-            let expected = p[i] + second.sum::<f64>();
-            let error = (expected * (1.0 - expected) / f64::from(users)).sqrt();
-            assert!(
-                (found[i] - expected).abs() < 5.0 * error,
-                "{i}: {} {expected}",
-                found[i]
-            );
-        }
     }
 
     #[test]

@@ -7,13 +7,14 @@
 //!
 //! * **How many**: users' numbers of ratings are the quantiles of a bounded log-normal law (Johnson's S_B) with the exact
 //!   total, and so are items' popularities. Both are dealt out in random order.
-//! * **Which**: the items of a user are drawn without replacement, by popularity times the logistic function of his taste
+//! * **Which**: the items that users rate are drawn without replacement, by popularity times the logistic function of their taste
 //!   for them.
 //! * **What**: `mean + user bias + item bias + <p, q> + noise`, everything Gaussian, clipped to the scale and rounded to
 //!   its steps.
 //!
 //! Every draw is keyed by the seed and the number of the user or item, so users are made in parallel and in blocks:
-//! memory is 4 bytes a user, about 90 bytes an item at rank 16, and some tens of MB for the blocks in flight.
+//! memory is 4 bytes a user for the counts (12 while they are fitted), about 90 bytes an item at rank 16, and some 20 MB for the
+//! blocks in flight.
 //!
 //! ```
 //! use lowrank::synthetic::{Recipe, Synthetic};
@@ -32,6 +33,7 @@ mod recipe;
 mod spread;
 mod summary;
 mod text;
+mod truth;
 
 pub use generator::{Rating, Synthetic};
 pub use recipe::{PRESETS, Preset, Recipe};

@@ -25,15 +25,19 @@ impl Law {
     /// The law's quantiles as whole numbers, ascending, which add up to the total exactly: the few ratings that rounding
     /// leaves over go to the largest rows that have room.
     pub(super) fn quantiles(&self) -> Vec<u32> {
+        let normal: Vec<f64> = (0..self.rows)
+            .into_par_iter()
+            .map(|row| normal_quantile((f64::from(row) + 0.5) / f64::from(self.rows)))
+            .collect();
         // Far enough that every row has the least, or the most.
         let reach = 40.0 + 10.0 * self.spread;
         let (mut low, mut high) = (-reach, reach);
-        for _ in 0..60 {
+        for _ in 0..50 {
             let middle = 0.5 * (low + high);
             // Whole numbers, so that the order of the sum does not matter.
-            let total: u64 = (0..self.rows)
-                .into_par_iter()
-                .map(|row| u64::from(self.quantile(middle, row)))
+            let total: u64 = normal
+                .par_iter()
+                .map(|&z| u64::from(self.quantile(middle, z)))
                 .sum();
             if total <= self.total {
                 low = middle;
@@ -41,7 +45,7 @@ impl Law {
                 high = middle;
             }
         }
-        let mut counts: Vec<u32> = (0..self.rows).map(|row| self.quantile(low, row)).collect();
+        let mut counts: Vec<u32> = normal.iter().map(|&z| self.quantile(low, z)).collect();
         let mut left = self.total - counts.iter().map(|&n| u64::from(n)).sum::<u64>();
         while left > 0 {
             for n in counts.iter_mut().rev().filter(|n| **n < self.most) {
@@ -56,8 +60,8 @@ impl Law {
         counts
     }
 
-    fn quantile(&self, mean: f64, row: u32) -> u32 {
-        let z = normal_quantile((f64::from(row) + 0.5) / f64::from(self.rows));
+    /// The number of ratings at a quantile of the normal law.
+    fn quantile(&self, mean: f64, z: f64) -> u32 {
         let share = 1.0 / (1.0 + libm::exp(-(mean + self.spread * z)));
         self.least + (f64::from(self.most - self.least) * share).round() as u32
     }
