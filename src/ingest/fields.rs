@@ -67,13 +67,28 @@ impl Delimiter {
 
 /// The fields of a line.
 #[inline(always)]
-pub(super) fn fields<S: Split>(line: &[u8], split: S) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(line);
-    std::iter::from_fn(move || {
-        let (field, more) = split.cut(rest?);
-        rest = more;
+pub(super) fn fields<S: Split>(line: &[u8], split: S) -> FieldIter<'_, S> {
+    FieldIter {
+        rest: Some(line),
+        split,
+    }
+}
+
+/// See [`fields`].
+pub(super) struct FieldIter<'a, S> {
+    rest: Option<&'a [u8]>,
+    split: S,
+}
+
+impl<'a, S: Split> Iterator for FieldIter<'a, S> {
+    type Item = &'a [u8];
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (field, rest) = self.split.cut(self.rest?);
+        self.rest = rest;
         Some(field)
-    })
+    }
 }
 
 /// Where fields end.
