@@ -84,10 +84,12 @@ impl Columns {
         &self.0
     }
 
-    /// Text without a header: user, item, rating, time, as many as there are.
+    /// Text without a header: user, item, rating, time, as many as there are; none if there are others.
     pub(super) fn by_count(count: usize) -> Option<Columns> {
         const ORDER: [Role; 4] = [Role::User, Role::Item, Role::Rating, Role::Time];
-        (count >= 2).then(|| Columns(ORDER[..count.min(4)].to_vec()))
+        (2..=4)
+            .contains(&count)
+            .then(|| Columns(ORDER[..count].to_vec()))
     }
 
     /// What a header says; none if these are not the names of a user's and an item's column.

@@ -133,17 +133,16 @@ impl Delimited {
             return Ok(parser(columns, true));
         }
         // The usual number of columns: the first line may be the one that is broken.
-        let mut counts = [0_usize; 5];
+        let mut counts = [0_usize; 6];
         for row in rows {
-            counts[row.len().min(4)] += 1;
+            counts[row.len().min(5)] += 1;
         }
-        counts[first.len().min(4)] += 1;
+        counts[first.len().min(5)] += 1;
         let usual = (0..counts.len()).max_by_key(|&count| counts[count]);
         let columns = usual.and_then(Columns::by_count).ok_or_else(|| {
-            Error::new(
-                ErrorKind::BadInput,
-                format!("too few columns separated by {delimiter}"),
-            )
+            let message = format!("it has not 2 to 4 columns separated by {delimiter}");
+            Error::new(ErrorKind::BadInput, message)
+                .remedy("say what they are with --columns, with _ for one to pass over")
         })?;
         let headed = columns.headed_by(&first);
         Ok(parser(columns, headed))

@@ -211,6 +211,8 @@ fn missing_member(archive: &Archive, members: &[&str]) -> Error {
 fn zip_error(error: ZipError, path: &Path) -> Error {
     match error {
         ZipError::Io(source) => Error::io(source, path),
-        other => Error::new(ErrorKind::BadInput, other.to_string()).path(path),
+        other => Error::new(ErrorKind::BadInput, other.to_string())
+            .path(path)
+            .remedy("it may be cut short or damaged: fetch or write it again"),
     }
 }

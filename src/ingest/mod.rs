@@ -248,6 +248,7 @@ mod tests {
             "It was, all in all, a quiet year.\nNothing, nobody, and so on.\n",
             "movieId,title,genres\n1,Quiet Harbour,Drama\n",
             "1 2 4.0 964982703\n1 3 2.5 964982704\n",
+            "1::F::25::15::55117\n2::M::56::16::70072\n",
             "id\n1\n2\n",
         ] {
             let error = detect(text.as_bytes()).err().unwrap();

@@ -62,14 +62,38 @@ pub(super) fn time(text: &[u8]) -> Result<i64> {
     if text.is_empty() || text.len() > 18 {
         return any_time(text);
     }
-    let mut seconds = 0;
-    for &byte in text {
+    let (mut seconds, rest) = match text.split_first_chunk() {
+        Some((first, rest)) => match eight_digits(*first) {
+            Some(value) => (i64::from(value), rest),
+            None => return any_time(text),
+        },
+        None => (0, text),
+    };
+    for &byte in rest {
         match digit(byte) {
             Some(digit) => seconds = 10 * seconds + i64::from(digit),
             None => return any_time(text),
         }
     }
     Ok(seconds)
+}
+
+/// The value of eight digits at once: neighbours are joined to pairs, pairs to fours, fours to the number.
+#[inline(always)]
+fn eight_digits(text: [u8; 8]) -> Option<u32> {
+    const ZEROS: u64 = u64::from_le_bytes([b'0'; 8]);
+    let word = u64::from_le_bytes(text);
+    let digits = word ^ ZEROS;
+    // A digit is at most 9: adding 6 must not reach the upper half of its byte.
+    let sixes = u64::from_le_bytes([6; 8]);
+    let upper = u64::from_le_bytes([0xf0; 8]);
+    if (digits | digits.wrapping_add(sixes)) & upper != 0 {
+        return None;
+    }
+    // The first digit is in the lowest byte.
+    let pairs = (digits.wrapping_mul(10) + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    Some((fours * 10_000 + (fours >> 32)) as u32)
 }
 
 #[cold]

@@ -511,6 +511,19 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_header_without_a_rating_says_so() {
+        let text = "userId,movieId,tag,timestamp\n1,2,funny,3\n";
+        let error = read(text.as_bytes(), &options(100))
+            .1
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(":1: no column is known as the rating"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn a_failure_to_commit_ends_the_reading() {
         struct Full(usize);
         impl Consumer for Full {
