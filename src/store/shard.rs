@@ -233,7 +233,11 @@ impl Shard {
             self.container.slice(COLS)?,
             self.container.slice(VALUES)?,
         )
-        .map_err(|e| e.path(self.path()))
+        .map_err(|e| {
+            let offsets = self.container.range(OFFSETS);
+            e.path(self.path())
+                .offset(offsets.map_or(0, |range| range.start))
+        })
     }
 
     fn damaged(&self, message: &str) -> Error {
