@@ -26,8 +26,6 @@ pub struct Store {
     by_item: Vec<Shard>,
     validation: Vec<Shard>,
     test: Vec<Shard>,
-    /// How many training shards of each side stay in memory after use.
-    kept: [usize; 2],
 }
 
 impl Store {
@@ -39,9 +37,9 @@ impl Store {
         Store::open_within(path, u64::MAX)
     }
 
-    /// Opens a store of which at most `cache_bytes` may stay in memory between uses; shards in use come on top.
+    /// Opens a store of whose shards at most `cache_bytes` may stay in memory between uses; those in use come on top.
     ///
-    /// If the training shards are more than that, some of both sides are kept, always the same, and the rest are given
+    /// If the shards are more than that, some of each side and part are kept, always the same, and the rest are given
     /// back after each use: of a scan that comes round again, no other choice finds more in memory.
     ///
     /// # Errors
@@ -62,10 +60,16 @@ impl Store {
             by_item: shards(Part::Train, Side::Items, &manifest.by_item)?,
             validation: shards(Part::Validation, Side::Users, &manifest.validation)?,
             test: shards(Part::Test, Side::Users, &manifest.test)?,
-            kept: [0; 2],
             manifest,
         };
-        store.kept = store.kept_within(cache_bytes);
+        let Store {
+            by_user,
+            by_item,
+            validation,
+            test,
+            ..
+        } = &mut store;
+        keep_within(cache_bytes, [by_user, by_item, validation, test]);
         Ok(store)
     }
 
@@ -135,24 +139,6 @@ impl Store {
     pub(super) fn manifest_seal(&self) -> Seal {
         self.manifest_seal
     }
-
-    /// How many shards of each side fit together, taken in turns.
-    fn kept_within(&self, mut cache_bytes: u64) -> [usize; 2] {
-        let mut kept = [0; 2];
-        for index in 0..self.by_user.len().max(self.by_item.len()) {
-            for (side, shards) in [&self.by_user, &self.by_item].into_iter().enumerate() {
-                let Some(shard) = shards.get(index) else {
-                    continue;
-                };
-                match cache_bytes.checked_sub(shard.entry().seal.bytes) {
-                    Some(rest) => cache_bytes = rest,
-                    None => return kept,
-                }
-                kept[side] = index + 1;
-            }
-        }
-        kept
-    }
 }
 
 impl Ratings for Store {
@@ -173,9 +159,7 @@ impl Ratings for Store {
     }
 
     fn done_with(&self, side: Side, index: usize) {
-        if index >= self.kept[side as usize] {
-            self.shards(side)[index].release();
-        }
+        self.shards(side)[index].done_with();
     }
 
     fn id(&self, side: Side, row: usize) -> Cow<'_, str> {
@@ -218,9 +202,9 @@ impl<'a> UserRows<'a> {
         self.shards[index].will_need();
     }
 
-    /// This block will not be asked for again: its memory is given back.
+    /// This block will not be asked for again for a while.
     pub fn done_with(&self, index: usize) {
-        self.shards[index].release();
+        self.shards[index].done_with();
     }
 
     /// The block that holds a user's row, and the row's number within the block.
@@ -287,6 +271,18 @@ fn open_shards(
     entries.iter().enumerate().map(open).collect()
 }
 
+/// Marks the shards that may stay in memory after use: as many as there is room for, of each list in turns.
+fn keep_within(mut room: u64, mut lists: [&mut Vec<Shard>; 4]) {
+    let longest = lists.iter().map(|shards| shards.len()).max();
+    for index in 0..longest.unwrap_or(0) {
+        for shard in lists.iter_mut().filter_map(|shards| shards.get_mut(index)) {
+            let rest = room.checked_sub(shard.entry().seal.bytes);
+            shard.keep(rest.is_some());
+            room = rest.unwrap_or(room);
+        }
+    }
+}
+
 /// The error for a file that is whole, but not the one that the manifest speaks of.
 fn foreign(path: &Path) -> Error {
     Error::new(
@@ -295,4 +291,41 @@ fn foreign(path: &Path) -> Error {
     )
     .path(path)
     .remedy("put the right file back, or import again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shard::ShardsWriter;
+    use super::*;
+
+    #[test]
+    fn as_many_shards_are_kept_as_there_is_room_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lists = [3, 2, 0, 1].map(|rows| {
+            let dir = dir.path().join(rows.to_string());
+            std::fs::create_dir(&dir).unwrap();
+            let mut writer = ShardsWriter::create(&dir, Side::Users, Part::Train, 1, 0);
+            for _ in 0..rows {
+                writer.push_row(&[0], &[1.0]).unwrap();
+            }
+            let shards = writer.finish().unwrap();
+            (0..shards.len())
+                .map(|index| Shard::open(dir.join(shard_file(index))).unwrap())
+                .collect::<Vec<_>>()
+        });
+        let bytes = lists[0][0].entry().seal.bytes;
+        for (room, kept) in [
+            (0, [0, 0, 0, 0]),
+            (bytes - 1, [0, 0, 0, 0]),
+            (bytes, [1, 0, 0, 0]),
+            (4 * bytes, [2, 1, 0, 1]),
+            (6 * bytes, [3, 2, 0, 1]),
+        ] {
+            keep_within(room, lists.each_mut());
+            let counts = lists
+                .each_ref()
+                .map(|shards| shards.iter().filter(|shard| shard.is_kept()).count());
+            assert_eq!(counts, kept, "{room}");
+        }
+    }
 }
