@@ -31,14 +31,14 @@ impl AtomicFile {
     /// [`ErrorKind::AlreadyExists`] if the target exists and `force` is false; [`ErrorKind::BadOption`] if it is
     /// something else than a regular file.
     pub fn create(target: impl AsRef<Path>, force: bool) -> Result<AtomicFile> {
-        let target = resolve(target.as_ref())?;
-        if fs::metadata(&target).is_ok_and(|target| !target.is_file()) {
+        let target = target.as_ref();
+        if fs::metadata(target).is_ok_and(|target| !target.is_file()) {
             // Renaming onto a device or a directory would replace it, or fail only after all the work.
             return Err(Error::new(ErrorKind::BadOption, "not a regular file")
-                .path(&target)
+                .path(target)
                 .remedy("name a file, or - for standard output"));
         }
-        let (place, file) = Place::claim(target, force, |path| {
+        let (place, file) = Place::claim(resolve(target)?, force, |path| {
             OpenOptions::new().write(true).create_new(true).open(path)
         })?;
         Ok(AtomicFile { file, place })
@@ -187,7 +187,7 @@ impl Place {
             let temporary = parent.join(name);
             let file = match create(&temporary) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                created => created.at(&temporary)?,
+                created => created.at(parent)?,
             };
             // Between its creation and its locking, another process may have taken it for a leftover.
             let taken = matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock));

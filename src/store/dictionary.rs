@@ -10,7 +10,7 @@ use super::container::{Container, Seal};
 use super::header::Kind;
 use super::map::Access;
 use super::writer::{ContainerWriter, Sink};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{AtPath, Error, ErrorKind, Result};
 use crate::matrix::Side;
 
 const OFFSETS: &str = "offsets";
@@ -202,11 +202,11 @@ impl Dictionary {
             .unwrap_or_default())
     }
 
-    /// Writes the same bytes into an empty sink: a model keeps the dictionaries of its store.
-    pub fn copy_to(&self, mut sink: impl Sink) -> Result<Seal> {
+    /// Writes the same bytes into an empty sink: a model keeps the dictionaries of its store. `path` is what errors name.
+    pub fn copy_to(&self, mut sink: impl Sink, path: &Path) -> Result<Seal> {
         self.container.verify()?;
-        sink.write_all(self.container.mapping().bytes())?;
-        sink.sync()?;
+        sink.write_all(self.container.mapping().bytes()).at(path)?;
+        sink.sync().at(path)?;
         Ok(self.seal())
     }
 
@@ -374,7 +374,7 @@ mod tests {
         let (dir, dictionary) = dictionary(&["a", "b"], Some(&["A", "B"]));
         let path = dir.path().join("copy");
         let seal = dictionary
-            .copy_to(File::create_new(&path).unwrap())
+            .copy_to(File::create_new(&path).unwrap(), &path)
             .unwrap();
         assert_eq!(Dictionary::open(&path).unwrap().seal(), seal);
         assert_eq!(

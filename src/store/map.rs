@@ -178,7 +178,8 @@ mod tests {
             [0x0f0e_0d0c_0b0a_0908]
         );
         assert!(mapping.slice::<f32>(64..64).unwrap().is_empty());
-        for range in [0..65, 2..6, 0..6, 65..65, u64::MAX..u64::MAX, 8..4] {
+        let reversed = Range { start: 8, end: 4 };
+        for range in [0..65, 2..6, 0..6, 65..65, u64::MAX..u64::MAX, reversed] {
             let error = mapping.slice::<u32>(range).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Damaged);
         }

@@ -26,8 +26,6 @@ pub struct Store {
     by_item: Vec<Shard>,
     validation: Vec<Shard>,
     test: Vec<Shard>,
-    /// How many training shards of each side stay in memory after use.
-    kept: [usize; 2],
 }
 
 impl Store {
@@ -39,9 +37,9 @@ impl Store {
         Store::open_within(path, u64::MAX)
     }
 
-    /// Opens a store of which at most `cache_bytes` may stay in memory between uses; shards in use come on top.
+    /// Opens a store of whose shards at most `cache_bytes` may stay in memory between uses; those in use come on top.
     ///
-    /// If the training shards are more than that, some of both sides are kept, always the same, and the rest are given
+    /// If the shards are more than that, some of each side and part are kept, always the same, and the rest are given
     /// back after each use: of a scan that comes round again, no other choice finds more in memory.
     ///
     /// # Errors
@@ -62,7 +60,6 @@ impl Store {
             by_item: shards(Part::Train, Side::Items, &manifest.by_item)?,
             validation: shards(Part::Validation, Side::Users, &manifest.validation)?,
             test: shards(Part::Test, Side::Users, &manifest.test)?,
-            kept: [0; 2],
             manifest,
         };
         store.keep_within(cache_bytes);
@@ -71,7 +68,14 @@ impl Store {
 
     /// Changes how much of the store may stay in memory between uses.
     pub fn keep_within(&mut self, cache_bytes: u64) {
-        self.kept = self.kept_within(cache_bytes);
+        let Store {
+            by_user,
+            by_item,
+            validation,
+            test,
+            ..
+        } = self;
+        keep_within(cache_bytes, [by_user, by_item, validation, test]);
     }
 
     /// Where the store is.
@@ -145,24 +149,6 @@ impl Store {
     pub(super) fn manifest_seal(&self) -> Seal {
         self.manifest_seal
     }
-
-    /// How many shards of each side fit together, taken in turns.
-    fn kept_within(&self, mut cache_bytes: u64) -> [usize; 2] {
-        let mut kept = [0; 2];
-        for index in 0..self.by_user.len().max(self.by_item.len()) {
-            for (side, shards) in [&self.by_user, &self.by_item].into_iter().enumerate() {
-                let Some(shard) = shards.get(index) else {
-                    continue;
-                };
-                match cache_bytes.checked_sub(shard.entry().seal.bytes) {
-                    Some(rest) => cache_bytes = rest,
-                    None => return kept,
-                }
-                kept[side] = index + 1;
-            }
-        }
-        kept
-    }
 }
 
 impl Ratings for Store {
@@ -183,9 +169,7 @@ impl Ratings for Store {
     }
 
     fn done_with(&self, side: Side, index: usize) {
-        if index >= self.kept[side as usize] {
-            self.shards(side)[index].release();
-        }
+        self.shards(side)[index].done_with();
     }
 
     fn id(&self, side: Side, row: usize) -> Cow<'_, str> {
@@ -234,7 +218,7 @@ impl<'a> UserRows<'a> {
     /// Gives back the memory of the shards that end before a user's row.
     pub fn release_before(&self, user: usize) {
         for shard in &self.shards[..self.index_of(user)] {
-            shard.release();
+            shard.done_with();
         }
     }
 
@@ -270,7 +254,7 @@ impl Ratings for UserRows<'_> {
     }
 
     fn done_with(&self, _side: Side, index: usize) {
-        self.shards[index].release();
+        self.shards[index].done_with();
     }
 }
 
@@ -319,6 +303,18 @@ fn open_shards(
     entries.iter().enumerate().map(open).collect()
 }
 
+/// Marks the shards that may stay in memory after use: as many as there is room for, of each list in turns.
+fn keep_within(mut room: u64, mut lists: [&mut Vec<Shard>; 4]) {
+    let longest = lists.iter().map(|shards| shards.len()).max();
+    for index in 0..longest.unwrap_or(0) {
+        for shard in lists.iter_mut().filter_map(|shards| shards.get_mut(index)) {
+            let rest = room.checked_sub(shard.entry().seal.bytes);
+            shard.keep(rest.is_some());
+            room = rest.unwrap_or(room);
+        }
+    }
+}
+
 /// The error for a file that is whole, but not the one that the manifest speaks of.
 fn foreign(path: &Path) -> Error {
     Error::new(
@@ -327,4 +323,41 @@ fn foreign(path: &Path) -> Error {
     )
     .path(path)
     .remedy("put the right file back, or import again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::shard::ShardsWriter;
+    use super::*;
+
+    #[test]
+    fn as_many_shards_are_kept_as_there_is_room_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lists = [3, 2, 0, 1].map(|rows| {
+            let dir = dir.path().join(rows.to_string());
+            std::fs::create_dir(&dir).unwrap();
+            let mut writer = ShardsWriter::create(&dir, Side::Users, Part::Train, 1, 0);
+            for _ in 0..rows {
+                writer.push_row(&[0], &[1.0]).unwrap();
+            }
+            let shards = writer.finish().unwrap();
+            (0..shards.len())
+                .map(|index| Shard::open(dir.join(shard_file(index))).unwrap())
+                .collect::<Vec<_>>()
+        });
+        let bytes = lists[0][0].entry().seal.bytes;
+        for (room, kept) in [
+            (0, [0, 0, 0, 0]),
+            (bytes - 1, [0, 0, 0, 0]),
+            (bytes, [1, 0, 0, 0]),
+            (4 * bytes, [2, 1, 0, 1]),
+            (6 * bytes, [3, 2, 0, 1]),
+        ] {
+            keep_within(room, lists.each_mut());
+            let counts = lists
+                .each_ref()
+                .map(|shards| shards.iter().filter(|shard| shard.is_kept()).count());
+            assert_eq!(counts, kept, "{room}");
+        }
+    }
 }

@@ -135,6 +135,7 @@ pub struct Shard {
     layout: Layout,
     entry: ShardEntry,
     checked: AtomicBool,
+    kept: bool,
 }
 
 impl Shard {
@@ -162,6 +163,7 @@ impl Shard {
             },
             container,
             checked: AtomicBool::new(false),
+            kept: true,
         };
         let block = shard.view()?;
         let end = first_row.checked_add(rows);
@@ -195,8 +197,8 @@ impl Shard {
         self.entry.first_row + self.entry.rows <= row
     }
 
-    /// The rows. The first look at them in this process checks all of them, as [`verify`](Shard::verify) does: about a
-    /// nanosecond a rating, and no damaged byte reaches a model.
+    /// The rows. The first look at them in this process checks all of them, as [`verify`](Shard::verify) does: a few
+    /// nanoseconds a rating, so that no damaged byte reaches a model.
     pub fn block(&self) -> Result<Block<'_>> {
         if !self.checked.load(Ordering::Acquire) {
             self.verify()?;
@@ -209,9 +211,23 @@ impl Shard {
         self.container.mapping().will_need();
     }
 
-    /// Gives back the memory that the shard takes; it is read from disk again when it is next looked at.
-    pub fn release(&self) {
-        self.container.mapping().release();
+    /// Gives back the memory that the shard takes, unless there is room to keep it. What is given back is read from disk
+    /// again when it is next looked at.
+    pub fn done_with(&self) {
+        if !self.kept {
+            self.container.mapping().release();
+        }
+    }
+
+    /// Says whether the shard may stay in memory after use.
+    pub(super) fn keep(&mut self, kept: bool) {
+        self.kept = kept;
+    }
+
+    /// Whether the shard may stay in memory after use.
+    #[cfg(test)]
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept
     }
 
     /// Checks every byte, and every offset, column and value.
@@ -233,7 +249,11 @@ impl Shard {
             self.container.slice(COLS)?,
             self.container.slice(VALUES)?,
         )
-        .map_err(|e| e.path(self.path()))
+        .map_err(|e| {
+            let offsets = self.container.range(OFFSETS);
+            e.path(self.path())
+                .offset(offsets.map_or(0, |range| range.start))
+        })
     }
 
     fn damaged(&self, message: &str) -> Error {

@@ -4,7 +4,7 @@ use super::fingerprint::Fingerprint;
 use super::open::Store;
 use super::shard::{Part, Shard};
 use crate::error::{Error, ErrorKind, Result};
-use crate::matrix::{Ratings, Row, RowScratch, Side};
+use crate::matrix::{Row, RowScratch, Side};
 use crate::rng::{key, mix};
 
 /// What a verification has read.
@@ -43,22 +43,22 @@ impl Store {
 
         let mut tally = Tally::new(self)?;
         let (mut by_user, mut by_item) = (0_u64, 0_u64);
-        for (index, shard) in self.shards(Side::Users).iter().enumerate() {
+        for shard in self.shards(Side::Users) {
             self.verify_shard(shard, |user, row| {
                 tally.add(user, row)?;
                 by_user = by_user.wrapping_add(row_sum(row, |item| (user, item)));
                 Ok(())
             })?;
-            self.done_with(Side::Users, index);
+            shard.done_with();
             done(shard.entry().seal.bytes);
         }
         tally.compare()?;
-        for (index, shard) in self.shards(Side::Items).iter().enumerate() {
+        for shard in self.shards(Side::Items) {
             self.verify_shard(shard, |item, row| {
                 by_item = by_item.wrapping_add(row_sum(row, |user| (user, item)));
                 Ok(())
             })?;
-            self.done_with(Side::Items, index);
+            shard.done_with();
             done(shard.entry().seal.bytes);
         }
         if by_user != by_item {
@@ -67,7 +67,7 @@ impl Store {
         for part in [Part::Validation, Part::Test] {
             for shard in self.part(part).iter().flat_map(|rows| rows.shards()) {
                 self.verify_shard(shard, |_, _| Ok(()))?;
-                shard.release();
+                shard.done_with();
                 done(shard.entry().seal.bytes);
             }
         }
