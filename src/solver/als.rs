@@ -37,6 +37,13 @@ fn build(options: &Options) -> Result<Box<dyn Solver>> {
         )
         .remedy("leave out --learning-rate, or use --solver gradient"));
     }
+    if options.loss != "squared" {
+        return Err(Error::new(
+            ErrorKind::BadOption,
+            format!("ALS minimises the squared loss, not {:?}", options.loss),
+        )
+        .remedy("leave out --loss, or use --solver gradient"));
+    }
     Ok(Box::new(Als {
         ridge: options.ridge(),
         equations: NormalEquations::new(options.rank, options.biases),

@@ -11,7 +11,7 @@ use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, RowSu
 use super::{Measured, Method, Options, Parameters, Reduce, Ridge, Solver, Tick, Update};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel;
-use crate::loss::{Loss, Squared};
+use crate::loss::{self, Derived};
 use crate::matrix::{Factors, Ratings, Row, Shape, Side};
 
 /// Gradient descent in the table of solvers.
@@ -41,7 +41,7 @@ fn build(options: &Options) -> Result<Box<dyn Solver>> {
         .remedy("give one for each epoch, or a single one for all"));
     }
     Ok(Box::new(Gradient {
-        loss: Squared,
+        loss: loss::named_or_formula(&options.loss)?,
         ridge: options.ridge(),
         rates: options.learning_rates.clone(),
         update: options.update,
@@ -51,8 +51,8 @@ fn build(options: &Options) -> Result<Box<dyn Solver>> {
     }))
 }
 
-struct Gradient<L> {
-    loss: L,
+struct Gradient {
+    loss: Box<dyn Derived>,
     ridge: Ridge,
     rates: Vec<f32>,
     update: Update,
@@ -61,7 +61,7 @@ struct Gradient<L> {
     biases: bool,
 }
 
-impl<L: Loss> Gradient<L> {
+impl Gradient {
     /// What a loss counts in the cost.
     fn weight(&self, ratings: &dyn Ratings) -> f64 {
         match self.reduce {
@@ -70,7 +70,7 @@ impl<L: Loss> Gradient<L> {
         }
     }
 
-    fn step(&self, rate: f32, ratings: &dyn Ratings) -> Step<'_, L> {
+    fn step(&self, rate: f32, ratings: &dyn Ratings) -> Step<'_> {
         Step {
             method: self,
             rate,
@@ -86,7 +86,7 @@ impl<L: Loss> Gradient<L> {
     }
 }
 
-impl<L: Loss> Solver for Gradient<L> {
+impl Solver for Gradient {
     fn epoch(
         &mut self,
         epoch: usize,
@@ -143,8 +143,8 @@ impl<L: Loss> Solver for Gradient<L> {
 }
 
 /// One step at one rate.
-struct Step<'a, L> {
-    method: &'a Gradient<L>,
+struct Step<'a> {
+    method: &'a Gradient,
     rate: f32,
     weight: f32,
 }
@@ -154,9 +154,10 @@ struct Sums {
     factors: Vec<f32>,
     bias: f32,
     slopes: Vec<f32>,
+    targets: Vec<f32>,
 }
 
-impl<L: Loss> RowStep for Step<'_, L> {
+impl RowStep for Step<'_> {
     type Shared = ();
     type Sums = Sums;
 
@@ -166,6 +167,7 @@ impl<L: Loss> RowStep for Step<'_, L> {
             factors: vec![0.0; stride],
             bias: 0.0,
             slopes: Vec::new(),
+            targets: Vec::new(),
         }
     }
 
@@ -177,11 +179,16 @@ impl<L: Loss> RowStep for Step<'_, L> {
     }
 
     fn accumulate(&self, own: Own<'_>, segment: Row<'_>, fixed: &Fixed<'_>, sums: &mut Sums) {
-        sums.slopes.resize(segment.len(), 0.0);
-        fixed.predict(own, segment, &mut sums.slopes);
-        for (x, &rating) in sums.slopes.iter_mut().zip(segment.values) {
-            *x = self.method.loss.slope(*x, fixed.target(rating));
-            sums.bias += *x;
+        let Sums {
+            slopes, targets, ..
+        } = sums;
+        slopes.resize(segment.len(), 0.0);
+        fixed.predict(own, segment, slopes);
+        targets.clear();
+        targets.extend(segment.values.iter().map(|&rating| fixed.target(rating)));
+        self.method.loss.slopes(slopes, targets);
+        for slope in slopes {
+            sums.bias += *slope;
         }
         let other = fixed.factors;
         kernel::add_scaled_rows(
@@ -220,11 +227,9 @@ impl<L: Loss> RowStep for Step<'_, L> {
     }
 }
 
-impl<L: Loss> Cost for Step<'_, L> {
+impl Cost for Step<'_> {
     fn loss(&self, prediction: f32, target: f32) -> f64 {
-        self.method
-            .loss
-            .loss(f64::from(prediction), f64::from(target))
+        self.method.loss.value(prediction.into(), target.into())
     }
 
     fn penalty(&self, own: Own<'_>, ratings: usize) -> f64 {

@@ -70,6 +70,8 @@ pub enum Reduce {
 pub struct Options {
     /// Name of the solver in [`SOLVERS`].
     pub solver: String,
+    /// The loss: a name of [`LOSSES`](crate::loss::LOSSES), or a formula in `p` and `r`.
+    pub loss: String,
     /// Number of factors.
     pub rank: usize,
     /// Passes over both sides.
@@ -102,6 +104,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             solver: "als".into(),
+            loss: "squared".into(),
             rank: 32,
             epochs: 15,
             seed: 0,

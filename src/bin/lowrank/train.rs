@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use lowrank::loss::{Formula, LOSSES};
 use lowrank::matrix::{Ratings, Side};
 use lowrank::memory::{Bytes, Plan};
 use lowrank::model::{Checkpoint, Model, Run, read_start};
@@ -31,6 +32,9 @@ pub struct TrainArgs {
     /// How the cost is minimised
     #[arg(long, default_value = "als", value_parser = solver_names(), help = solver_help())]
     solver: String,
+    /// What is minimised, by name or as a formula in p (the prediction) and r (the rating)
+    #[arg(long, value_name = "NAME-OR-FORMULA", default_value = "squared", long_help = loss_help())]
+    loss: String,
     /// Number of factors [default: 32, or that of the given start]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=Options::MAX_RANK as i64))]
     rank: Option<u16>,
@@ -117,6 +121,19 @@ fn solver_help() -> String {
     format!(
         "How the cost is minimised ({})",
         all.collect::<Vec<_>>().join("; ")
+    )
+}
+
+fn loss_help() -> String {
+    let all = LOSSES
+        .iter()
+        .map(|loss| format!("  {:20} {}\n", loss.name, loss.summary));
+    format!(
+        "What is minimised: a name, with its parameter in parentheses if it shall be another, such as huber(0.5):\n{}\
+         or a formula in p (the prediction) and r (the rating), such as '(p-r)^2' or 'log(1+exp(-r*p))', with the functions \
+         {}. Its derivatives are derived.",
+        all.collect::<String>(),
+        Formula::functions().collect::<Vec<_>>().join(", "),
     )
 }
 
@@ -254,6 +271,7 @@ fn options(args: &TrainArgs, start: Option<&Start>) -> Result<Options> {
     };
     Ok(Options {
         solver: args.solver.clone(),
+        loss: args.loss.clone(),
         rank: start.map_or(rank, |start| start.users.rank()),
         epochs: args.epochs,
         seed: args.seed,
