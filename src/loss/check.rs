@@ -11,64 +11,70 @@ pub struct Report {
     pub slope_error: f64,
     /// Whether the slope never falls as the prediction rises: then every row has one minimum.
     pub convex: bool,
-    /// The factor c if the loss is `c (p - r)^2`, up to a constant: then steps along a line are exact, and rows can be
-    /// solved.
-    pub quadratic: Option<f64>,
 }
 
-/// Ratings and predictions that a loss is tried on, besides the scale of the data: `range` is the smallest and the
-/// largest rating.
-const STEPS: i32 = 64;
+/// Predictions that a loss is tried on for each rating.
+const PREDICTIONS: usize = 64;
 
-/// Checks a loss over a scale of ratings and over predictions that reach beyond it by as much again.
+/// Ratings that a loss is tried on.
+const RATINGS: usize = 8;
+
+/// Checks a loss over a scale of ratings, from the smallest to the largest, and over predictions that reach beyond it by
+/// as much again.
 ///
 /// # Errors
 /// If a value or a slope is not finite, or the slope does not agree with differences.
-pub fn check(loss: &dyn Derived, range: (f32, f32)) -> Result<Report> {
-    let (low, high) = (f64::from(range.0), f64::from(range.1));
-    let width = (high - low).max(1.0);
-    let grid = |from: f64, to: f64, steps: i32| {
-        (0..=steps).map(move |i| from + (to - from) * f64::from(i) / f64::from(steps))
-    };
+pub fn check(loss: &dyn Derived, scale: (f32, f32)) -> Result<Report> {
     let mut report = Report {
         slope_error: 0.0,
         convex: true,
-        quadratic: None,
     };
-    let mut quadratic = true;
-    let mut factor = None;
-    for r in grid(low, high, 8) {
-        let mut before = f64::NEG_INFINITY;
-        // Not the grid's own multiples, where kinks like to be.
-        for p in grid(low - width, high + width, STEPS).map(|p| p + 1e-3 * width) {
-            let [value, slope, curvature] = loss.taylor(p, r);
-            if !(value.is_finite() && slope.is_finite()) {
-                return Err(Error::new(
-                    ErrorKind::BadOption,
-                    format!(
-                        "the loss is not finite for the prediction {p:.3} of the rating {r:.3}"
-                    ),
-                ));
-            }
-            let h = 1e-6 * width;
-            let numeric = (loss.value(p + h, r) - loss.value(p - h, r)) / (2.0 * h);
-            let error = (numeric - slope).abs() / slope.abs().max(1.0);
-            report.slope_error = report.slope_error.max(error);
-            report.convex &= slope >= before - 1e-9 * before.abs().max(1.0);
-            before = slope;
-            let factor = *factor.get_or_insert(curvature / 2.0);
-            let exact = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b.abs().max(1.0);
-            quadratic &= exact(curvature, 2.0 * factor) && exact(slope, 2.0 * factor * (p - r));
+    let mut before = (f64::NAN, f64::NEG_INFINITY);
+    for (p, r, width) in grid(scale) {
+        let [value, slope, _] = loss.taylor(p, r);
+        if !(value.is_finite() && slope.is_finite()) {
+            return Err(loss.not_finite(p, r));
         }
+        let h = 1e-6 * width;
+        let numeric = (loss.value(p + h, r) - loss.value(p - h, r)) / (2.0 * h);
+        let error = (numeric - slope).abs() / slope.abs().max(1.0);
+        report.slope_error = report.slope_error.max(error);
+        let rises = slope >= before.1 - 1e-9 * before.1.abs().max(1.0);
+        report.convex &= rises || r != before.0;
+        before = (r, slope);
     }
     if report.slope_error > 1e-4 {
-        return Err(Error::new(
-            ErrorKind::BadOption,
-            format!("the slope of the loss is off by {:.1e}", report.slope_error),
-        ));
+        let what = format!("the slope of the loss is off by {:.1e}", report.slope_error);
+        return Err(Error::new(ErrorKind::BadOption, what)
+            .remedy("a loss must be continuous in the prediction"));
     }
-    report.quadratic = factor.filter(|&factor| quadratic && factor > 0.0);
     Ok(report)
+}
+
+/// The factor c of a loss that is `c (p - r)^2`, up to a constant: along a line its cost has an exact lowest point, and its
+/// rows can be solved.
+pub fn quadratic(loss: &dyn Derived) -> Option<f64> {
+    let factor = loss.taylor(0.0, 0.0)[2] / 2.0;
+    let close = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b.abs().max(1.0);
+    let is = grid((-2.0, 3.0)).all(|(p, r, _)| {
+        let [_, slope, curvature] = loss.taylor(p, r);
+        close(curvature, 2.0 * factor) && close(slope, 2.0 * factor * (p - r))
+    });
+    (is && factor > 0.0).then_some(factor)
+}
+
+/// Predictions, ratings, and the width of the scale.
+fn grid(scale: (f32, f32)) -> impl Iterator<Item = (f64, f64, f64)> {
+    let (low, high) = (f64::from(scale.0), f64::from(scale.1));
+    let width = (high - low).max(1.0);
+    let steps = |from: f64, to: f64, steps: usize| {
+        (0..=steps).map(move |i| from + (to - from) * i as f64 / steps as f64)
+    };
+    steps(low, high, RATINGS).flat_map(move |r| {
+        // A little off the round numbers, where kinks like to be.
+        let predictions = steps(low - width, high + width, PREDICTIONS);
+        predictions.map(move |p| (p + 1e-3 * width, r, width))
+    })
 }
 
 #[cfg(test)]
@@ -85,28 +91,37 @@ mod tests {
         for named in LOSSES {
             let report = of(named.name).unwrap();
             assert!(report.convex, "{}", named.name);
-            assert_eq!(
-                report.quadratic.is_some(),
-                named.name == "squared",
-                "{}",
-                named.name
-            );
         }
-        assert_eq!(of("(p-r)^2").unwrap().quadratic, Some(1.0));
-        assert_eq!(of("p^2 - 2*p*r").unwrap().quadratic, Some(1.0));
-        assert_eq!(of("(p-2*r)^2").unwrap().quadratic, None);
-        assert_eq!(of("p*p").unwrap().quadratic, None);
+        let factor = |text: &str| quadratic(&*named_or_formula(text).unwrap());
+        assert_eq!(factor("squared"), Some(0.5));
+        assert_eq!(factor("(p-r)^2"), Some(1.0));
+        assert_eq!(factor("p^2 - 2*p*r"), Some(1.0));
+        for text in [
+            "(p-2*r)^2",
+            "p*p",
+            "huber",
+            "abs(p-r)",
+            "-(p-r)^2",
+            "exp(p)-r*p",
+        ] {
+            assert_eq!(factor(text), None, "{text}");
+        }
         assert!(!of("-(p-r)^2").unwrap().convex);
         assert!(!of("log(1+(p-r)^2)").unwrap().convex);
     }
 
     #[test]
     fn a_loss_that_is_not_finite_is_refused() {
-        for text in ["p - r*log(p)", "1/(p-p)", "sqrt(p-r)", "exp(exp(exp(p)))"] {
-            assert!(
-                of(text).unwrap_err().to_string().contains("not finite"),
-                "{text}"
-            );
+        for (text, place) in [
+            ("p - r*log(p)", 6),
+            ("1/(p-p)", 1),
+            ("sqrt(p-r)", 0),
+            ("1 + exp(exp(exp(p)))", 4),
+        ] {
+            let error = of(text).unwrap_err().to_string();
+            assert!(error.contains("not finite"), "{text}: {error}");
+            let marked = error.lines().last().unwrap();
+            assert_eq!(marked.find('^'), Some(place + 2), "{error}");
         }
     }
 }

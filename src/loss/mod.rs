@@ -23,7 +23,7 @@ mod squared;
 mod squared_hinge;
 
 pub use absolute::Absolute;
-pub use check::{Report, check};
+pub use check::{Report, check, quadratic};
 pub use dual::Dual;
 pub use epsilon_insensitive::EpsilonInsensitive;
 pub use formula::Formula;
@@ -42,6 +42,16 @@ use crate::error::{Error, ErrorKind, Result};
 pub trait Loss: Sync + Send {
     /// One line.
     fn loss<R: Real>(&self, prediction: R, rating: R) -> R;
+
+    /// The error that says that the loss has no value here.
+    fn not_finite(&self, prediction: f64, rating: f64) -> Error {
+        not_finite(prediction, rating)
+    }
+}
+
+fn not_finite(prediction: f64, rating: f64) -> Error {
+    let what = format!("the loss is not finite where p is {prediction:.3} and r is {rating:.3}");
+    Error::new(ErrorKind::BadOption, what)
 }
 
 /// A loss with its derivatives, for a row of ratings at a time. Every [`Loss`] is one.
@@ -51,6 +61,9 @@ pub trait Derived: Sync + Send {
 
     /// Value, slope and curvature of one rating.
     fn taylor(&self, prediction: f64, rating: f64) -> [f64; 3];
+
+    /// The error that says that the loss has no value here.
+    fn not_finite(&self, prediction: f64, rating: f64) -> Error;
 
     /// Replaces predictions by the slopes of the loss there.
     fn slopes(&self, predictions: &mut [f32], ratings: &[f32]);
@@ -74,6 +87,10 @@ impl<L: Loss> Derived for L {
         let r = Dual::fixed(Dual::fixed(rating));
         let loss = self.loss(p, r);
         [loss.value.value, loss.slope.value, loss.slope.slope]
+    }
+
+    fn not_finite(&self, prediction: f64, rating: f64) -> Error {
+        Loss::not_finite(self, prediction, rating)
     }
 
     fn slopes(&self, predictions: &mut [f32], ratings: &[f32]) {

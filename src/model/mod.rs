@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 pub use exchange::{FactorTable, export_factors, read_start};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::matrix::{Ratings, Shape, Side};
-use crate::solver::{Options, Parameters};
+use crate::matrix::{Factors, Ratings, Shape, Side};
+use crate::solver::{Moving, Options, Parameters};
 use crate::store::{
     AtomicDir, AtomicFile, Dictionary, Fingerprint, Kind, MODEL_FILE, Seal, Store, kind_of,
     read_record, write_record,
@@ -49,6 +49,20 @@ pub struct Record {
     pub finished: bool,
     files: [Seal; 4],
     best_files: Option<[Seal; 2]>,
+    carried: Vec<FactorsFile>,
+}
+
+/// Factors that a solver carries to the next epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct FactorsFile {
+    rows: usize,
+    rank: usize,
+    biases: bool,
+    seal: Seal,
+}
+
+fn carried_name(index: usize) -> String {
+    format!("carried_{index}.factors")
 }
 
 /// What a run took: everything about it that does not change the model.
@@ -206,7 +220,11 @@ impl Checkpoint {
             history,
             epoch,
         };
-        draft.write(path, true, &state.parameters, Some(state.best.as_ref()))
+        let unfinished = Unfinished {
+            best: state.best.as_ref(),
+            carried: &state.moving.carried,
+        };
+        draft.write(path, true, &state.moving.parameters, Some(unfinished))
     }
 
     /// Opens a checkpoint; every byte of its factors is checked.
@@ -224,6 +242,12 @@ impl Checkpoint {
                 Some(record.parameters(path, seals, names)?)
             }
         };
+        let of_file = |(index, file): (usize, &FactorsFile)| {
+            let path = path.join(carried_name(index));
+            files::read(&path, file.seal, file.rows, file.rank, file.biases)
+        };
+        let carried = record.carried.iter().enumerate().map(of_file);
+        let carried = carried.collect::<Result<Vec<_>>>()?;
         let run = read_run(path)?;
         if run.epochs.len() != record.history.len() {
             return Err(
@@ -234,7 +258,10 @@ impl Checkpoint {
         }
         Ok(Checkpoint {
             state: State {
-                parameters,
+                moving: Moving {
+                    parameters,
+                    carried,
+                },
                 best,
                 history: record.history,
                 paces: run.epochs,
@@ -254,6 +281,12 @@ pub fn read_run(path: &Path) -> Result<Run> {
         .map_err(|e| Error::new(ErrorKind::Damaged, e.to_string()).path(&path))
 }
 
+/// What a checkpoint keeps beside the factors.
+struct Unfinished<'a> {
+    best: Option<&'a Parameters>,
+    carried: &'a [Factors],
+}
+
 /// A model or a checkpoint about to be written.
 struct Draft<'a> {
     options: &'a Options,
@@ -265,13 +298,13 @@ struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// Writes all files of the directory; `best` is `Some` for a checkpoint.
+    /// Writes all files of the directory.
     fn write(
         self,
         path: &Path,
         force: bool,
         parameters: &Parameters,
-        best: Option<Option<&Parameters>>,
+        unfinished: Option<Unfinished<'_>>,
     ) -> Result<()> {
         if !parameters.is_finite() {
             return Err(
@@ -288,10 +321,24 @@ impl Draft<'_> {
             ])
         };
         let factors = both(parameters, ["users.factors", "items.factors"])?;
-        let best_files = match best {
-            Some(Some(best)) => Some(both(best, ["best_users.factors", "best_items.factors"])?),
-            _ => None,
+        let (best, carried) = match &unfinished {
+            Some(unfinished) => (unfinished.best, unfinished.carried),
+            None => (None, &[][..]),
         };
+        let best_files = match best {
+            Some(best) => Some(both(best, ["best_users.factors", "best_items.factors"])?),
+            None => None,
+        };
+        let of_factors = |(index, factors): (usize, &Factors)| {
+            Ok(FactorsFile {
+                rows: factors.rows(),
+                rank: factors.rank(),
+                biases: factors.has_biases(),
+                seal: files::write(&at(&carried_name(index)), factors)?,
+            })
+        };
+        let carried = carried.iter().enumerate().map(of_factors);
+        let carried = carried.collect::<Result<Vec<_>>>()?;
         let copy = |side: Side, name: &str| -> Result<Seal> {
             let dictionary = self.store.dictionary(side);
             files::copy(dictionary.path(), &at(name))?;
@@ -316,13 +363,13 @@ impl Draft<'_> {
             std: parameters.std,
             history: self.history,
             epoch: self.epoch,
-            finished: best.is_none(),
+            finished: unfinished.is_none(),
             files: [factors[0], factors[1], dictionaries[0], dictionaries[1]],
             best_files,
+            carried,
         };
         // The record comes last: it is what makes the directory a model.
-        let file = AtomicFile::create(at(MODEL_FILE), false)?;
-        let mut file = file;
+        let mut file = AtomicFile::create(at(MODEL_FILE), false)?;
         write_record(&mut file, &at(MODEL_FILE), Kind::Model, &record)?;
         file.commit()?;
         dir.commit()

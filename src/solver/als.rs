@@ -9,7 +9,7 @@
 //! each, and one row of the fixed side for each rating.
 
 use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, RowSums, half_epoch};
-use super::{Measured, Method, Options, Parameters, Reduce, Ridge, Solver, Tick};
+use super::{Measured, Method, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{self, NormalEquations, Segment};
 use crate::loss::{Loss, Squared};
@@ -68,12 +68,13 @@ impl Als {
 
 impl Solver for Als {
     fn epoch(
-        &mut self,
+        &self,
         epoch: usize,
         ratings: &dyn Ratings,
-        parameters: &mut Parameters,
+        moving: &mut Moving,
         tick: Tick<'_>,
     ) -> Result<Measured> {
+        let parameters = &mut moving.parameters;
         let backwards = epoch % 2 == 1;
         let (mean, std) = (parameters.mean, parameters.std);
         let Parameters { users, items, .. } = parameters;

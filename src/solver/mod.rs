@@ -12,6 +12,7 @@
 mod als;
 mod alternating;
 mod gradient;
+mod line_search;
 
 use serde::{Deserialize, Serialize};
 
@@ -96,6 +97,10 @@ pub struct Options {
     pub update: Update,
     /// For gradient descent: one rate, or one for each epoch.
     pub learning_rates: Vec<f32>,
+    /// For gradient descent: the rate of epoch t is divided by `1 + decay (t - 1)`.
+    pub learning_rate_decay: f32,
+    /// For gradient descent: the share of the last step that is added to the next direction.
+    pub momentum: f32,
     /// Stop when the validation RMSE has not fallen for so many epochs, and keep the best.
     pub early_stop: Option<usize>,
 }
@@ -117,6 +122,8 @@ impl Default for Options {
             reduce: Reduce::Sum,
             update: Update::Simultaneous,
             learning_rates: Vec::new(),
+            learning_rate_decay: 0.0,
+            momentum: 0.0,
             early_stop: None,
         }
     }
@@ -149,6 +156,18 @@ impl Options {
                     value.unwrap_or_default()
                 ));
             }
+        }
+        if !(self.learning_rate_decay >= 0.0 && self.learning_rate_decay.is_finite()) {
+            return bad(format!(
+                "the decay of the learning rate is {}; it must be a number from 0 up",
+                self.learning_rate_decay
+            ));
+        }
+        if !(0.0..1.0).contains(&self.momentum) {
+            return bad(format!(
+                "the momentum is {}; it must be from 0 up to, not including, 1",
+                self.momentum
+            ));
         }
         if let Some(rate) = self
             .learning_rates
@@ -264,14 +283,23 @@ pub struct Measured {
     pub rmse: f64,
 }
 
-/// A method of training, with whatever it carries from epoch to epoch.
-pub trait Solver: Send {
+/// All that changes from epoch to epoch: enough to go on from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Moving {
+    /// What the model predicts with.
+    pub parameters: Parameters,
+    /// What the solver carries over to the next epoch: the last step of momentum, for one.
+    pub carried: Vec<Factors>,
+}
+
+/// A method of training. It keeps nothing from epoch to epoch itself.
+pub trait Solver: Send + Sync {
     /// Moves all parameters once, and tells the cost after it. `epoch` counts from 1; `tick` is told of ratings done.
     fn epoch(
-        &mut self,
+        &self,
         epoch: usize,
         ratings: &dyn Ratings,
-        parameters: &mut Parameters,
+        moving: &mut Moving,
         tick: Tick<'_>,
     ) -> Result<Measured>;
 

@@ -6,7 +6,7 @@
 mod parse;
 
 use super::{Loss, Real};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// An instruction of the stack machine.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -139,7 +139,7 @@ impl Formula {
     }
 
     /// Where in the text the first value arises that is not finite, if one does.
-    pub(super) fn not_finite_at(&self, variables: &[f64]) -> Option<usize> {
+    fn not_finite_at(&self, variables: &[f64]) -> Option<usize> {
         let mut stack = [0.0; DEPTH];
         let mut top = 0;
         for (op, &place) in self.program.iter().zip(&self.places) {
@@ -184,6 +184,15 @@ impl Loss for Formula {
     #[inline(always)]
     fn loss<R: Real>(&self, prediction: R, rating: R) -> R {
         self.evaluate(&[prediction, rating])
+    }
+
+    fn not_finite(&self, prediction: f64, rating: f64) -> Error {
+        let error = super::not_finite(prediction, rating);
+        // A value may be finite where its slope is not: then no place is to blame more than another.
+        match self.not_finite_at(&[prediction, rating]) {
+            Some(place) => parse::refusal(&self.text, place, &error.to_string()),
+            None => error,
+        }
     }
 }
 

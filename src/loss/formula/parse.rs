@@ -38,7 +38,7 @@ pub(super) fn parse(text: &str, variables: &[&str]) -> Result<Formula> {
 }
 
 /// The error that a formula is refused with: it shows the formula and marks a place in it.
-pub(in crate::loss) fn refusal(text: &str, place: usize, message: &str) -> Error {
+pub(super) fn refusal(text: &str, place: usize, message: &str) -> Error {
     let column = text[..place].chars().count();
     let marked = format!("{message}\n  {text}\n  {}^", " ".repeat(column));
     Error::new(ErrorKind::BadOption, marked)
