@@ -14,6 +14,7 @@
 mod cholesky;
 mod dot;
 mod gram;
+mod peak;
 mod score;
 mod select;
 mod vector;
@@ -23,6 +24,7 @@ mod x86;
 pub use cholesky::{NotPositiveDefinite, solve, solve_scratch_len};
 pub use dot::{add_scaled_rows, dot, dot_rows};
 pub use gram::{NormalEquations, PANEL, Segment};
+pub use peak::{PEAK_STEP_FLOP, multiply_adds};
 pub use score::{TILE, pack_items, packed_len, score};
 pub use select::{Candidate, TopN, exclude};
 pub use vector::LANES;
