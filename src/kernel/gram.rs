@@ -124,6 +124,10 @@ impl Kernel for Accumulate<'_> {
                 Some(weights) => self.gather_weighted(v, weights, first, end),
             }
             let mut i = 0;
+            if V::REGISTERS >= 32 && size >= LANES {
+                self.tile::<V, LANES, 1>(v, end - first, 0, 0);
+                i = LANES;
+            }
             while V::REGISTERS >= 32 && size + 1 - i >= 8 {
                 self.strip::<V, 8>(v, end - first, i);
                 i += 8;
@@ -146,6 +150,7 @@ impl Kernel for Accumulate<'_> {
 
 impl Accumulate<'_> {
     /// Floats of a panel row, and where in it the part starts that is broadcast.
+    #[inline(always)]
     fn panel_row(&self) -> (usize, usize) {
         let pitch = self.layout.pitch();
         match self.segment.weights {
@@ -164,11 +169,11 @@ impl Accumulate<'_> {
         for (i, out) in (first..end).zip(self.panel.chunks_exact_mut(width)) {
             prefetch_ahead(v, self.flat, stride, cols, i);
             let q = row(self.flat, stride, cols[i] as usize).as_chunks().0;
-            let (out_lines, _) = out.as_chunks_mut();
-            for (out, q) in out_lines.iter_mut().zip(q) {
+            let (factors, rest) = out.split_at_mut(stride);
+            for (out, q) in factors.as_chunks_mut().0.iter_mut().zip(q) {
                 v.store(v.load(q), out);
             }
-            out[stride..].fill(0.0);
+            clear(v, rest);
             if intercept {
                 out[rank] = 1.0;
             }
@@ -187,8 +192,8 @@ impl Accumulate<'_> {
             prefetch_ahead(v, self.flat, stride, cols, i);
             let q = row(self.flat, stride, cols[i] as usize).as_chunks().0;
             let (plain, weighted) = out.split_at_mut(left);
-            plain[stride..].fill(0.0);
-            weighted[stride..].fill(0.0);
+            clear(v, &mut plain[stride..]);
+            clear(v, &mut weighted[stride..]);
             let w = v.splat(weights[i]);
             let lines = plain.as_chunks_mut().0.iter_mut();
             for ((plain, weighted), q) in lines.zip(weighted.as_chunks_mut().0).zip(q) {
@@ -261,6 +266,14 @@ impl Accumulate<'_> {
                 );
             }
         }
+    }
+}
+
+/// Zeros, without a call for a line or two.
+#[inline(always)]
+fn clear<V: Vector>(v: V, out: &mut [f32]) {
+    for line in out.as_chunks_mut().0 {
+        v.store(v.splat(0.0), line);
     }
 }
 
