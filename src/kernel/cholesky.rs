@@ -185,15 +185,16 @@ impl Solve<'_> {
         for_lanes!(P in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
             if P < rows {
                 let pivot = v.extract(square[P], P);
-                // Written so that NaN fails too.
-                if !(pivot > least[P]) {
+                if pivot <= least[P] || pivot.is_nan() {
                     return Err(NotPositiveDefinite { index: j + P });
                 }
                 let inverse = 1.0 / pivot;
                 self.inverses[j + P] = inverse;
                 unit[P] = v.keep_from(v.mul(square[P], v.splat(inverse)), P + 1);
-                for q in P + 1..LANES {
-                    square[q] = v.neg_mul_add(square[P], v.broadcast(unit[P], q), square[q]);
+                for q in 0..LANES {
+                    if q > P {
+                        square[q] = v.neg_mul_add(square[P], v.broadcast(unit[P], q), square[q]);
+                    }
                 }
             }
         });

@@ -34,7 +34,7 @@ pub fn pack_items(
     out: &mut [f32],
 ) {
     assert!(
-        stride % LANES == 0 && stride >= rank,
+        stride.is_multiple_of(LANES) && stride >= rank,
         "rows that are not padded"
     );
     isa.run(Pack {
