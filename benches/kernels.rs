@@ -6,7 +6,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use lowrank::kernel::{self, Isa, NormalEquations, Segment, TILE};
+use lowrank::kernel::{self, Isa, NormalEquations, PackedItems, Segment, TILE, UserRows};
 use lowrank::matrix::Factors;
 use lowrank::rng::{Purpose, Stream};
 
@@ -48,7 +48,7 @@ fn gram(c: &mut Criterion) {
     for rank in RANKS {
         let fixed = factors(ROWS, rank);
         let layout = NormalEquations::new(rank, true);
-        let (n, mut sums) = (layout.size(), vec![0.0; layout.len()]);
+        let (n, mut sums) = (layout.size(), vec![0.0; layout.sums_len()]);
         let mut panel = vec![0.0; layout.panel_len()];
         group.throughput(Throughput::Elements((RATINGS * (n + 1) * (n + 2)) as u64));
         for isa in fastest_sets() {
@@ -81,7 +81,7 @@ fn cholesky(c: &mut Criterion) {
             targets: &[1.0; 100],
             weights: None,
         };
-        let mut equations = vec![0.0; layout.len()];
+        let mut equations = vec![0.0; layout.sums_len()];
         let mut panel = vec![0.0; layout.panel_len()];
         layout.accumulate(
             Isa::best(),
@@ -128,16 +128,17 @@ fn score(c: &mut Criterion) {
             );
             group.bench_function(BenchmarkId::new(isa.name(), rank), |b| {
                 b.iter(|| {
-                    kernel::score(
-                        isa,
+                    let users = UserRows {
+                        flat: users.flat(),
+                        stride: users.stride(),
+                        starts: &user_starts,
+                    };
+                    let items = PackedItems {
+                        packed: &packed,
                         rank,
-                        users.flat(),
-                        users.stride(),
-                        &user_starts,
-                        &packed,
-                        &item_starts,
-                        &mut out,
-                    );
+                        starts: &item_starts,
+                    };
+                    kernel::score(isa, users, items, &mut out);
                 });
             });
         }

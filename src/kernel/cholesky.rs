@@ -6,8 +6,9 @@
 //! is the same, and a pivot waits for one division instead of a root and a division.
 //!
 //! Order of sums. `W[i][j]` starts as `A[i][j]`; for p = 0, 1, ... below j, `W[i][p] * L[j][p]` is subtracted by a fused
-//! multiply-add, with `L[j][p] = W[j][p] * (1 / D[p])` rounded. Backwards, `x[i]` starts as the right-hand side's `W[n][i]`; for j =
-//! n - 1, n - 2, ... above i, `W[j][i] * x[j]` is subtracted; then it is multiplied by `1 / D[i]`.
+//! multiply-add, with `L[j][p] = W[j][p] * (1 / D[p])` rounded. Backwards,
+//! `x[i]` starts as the right-hand side's `W[n][i]`; for j = n - 1, n - 2, ... above i, `W[j][i] * x[j]` is subtracted in
+//! the same way; then it is multiplied by `1 / D[i]`.
 //!
 //! The matrix is worked on in columns of sixteen, each once (left-looking): subtract what the columns before it
 //! contribute, factorise the square on the diagonal, solve the rows below it. The cost is `n^3 / 3` flop.
@@ -216,12 +217,8 @@ impl Solve<'_> {
     ) {
         let mut acc = self.reduced::<V, R>(v, i, j);
         let columns = LANES.min(self.n - j);
-        for p in 0..LANES - 1 {
-            // Floats from the size on may hold anything, even NaN: none is broadcast. The bounds of the loop stay
-            // constant, so that it is unrolled and each broadcast knows its lane.
-            if p >= columns {
-                break;
-            }
+        // Floats from the size on may hold anything, even NaN: none is broadcast.
+        for p in 0..columns {
             for r in 0..R {
                 acc[r] = v.neg_mul_add(v.broadcast(acc[r], p), unit[p], acc[r]);
             }

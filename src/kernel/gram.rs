@@ -18,7 +18,7 @@ pub const PANEL: usize = 64;
 
 /// The layout of one row's normal equations, and the sums over its ratings.
 ///
-/// The equations are a slice of [`NormalEquations::len`] floats: the rows of the matrix, [`NormalEquations::pitch`] floats
+/// The equations are a slice of [`NormalEquations::sums_len`] floats: the rows of the matrix, [`NormalEquations::pitch`] floats
 /// apart, of which only the lower triangle counts (what is above the diagonal is unspecified), then one more row that is
 /// the right-hand side. It starts as zeros, and [`solve`](super::solve) takes it as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +55,7 @@ impl NormalEquations {
     }
 
     /// Floats of the whole: matrix and right-hand side.
-    #[allow(clippy::len_without_is_empty)]
-    pub fn len(self) -> usize {
+    pub fn sums_len(self) -> usize {
         (self.size() + 1) * self.pitch()
     }
 
@@ -95,7 +94,7 @@ impl NormalEquations {
             layout: self,
             flat,
             segment,
-            sums: &mut sums[..self.len()],
+            sums: &mut sums[..self.sums_len()],
             panel: &mut panel[..self.panel_len()],
         });
     }
@@ -354,7 +353,7 @@ mod tests {
             let cut = (cut * ratings as f64) as usize;
             for isa in Isa::available() {
                 // Handed over in two parts, with scratch that holds rubbish.
-                let mut got = vec![0.0; layout.len()];
+                let mut got = vec![0.0; layout.sums_len()];
                 let mut panel = vec![f32::NAN; layout.panel_len()];
                 layout.accumulate(isa, &flat, segment(0, cut), &mut got, &mut panel);
                 layout.accumulate(isa, &flat, segment(cut, ratings), &mut got, &mut panel);
@@ -378,7 +377,7 @@ mod tests {
             weights: None,
         };
         let (sums, _) = twin(layout, &flat, segment);
-        let mut got = vec![0.0; layout.len()];
+        let mut got = vec![0.0; layout.sums_len()];
         let mut panel = vec![0.0; layout.panel_len()];
         layout.accumulate(Isa::best(), &flat, segment, &mut got, &mut panel);
         assert_eq!(bits(&entries(layout, &got)), bits(&sums));
