@@ -29,6 +29,11 @@ fn factors(rows: usize, rank: usize) -> Factors {
     factors
 }
 
+/// So many zeros, starting on a cache line.
+fn aligned(len: usize) -> Factors {
+    Factors::zeros(1, len, false)
+}
+
 /// Rows in no order, as the ratings of many short rows meet them.
 fn cols() -> Vec<u32> {
     let mut stream = stream();
@@ -48,8 +53,9 @@ fn gram(c: &mut Criterion) {
     for rank in RANKS {
         let fixed = factors(ROWS, rank);
         let layout = NormalEquations::new(rank, true);
-        let (n, mut sums) = (layout.size(), vec![0.0; layout.sums_len()]);
-        let mut panel = vec![0.0; layout.panel_len()];
+        let (n, mut sums) = (layout.size(), aligned(layout.sums_len()));
+        let mut panel = aligned(layout.panel_len());
+        let (sums, panel) = (sums.flat_mut(), panel.flat_mut());
         group.throughput(Throughput::Elements((RATINGS * (n + 1) * (n + 2)) as u64));
         for isa in fastest_sets() {
             for (name, weights) in [("plain", None), ("weighted", Some(&targets[..]))] {
@@ -61,7 +67,7 @@ fn gram(c: &mut Criterion) {
                             targets: &targets,
                             weights,
                         };
-                        layout.accumulate(isa, fixed.flat(), segment, &mut sums, &mut panel);
+                        layout.accumulate(isa, fixed.flat(), segment, sums, panel);
                     });
                 });
             }
@@ -93,14 +99,16 @@ fn cholesky(c: &mut Criterion) {
         for i in 0..n {
             equations[i * (layout.pitch() + 1)] += 5.0;
         }
-        let mut work = equations.clone();
-        let mut scratch = vec![0.0; kernel::solve_scratch_len(n)];
+        let mut work = aligned(equations.len());
+        let work = &mut work.flat_mut()[..equations.len()];
+        let mut scratch = aligned(kernel::solve_scratch_len(n));
+        let scratch = scratch.flat_mut();
         group.throughput(Throughput::Elements((n * n * n / 3 + 2 * n * n) as u64));
         for isa in fastest_sets() {
             group.bench_function(BenchmarkId::new(isa.name(), n), |b| {
                 b.iter(|| {
                     work.copy_from_slice(&equations);
-                    kernel::solve(isa, n, &mut work, &mut scratch).expect("positive definite");
+                    kernel::solve(isa, n, work, scratch).expect("positive definite");
                 });
             });
         }
@@ -110,22 +118,17 @@ fn cholesky(c: &mut Criterion) {
 fn score(c: &mut Criterion) {
     let mut group = c.benchmark_group("score");
     const USERS: usize = 64;
-    const ITEMS: usize = 128 * TILE;
+    const ITEMS: usize = 32 * TILE;
     for rank in RANKS {
         let (users, items) = (factors(USERS, rank), factors(ITEMS, rank));
-        let mut packed = vec![0.0; kernel::packed_len(ITEMS, rank)];
+        let mut packed = aligned(kernel::packed_len(ITEMS, rank));
+        let packed = packed.flat_mut();
         let (user_starts, item_starts) = (vec![3.5; USERS], vec![0.1; ITEMS]);
-        let mut out = vec![0.0; USERS * ITEMS];
+        let mut out = aligned(USERS * ITEMS);
+        let out = out.flat_mut();
         group.throughput(Throughput::Elements((2 * USERS * ITEMS * rank) as u64));
         for isa in fastest_sets() {
-            kernel::pack_items(
-                isa,
-                items.flat(),
-                items.stride(),
-                rank,
-                0..ITEMS,
-                &mut packed,
-            );
+            kernel::pack_items(isa, items.flat(), items.stride(), rank, 0..ITEMS, packed);
             group.bench_function(BenchmarkId::new(isa.name(), rank), |b| {
                 b.iter(|| {
                     let users = UserRows {
@@ -134,11 +137,11 @@ fn score(c: &mut Criterion) {
                         starts: &user_starts,
                     };
                     let items = PackedItems {
-                        packed: &packed,
+                        packed,
                         rank,
                         starts: &item_starts,
                     };
-                    kernel::score(isa, users, items, &mut out);
+                    kernel::score(isa, users, items, out);
                 });
             });
         }

@@ -1,6 +1,6 @@
 //! Pure arithmetic on slices: no threads, files, randomness or allocation.
 //!
-//! Every kernel is written once, over a vector of sixteen lanes ([`vector::Vector`]), and compiled three times: with
+//! Every kernel is written once, over a vector of sixteen lanes (`vector::Vector`), and compiled three times: with
 //! plain arrays, with AVX2 and with AVX-512. Each file says in which order its kernel adds; since all three compilations
 //! add in that order, with one rounding for each multiply-add, they give the same bits. The choice is made once for a
 //! whole row, panel or tile, never for a single dot product.
