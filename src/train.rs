@@ -57,6 +57,11 @@ impl State {
         self.best.unwrap_or(self.moving.parameters)
     }
 
+    /// The parameters after the last epoch.
+    pub fn parameters(&self) -> &Parameters {
+        &self.moving.parameters
+    }
+
     /// Epochs done.
     pub fn epochs(&self) -> usize {
         self.history.len() - 1

@@ -226,9 +226,9 @@ fn start(ratings: &dyn Ratings, options: &Options) -> Dense {
         1,
     );
     Dense {
-        mean: f64::from(state.parameters.mean),
-        users: widened(&state.parameters.users),
-        items: widened(&state.parameters.items),
+        mean: f64::from(state.parameters().mean),
+        users: widened(&state.parameters().users),
+        items: widened(&state.parameters().items),
     }
 }
 
@@ -241,8 +241,8 @@ fn difference(ours: &Factors, twin: &[Vec<f64>]) -> f64 {
 }
 
 fn assert_same(state: &State, twin: &Dense, triplets: &Triplets, options: &Options) {
-    assert!(difference(&state.parameters.items, &twin.items) < 2e-3);
-    assert!(difference(&state.parameters.users, &twin.users) < 2e-3);
+    assert!(difference(&state.parameters().items, &twin.items) < 2e-3);
+    assert!(difference(&state.parameters().users, &twin.users) < 2e-3);
     let (ours, cost) = (
         state.history.last().unwrap().loss,
         twin.cost(triplets, options),
@@ -311,7 +311,7 @@ proptest! {
         let one = train(&ratings, options.clone(), 1);
         for (threads, rows) in [(1, 1), (2, 3), (4, 100)] {
             let other = train(&ratings.clone().with_rows_per_block(rows), options.clone(), threads);
-            prop_assert_eq!(&one.parameters, &other.parameters);
+            prop_assert_eq!(one.parameters(), other.parameters());
             prop_assert_eq!(&one.history, &other.history);
         }
     }
@@ -332,7 +332,7 @@ fn long_rows_are_summed_alike_on_any_number_of_threads() {
     };
     let one = train(&ratings, options.clone(), 1);
     assert_eq!(
-        one.parameters,
+        *one.parameters(),
         train(&ratings.with_rows_per_block(3), options, 3).parameters
     );
 }

@@ -97,7 +97,7 @@ impl Solver for Als {
     }
 
     fn memory(&self, _shape: Shape, threads: usize) -> u64 {
-        let floats = self.equations.len()
+        let floats = self.equations.sums_len()
             + self.equations.panel_len()
             + kernel::solve_scratch_len(self.equations.size())
             + 2 * alternating::PART;
@@ -120,7 +120,7 @@ impl RowStep for Als {
 
     fn sums(&self) -> Sums {
         Sums {
-            equations: vec![0.0; self.equations.len()],
+            equations: vec![0.0; self.equations.sums_len()],
             panel: vec![0.0; self.equations.panel_len()],
             scratch: vec![0.0; kernel::solve_scratch_len(self.equations.size())],
             targets: Vec::new(),

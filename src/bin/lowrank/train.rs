@@ -68,12 +68,18 @@ pub struct TrainArgs {
     /// Whether both sides step from the same point, or the second sees the first one's step (gradient)
     #[arg(long, value_enum, default_value_t = UpdateArg::Simultaneous)]
     update: UpdateArg,
-    /// The step along the gradient (gradient)
+    /// The step along the gradient [default: the exact one, for squares] (gradient)
     #[arg(long, value_name = "X", conflicts_with = "learning_rates")]
     learning_rate: Option<f32>,
     /// A rate for each epoch: numbers with commas between them, or a file of them (gradient)
     #[arg(long, value_name = "LIST-OR-FILE")]
     learning_rates: Option<String>,
+    /// Divide the rate of epoch t by 1 + X (t - 1) (gradient)
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    learning_rate_decay: f32,
+    /// Add this share of the last step to the next direction (gradient)
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    momentum: f32,
     /// Start from these factors of users: CSV lines of an id and its factors
     #[arg(long, value_name = "FILE", requires = "init_items")]
     init_users: Option<PathBuf>,
@@ -290,6 +296,8 @@ fn options(args: &TrainArgs, start: Option<&Start>) -> Result<Options> {
             UpdateArg::Alternating => Update::Alternating,
         },
         learning_rates,
+        learning_rate_decay: args.learning_rate_decay,
+        momentum: args.momentum,
         early_stop: args.early_stop.map(usize::from),
     })
 }
