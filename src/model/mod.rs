@@ -6,12 +6,14 @@
 
 mod exchange;
 mod files;
+mod verify;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 pub use exchange::{FactorTable, export_factors, read_start};
+pub use verify::Verified;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::{Factors, Ratings, Shape, Side};
@@ -21,6 +23,11 @@ use crate::store::{
     read_record, write_record,
 };
 use crate::train::{Epoch, Pace, State};
+
+/// Names of the files of users' and items' factors, ...
+const FACTOR_FILES: [&str; 2] = ["users.factors", "items.factors"];
+/// ... and of those of the best epoch so far, in a checkpoint.
+const BEST_FILES: [&str; 2] = ["best_users.factors", "best_items.factors"];
 
 /// What a model's record says: all that changes its numbers, and what they came to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -126,8 +133,7 @@ impl Model {
     /// If there is no model, or it is damaged or of a later version.
     pub fn open(path: &Path) -> Result<Model> {
         let record = Record::read(path)?;
-        let parameters =
-            record.parameters(path, &record.files, ["users.factors", "items.factors"])?;
+        let parameters = record.parameters(path, &record.files, FACTOR_FILES)?;
         let dictionary = |side: Side| record.dictionary(path, side);
         Ok(Model {
             users: dictionary(Side::Users)?,
@@ -172,6 +178,40 @@ impl Model {
                 format!("the model knows no {} {id:?}", side.noun()),
             )
         })
+    }
+
+    /// The row of an item by its id, or else by its title or a part of it.
+    ///
+    /// # Errors
+    /// If there is none, or more than one has such a title; the message lists the first few.
+    pub fn find_item(&self, text: &str) -> Result<u32> {
+        const LISTED: usize = 5;
+        if let Some(row) = self.items.lookup(text)? {
+            return Ok(row);
+        }
+        let error = |what: String| Err(Error::new(ErrorKind::UnknownId, what));
+        match self.items.find_title(text)?.as_slice() {
+            [row] => Ok(*row),
+            [] => error(format!(
+                "the model knows no item with the id {text:?}, nor with that in its title"
+            )),
+            rows => {
+                let named = |&row: &u32| {
+                    let title = self.items.title(row as usize)?.unwrap_or_default();
+                    Ok(format!("{} {title:?}", self.items.id(row as usize)?))
+                };
+                let mut listed: Vec<String> =
+                    rows.iter().take(LISTED).map(named).collect::<Result<_>>()?;
+                if rows.len() > LISTED {
+                    listed.push(format!("and {} more", rows.len() - LISTED));
+                }
+                let what = format!(
+                    "{text:?} is the title of several items: {}",
+                    listed.join(", ")
+                );
+                error(what).map_err(|e| e.remedy("name one by its id"))
+            }
+        }
     }
 
     /// The prediction for a user and an item by their rows, as [`Parameters::predict`].
@@ -233,14 +273,10 @@ impl Checkpoint {
     /// If there is none, or it is damaged or of a later version.
     pub fn open(path: &Path) -> Result<Checkpoint> {
         let record = Record::read(path)?;
-        let parameters =
-            record.parameters(path, &record.files, ["users.factors", "items.factors"])?;
+        let parameters = record.parameters(path, &record.files, FACTOR_FILES)?;
         let best = match &record.best_files {
             None => None,
-            Some(seals) => {
-                let names = ["best_users.factors", "best_items.factors"];
-                Some(record.parameters(path, seals, names)?)
-            }
+            Some(seals) => Some(record.parameters(path, seals, BEST_FILES)?),
         };
         let of_file = |(index, file): (usize, &FactorsFile)| {
             let path = path.join(carried_name(index));
@@ -320,13 +356,13 @@ impl Draft<'_> {
                 files::write(&at(names[1]), &parameters.items)?,
             ])
         };
-        let factors = both(parameters, ["users.factors", "items.factors"])?;
+        let factors = both(parameters, FACTOR_FILES)?;
         let (best, carried) = match &unfinished {
             Some(unfinished) => (unfinished.best, unfinished.carried),
             None => (None, &[][..]),
         };
         let best_files = match best {
-            Some(best) => Some(both(best, ["best_users.factors", "best_items.factors"])?),
+            Some(best) => Some(both(best, BEST_FILES)?),
             None => None,
         };
         let of_factors = |(index, factors): (usize, &Factors)| {
@@ -394,6 +430,12 @@ impl Record {
             _ => return Err(wrong("this is not a model".to_owned())),
         }
         Ok(read_record(&path.join(MODEL_FILE), Kind::Model)?.0)
+    }
+
+    /// Bytes of factors, biases and ids on disk.
+    pub fn file_bytes(&self) -> u64 {
+        let best = self.best_files.iter().flatten();
+        self.files.iter().chain(best).map(|seal| seal.bytes).sum()
     }
 
     fn parameters(&self, path: &Path, seals: &[Seal], names: [&str; 2]) -> Result<Parameters> {
