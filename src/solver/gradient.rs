@@ -7,7 +7,8 @@
 //! gathered by the one task that owns the row: no buffers for item gradients, no races), and by-user once more for the
 //! loss where both sides step at once.
 
-use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, RowSums, half_epoch};
+use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, half_epoch};
+use super::sums::RowSums;
 use super::{Measured, Method, Options, Parameters, Reduce, Ridge, Solver, Tick, Update};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel;

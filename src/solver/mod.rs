@@ -12,13 +12,15 @@
 mod als;
 mod alternating;
 mod gradient;
+mod sums;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::{Factors, Ratings, Shape, Side};
 
-pub use alternating::{Fixed, Own, RowSums, sum_rows};
+pub use alternating::{Fixed, Own, sum_rows};
+pub use sums::RowSums;
 
 /// Every solver by its name on the command line.
 pub const SOLVERS: &[Method] = &[als::METHOD, gradient::METHOD];
