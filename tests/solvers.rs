@@ -332,7 +332,7 @@ fn long_rows_are_summed_alike_on_any_number_of_threads() {
     };
     let one = train(&ratings, options.clone(), 1);
     assert_eq!(
-        *one.parameters(),
+        one.parameters(),
         train(&ratings.with_rows_per_block(3), options, 3).parameters()
     );
 }

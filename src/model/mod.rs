@@ -20,7 +20,7 @@ use crate::matrix::{Factors, Ratings, Shape, Side};
 use crate::solver::{Moving, Options, Parameters};
 use crate::store::{
     AtomicDir, AtomicFile, Dictionary, Fingerprint, Kind, MODEL_FILE, Seal, Store, kind_of,
-    read_record, write_record,
+    read_record, retry_if_replaced, write_record,
 };
 use crate::train::{Epoch, Pace, State};
 
@@ -132,6 +132,10 @@ impl Model {
     /// # Errors
     /// If there is no model, or it is damaged or of a later version.
     pub fn open(path: &Path) -> Result<Model> {
+        retry_if_replaced(path, || Model::open_all(path))
+    }
+
+    fn open_all(path: &Path) -> Result<Model> {
         let record = Record::read(path)?;
         let parameters = record.parameters(path, &record.files, FACTOR_FILES)?;
         let dictionary = |side: Side| record.dictionary(path, side);

@@ -8,7 +8,8 @@
 //! Cost: n (k^2 + k) flop a side and k^3 / 3 a row, for k = rank + 1 with biases. Reads: by-item and by-user ratings once
 //! each, and one row of the fixed side for each rating.
 
-use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, RowSums, half_epoch};
+use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, half_epoch};
+use super::sums::RowSums;
 use super::{Measured, Method, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{self, NormalEquations, Segment};

@@ -9,8 +9,9 @@
 //! gathered by the one task that owns the row: no buffers for item gradients, no races), and by-user once more for the
 //! loss or the line search where both sides step at once.
 
-use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, RowSums, half_epoch};
+use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, half_epoch};
 use super::line_search::{Line, line_search};
+use super::sums::RowSums;
 use super::{Measured, Method, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick, Update};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel;

@@ -13,6 +13,7 @@ mod als;
 mod alternating;
 mod gradient;
 mod line_search;
+mod sums;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{self, Isa};
 use crate::matrix::{Factors, Ratings, Shape, Side};
 
-pub use alternating::{Fixed, Own, RowSums, sum_rows};
+pub use alternating::{Fixed, Own, sum_rows};
+pub use sums::RowSums;
 
 /// Every solver by its name on the command line.
 pub const SOLVERS: &[Method] = &[als::METHOD, gradient::METHOD];
