@@ -81,6 +81,9 @@ impl State {
     }
 }
 
+/// Is shown the state after every epoch.
+type AfterEpoch<'a> = dyn FnMut(&State) -> Result<()> + Send + 'a;
+
 /// Trains a model on ratings.
 pub struct Trainer<'a> {
     ratings: &'a dyn Ratings,
@@ -88,6 +91,9 @@ pub struct Trainer<'a> {
     validation: Option<&'a dyn Ratings>,
     test: Option<&'a dyn Ratings>,
     start: Option<(Factors, Factors)>,
+    resume: Option<State>,
+    progress: &'a dyn Progress,
+    after_epoch: Box<AfterEpoch<'a>>,
 }
 
 impl<'a> Trainer<'a> {
@@ -99,6 +105,9 @@ impl<'a> Trainer<'a> {
             validation: None,
             test: None,
             start: None,
+            resume: None,
+            progress: &(),
+            after_epoch: Box::new(|_| Ok(())),
         }
     }
 
@@ -155,30 +164,48 @@ impl<'a> Trainer<'a> {
         (solver::method(&self.options.solver)?.build)(&self.options)
     }
 
-    /// Trains from the start, or goes on from where `resume` stands, to the same bits.
+    /// Goes on from where an earlier training with the same options stood, to the same bits as without interruption.
+    #[must_use]
+    pub fn resume(mut self, state: Option<State>) -> Trainer<'a> {
+        self.resume = state;
+        self
+    }
+
+    /// Tells this how far each epoch is.
+    #[must_use]
+    pub fn progress(mut self, progress: &'a dyn Progress) -> Trainer<'a> {
+        self.progress = progress;
+        self
+    }
+
+    /// Shows this the state after every epoch, the start included as epoch 0. An error stops training.
+    #[must_use]
+    pub fn after_epoch(
+        mut self,
+        show: impl FnMut(&State) -> Result<()> + Send + 'a,
+    ) -> Trainer<'a> {
+        self.after_epoch = Box::new(show);
+        self
+    }
+
+    /// Trains.
     ///
     /// # Errors
-    /// If options do not fit, ratings cannot be read, the cost diverges, or `after_epoch` says so.
-    pub fn run(
-        mut self,
-        threads: &Threads,
-        resume: Option<State>,
-        progress: &dyn Progress,
-        after_epoch: &mut (dyn FnMut(&State) -> Result<()> + Send),
-    ) -> Result<State> {
+    /// If the options do not fit, ratings cannot be read, the cost diverges, or what is shown each epoch says so.
+    pub fn run(mut self, threads: &Threads) -> Result<State> {
         let mut solver = self.solver()?;
         threads.run(|| {
-            let mut state = match resume {
+            let mut state = match self.resume.take() {
                 Some(state) => state,
                 None => {
                     let state = self.begin(&*solver)?;
-                    after_epoch(&state)?;
+                    (self.after_epoch)(&state)?;
                     state
                 }
             };
             while !state.should_stop(&self.options) {
-                self.epoch(&mut *solver, &mut state, progress)?;
-                after_epoch(&state)?;
+                self.epoch(&mut *solver, &mut state)?;
+                (self.after_epoch)(&state)?;
             }
             Ok(state)
         })
@@ -265,12 +292,8 @@ impl<'a> Trainer<'a> {
         factors
     }
 
-    fn epoch(
-        &self,
-        solver: &mut dyn Solver,
-        state: &mut State,
-        progress: &dyn Progress,
-    ) -> Result<()> {
+    fn epoch(&self, solver: &mut dyn Solver, state: &mut State) -> Result<()> {
+        let progress = self.progress;
         let epoch = state.epochs() + 1;
         if self.options.early_stop.is_some() && state.best_epoch() == Some(state.epochs()) {
             state.best = Some(state.parameters.clone());

@@ -213,9 +213,7 @@ fn options() -> impl Strategy<Value = Options> {
 
 fn train(ratings: &dyn Ratings, options: Options, threads: usize) -> State {
     let threads = Threads::new(Some(threads)).unwrap();
-    Trainer::new(ratings, options)
-        .run(&threads, None, &(), &mut |_| Ok(()))
-        .unwrap()
+    Trainer::new(ratings, options).run(&threads).unwrap()
 }
 
 fn start(ratings: &dyn Ratings, options: &Options) -> Dense {
@@ -361,7 +359,7 @@ fn an_early_stop_keeps_the_best_epoch() {
     let run = |options: Options| {
         Trainer::new(&ratings, options)
             .validation(Some(&validation as &dyn Ratings))
-            .run(&threads, None, &(), &mut |_| Ok(()))
+            .run(&threads)
             .unwrap()
     };
     let state = run(options.clone());
@@ -390,7 +388,7 @@ fn a_diverging_gradient_stops_with_a_message() {
         ..Options::default()
     };
     let error = Trainer::new(&ratings, options)
-        .run(&Threads::new(Some(1)).unwrap(), None, &(), &mut |_| Ok(()))
+        .run(&Threads::new(Some(1)).unwrap())
         .unwrap_err();
     assert_eq!(error.kind(), lowrank::ErrorKind::Diverged);
     assert!(

@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 pub use exchange::{FactorTable, export_factors, read_start};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernel::{self, Isa};
 use crate::matrix::{Ratings, Shape, Side};
 use crate::solver::{Options, Parameters};
 use crate::store::{
@@ -161,27 +160,10 @@ impl Model {
         })
     }
 
-    /// The prediction for a user and an item by their rows, not clipped. What is not known counts as nothing: without a
-    /// user it is the mean and the item's bias, without either the mean.
+    /// The prediction for a user and an item by their rows, as [`Parameters::predict`].
     pub fn predict(&self, user: Option<u32>, item: Option<u32>) -> f32 {
-        let Parameters {
-            users,
-            items,
-            mean,
-            std,
-        } = &self.parameters;
-        let bias = |factors: &crate::matrix::Factors, row: Option<u32>| {
-            row.map_or(0.0, |row| factors.bias(row as usize))
-        };
-        let mut offset = bias(items, item) + bias(users, user);
-        if let (Some(user), Some(item)) = (user, item) {
-            let (p, q) = (
-                users.padded_row(user as usize),
-                items.padded_row(item as usize),
-            );
-            offset += kernel::dot(Isa::best(), p, q);
-        }
-        mean + std * offset
+        let row = |row: Option<u32>| row.map(|row| row as usize);
+        self.parameters.predict(row(user), row(item))
     }
 
     /// A prediction on the scale of the ratings.

@@ -16,6 +16,7 @@ mod gradient;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::kernel::{self, Isa};
 use crate::matrix::{Factors, Ratings, Shape, Side};
 
 pub use alternating::{Fixed, Own, RowSums, sum_rows};
@@ -217,6 +218,18 @@ impl Parameters {
             Side::Users => &self.users,
             Side::Items => &self.items,
         }
+    }
+
+    /// The prediction for a user and an item by their rows, not clipped. What is not known counts as nothing: without a
+    /// user it is the mean and the item's bias, without either the mean.
+    pub fn predict(&self, user: Option<usize>, item: Option<usize>) -> f32 {
+        let bias = |factors: &Factors, row: Option<usize>| row.map_or(0.0, |row| factors.bias(row));
+        let mut offset = bias(&self.items, item) + bias(&self.users, user);
+        if let (Some(user), Some(item)) = (user, item) {
+            let (p, q) = (self.users.padded_row(user), self.items.padded_row(item));
+            offset += kernel::dot(Isa::best(), p, q);
+        }
+        self.mean + self.std * offset
     }
 
     /// The items as the fixed side.

@@ -167,7 +167,7 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
             session.say(line(epoch, pace));
         }
     }
-    let state = trainer.run(&session.threads, resumed, &session.bars, &mut |state| {
+    let after_epoch = |state: &State| {
         let (Some(epoch), Some(pace)) = (state.history.last(), state.paces.last()) else {
             return Ok(());
         };
@@ -181,7 +181,12 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
             Checkpoint::save(&checkpoint, state, &options, fingerprint, &store, &run)?;
         }
         Ok(())
-    })?;
+    };
+    let state = trainer
+        .resume(resumed)
+        .progress(&session.bars)
+        .after_epoch(after_epoch)
+        .run(&session.threads)?;
     let outcome = Outcome::new(&args, &state, &options, began);
     let run = run(&state.paces);
     Model::save(
