@@ -39,7 +39,7 @@ fn prepare(folder: &Path, threads: &Threads) -> Result<(Store, Model)> {
         epochs: 1,
         ..Options::default()
     };
-    let state = Trainer::new(&store, options.clone()).run(threads, None, &(), &mut |_| Ok(()))?;
+    let state = Trainer::new(&store, options.clone()).run(threads)?;
     let path = folder.join("ratings.model");
     let run = Run {
         epochs: state.paces.clone(),

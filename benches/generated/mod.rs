@@ -29,7 +29,7 @@ pub fn start(
         epochs: 0,
         ..options.clone()
     };
-    let state = Trainer::new(ratings, no_epoch).run(threads, None, &(), &mut |_| Ok(()))?;
+    let state = Trainer::new(ratings, no_epoch).run(threads)?;
     let solver = (solver::method(&options.solver)?.build)(options)?;
     Ok((solver, state.into_parameters()))
 }
