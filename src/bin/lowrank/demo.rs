@@ -46,8 +46,8 @@ const STEPS: &[(&str, &str)] = &[
     ("What is in the store:", "inspect ratings.store"),
     (
         "Factorize, with alternating least squares:",
-        "train ratings.store --out als.model --solver als --rank 16 --regularization 0.02 \
-         --regularization-row 6 --early-stop 3",
+        "train ratings.store --out als.model --solver als --rank 16 --regularization 0 \
+         --regularization-row 14 --bias-regularization-row 5 --epochs 40 --early-stop 8",
     ),
     (
         "How good are its predictions of ratings that it has never seen?",
