@@ -159,7 +159,7 @@ impl FromStr for Columns {
     }
 }
 
-fn known_name(name: &[u8]) -> Option<Role> {
+pub(super) fn known_name(name: &[u8]) -> Option<Role> {
     let plain: String = String::from_utf8_lossy(name)
         .chars()
         .filter(|c| !matches!(c, ' ' | '-' | '_'))

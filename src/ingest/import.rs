@@ -122,8 +122,9 @@ impl Import {
         plan.hold("text being read", text as u64);
         if let Some(titles) = &self.titles {
             // Two allocations and a place in a table for each.
-            let of_title = |(id, title): (&Box<str>, &Box<str>)| id.len() + title.len() + 96;
-            plan.hold("titles", titles.iter().map(of_title).sum::<usize>() as u64);
+            let text = titles.iter().map(|(id, title)| id.len() + title.len());
+            let held = text.sum::<usize>() + titles.len() * 96;
+            plan.hold("titles", held as u64);
         }
         let budget = plan.rest(Shares::LEAST)?;
         let store = StoreWriter::create(out, self.force)?;

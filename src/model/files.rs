@@ -38,36 +38,64 @@ pub(super) fn read(
     rank: usize,
     biases: bool,
 ) -> Result<Factors> {
+    let container = open(path, seal, rows, rank, biases)?;
+    let mut factors = Factors::zeros(rows, rank, biases);
+    let numbers = numbers(&container, FACTORS, rows * rank)?;
+    for (row, numbers) in numbers.chunks_exact(rank).enumerate() {
+        factors.row_mut(row).copy_from_slice(numbers);
+    }
+    if biases {
+        let numbers = self::numbers(&container, BIASES, rows)?;
+        factors.biases_mut().copy_from_slice(numbers);
+    }
+    Ok(factors)
+}
+
+/// Checks that factors are those of the seal, of this size and finite, and says how many numbers they are.
+pub(super) fn verify(
+    path: &Path,
+    seal: Seal,
+    rows: usize,
+    rank: usize,
+    biases: bool,
+) -> Result<u64> {
+    let container = open(path, seal, rows, rank, biases)?;
+    let mut counted = 0;
+    for (section, count) in [(FACTORS, rows * rank), (BIASES, rows)] {
+        if section == BIASES && !biases {
+            continue;
+        }
+        let numbers = numbers(&container, section, count)?;
+        if let Some(at) = numbers.iter().position(|number| !number.is_finite()) {
+            let start = container.range(section).map_or(0, |range| range.start);
+            let what = format!("{} is no finite number", numbers[at]);
+            return Err(Error::damaged(path, start + 4 * at as u64, what).remedy("train again"));
+        }
+        counted += count as u64;
+    }
+    Ok(counted)
+}
+
+/// Opens a file of factors, and checks every byte of it.
+fn open(path: &Path, seal: Seal, rows: usize, rank: usize, biases: bool) -> Result<Container> {
     let container = Container::open(path, Kind::Factors)?;
     let header = container.header();
     if container.seal() != seal || header.counts != [rows as u64, rank as u64, u64::from(biases)] {
         return Err(foreign(path));
     }
     container.verify()?;
-    let numbers = container.slice::<f32>(FACTORS)?;
-    if numbers.len() != rows * rank {
-        return Err(Error::damaged(
-            path,
-            0,
-            "the factors are not as many as they should be",
-        ));
+    Ok(container)
+}
+
+/// A section's numbers, which must be so many.
+fn numbers<'a>(container: &'a Container, section: &str, count: usize) -> Result<&'a [f32]> {
+    let numbers = container.slice::<f32>(section)?;
+    if numbers.len() != count {
+        let what = format!("{} {section} where there should be {count}", numbers.len());
+        let start = container.range(section).map_or(0, |range| range.start);
+        return Err(Error::damaged(container.path(), start, what));
     }
-    let mut factors = Factors::zeros(rows, rank, biases);
-    for (row, numbers) in numbers.chunks_exact(rank).enumerate() {
-        factors.row_mut(row).copy_from_slice(numbers);
-    }
-    if biases {
-        let numbers = container.slice::<f32>(BIASES)?;
-        if numbers.len() != rows {
-            return Err(Error::damaged(
-                path,
-                0,
-                "the biases are not as many as they should be",
-            ));
-        }
-        factors.biases_mut().copy_from_slice(numbers);
-    }
-    Ok(factors)
+    Ok(numbers)
 }
 
 /// Copies a file of ours and waits until the copy is on disk.

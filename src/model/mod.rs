@@ -6,22 +6,28 @@
 
 mod exchange;
 mod files;
+mod verify;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 pub use exchange::{FactorTable, export_factors, read_start};
+pub use verify::Verified;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernel::{self, Isa};
-use crate::matrix::{Ratings, Shape, Side};
-use crate::solver::{Options, Parameters};
+use crate::matrix::{Factors, Ratings, Shape, Side};
+use crate::solver::{Moving, Options, Parameters};
 use crate::store::{
     AtomicDir, AtomicFile, Dictionary, Fingerprint, Kind, MODEL_FILE, Seal, Store, kind_of,
     read_record, retry_if_replaced, write_record,
 };
 use crate::train::{Epoch, Pace, State};
+
+/// Names of the files of users' and items' factors, ...
+const FACTOR_FILES: [&str; 2] = ["users.factors", "items.factors"];
+/// ... and of those of the best epoch so far, in a checkpoint.
+const BEST_FILES: [&str; 2] = ["best_users.factors", "best_items.factors"];
 
 /// What a model's record says: all that changes its numbers, and what they came to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +56,20 @@ pub struct Record {
     pub finished: bool,
     files: [Seal; 4],
     best_files: Option<[Seal; 2]>,
+    carried: Vec<FactorsFile>,
+}
+
+/// Factors that a solver carries to the next epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct FactorsFile {
+    rows: usize,
+    rank: usize,
+    biases: bool,
+    seal: Seal,
+}
+
+fn carried_name(index: usize) -> String {
+    format!("carried_{index}.factors")
 }
 
 /// What a run took: everything about it that does not change the model.
@@ -117,8 +137,7 @@ impl Model {
 
     fn open_all(path: &Path) -> Result<Model> {
         let record = Record::read(path)?;
-        let parameters =
-            record.parameters(path, &record.files, ["users.factors", "items.factors"])?;
+        let parameters = record.parameters(path, &record.files, FACTOR_FILES)?;
         let dictionary = |side: Side| record.dictionary(path, side);
         Ok(Model {
             users: dictionary(Side::Users)?,
@@ -165,27 +184,44 @@ impl Model {
         })
     }
 
-    /// The prediction for a user and an item by their rows, not clipped. What is not known counts as nothing: without a
-    /// user it is the mean and the item's bias, without either the mean.
-    pub fn predict(&self, user: Option<u32>, item: Option<u32>) -> f32 {
-        let Parameters {
-            users,
-            items,
-            mean,
-            std,
-        } = &self.parameters;
-        let bias = |factors: &crate::matrix::Factors, row: Option<u32>| {
-            row.map_or(0.0, |row| factors.bias(row as usize))
-        };
-        let mut offset = bias(items, item) + bias(users, user);
-        if let (Some(user), Some(item)) = (user, item) {
-            let (p, q) = (
-                users.padded_row(user as usize),
-                items.padded_row(item as usize),
-            );
-            offset += kernel::dot(Isa::best(), p, q);
+    /// The row of an item by its id, or else by its title or a part of it.
+    ///
+    /// # Errors
+    /// If there is none, or more than one has such a title; the message lists the first few.
+    pub fn find_item(&self, text: &str) -> Result<u32> {
+        const LISTED: usize = 5;
+        if let Some(row) = self.items.lookup(text)? {
+            return Ok(row);
         }
-        mean + std * offset
+        let error = |what: String| Err(Error::new(ErrorKind::UnknownId, what));
+        match self.items.find_title(text)?.as_slice() {
+            [row] => Ok(*row),
+            [] => error(format!(
+                "the model knows no item with the id {text:?}, nor with that in its title"
+            )),
+            rows => {
+                let named = |&row: &u32| {
+                    let title = self.items.title(row as usize)?.unwrap_or_default();
+                    Ok(format!("{} {title:?}", self.items.id(row as usize)?))
+                };
+                let mut listed: Vec<String> =
+                    rows.iter().take(LISTED).map(named).collect::<Result<_>>()?;
+                if rows.len() > LISTED {
+                    listed.push(format!("and {} more", rows.len() - LISTED));
+                }
+                let what = format!(
+                    "{text:?} is the title of several items: {}",
+                    listed.join(", ")
+                );
+                error(what).map_err(|e| e.remedy("name one by its id"))
+            }
+        }
+    }
+
+    /// The prediction for a user and an item by their rows, as [`Parameters::predict`].
+    pub fn predict(&self, user: Option<u32>, item: Option<u32>) -> f32 {
+        let row = |row: Option<u32>| row.map(|row| row as usize);
+        self.parameters.predict(row(user), row(item))
     }
 
     /// A prediction on the scale of the ratings.
@@ -228,7 +264,11 @@ impl Checkpoint {
             history,
             epoch,
         };
-        draft.write(path, true, &state.parameters, Some(state.best.as_ref()))
+        let unfinished = Unfinished {
+            best: state.best.as_ref(),
+            carried: &state.moving.carried,
+        };
+        draft.write(path, true, &state.moving.parameters, Some(unfinished))
     }
 
     /// Opens a checkpoint; every byte of its factors is checked.
@@ -237,15 +277,17 @@ impl Checkpoint {
     /// If there is none, or it is damaged or of a later version.
     pub fn open(path: &Path) -> Result<Checkpoint> {
         let record = Record::read(path)?;
-        let parameters =
-            record.parameters(path, &record.files, ["users.factors", "items.factors"])?;
+        let parameters = record.parameters(path, &record.files, FACTOR_FILES)?;
         let best = match &record.best_files {
             None => None,
-            Some(seals) => {
-                let names = ["best_users.factors", "best_items.factors"];
-                Some(record.parameters(path, seals, names)?)
-            }
+            Some(seals) => Some(record.parameters(path, seals, BEST_FILES)?),
         };
+        let of_file = |(index, file): (usize, &FactorsFile)| {
+            let path = path.join(carried_name(index));
+            files::read(&path, file.seal, file.rows, file.rank, file.biases)
+        };
+        let carried = record.carried.iter().enumerate().map(of_file);
+        let carried = carried.collect::<Result<Vec<_>>>()?;
         let run = read_run(path)?;
         if run.epochs.len() != record.history.len() {
             return Err(
@@ -256,7 +298,10 @@ impl Checkpoint {
         }
         Ok(Checkpoint {
             state: State {
-                parameters,
+                moving: Moving {
+                    parameters,
+                    carried,
+                },
                 best,
                 history: record.history,
                 paces: run.epochs,
@@ -276,6 +321,12 @@ pub fn read_run(path: &Path) -> Result<Run> {
         .map_err(|e| Error::new(ErrorKind::Damaged, e.to_string()).path(&path))
 }
 
+/// What a checkpoint keeps beside the factors.
+struct Unfinished<'a> {
+    best: Option<&'a Parameters>,
+    carried: &'a [Factors],
+}
+
 /// A model or a checkpoint about to be written.
 struct Draft<'a> {
     options: &'a Options,
@@ -287,13 +338,13 @@ struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// Writes all files of the directory; `best` is `Some` for a checkpoint.
+    /// Writes all files of the directory.
     fn write(
         self,
         path: &Path,
         force: bool,
         parameters: &Parameters,
-        best: Option<Option<&Parameters>>,
+        unfinished: Option<Unfinished<'_>>,
     ) -> Result<()> {
         if !parameters.is_finite() {
             return Err(
@@ -309,11 +360,25 @@ impl Draft<'_> {
                 files::write(&at(names[1]), &parameters.items)?,
             ])
         };
-        let factors = both(parameters, ["users.factors", "items.factors"])?;
-        let best_files = match best {
-            Some(Some(best)) => Some(both(best, ["best_users.factors", "best_items.factors"])?),
-            _ => None,
+        let factors = both(parameters, FACTOR_FILES)?;
+        let (best, carried) = match &unfinished {
+            Some(unfinished) => (unfinished.best, unfinished.carried),
+            None => (None, &[][..]),
         };
+        let best_files = match best {
+            Some(best) => Some(both(best, BEST_FILES)?),
+            None => None,
+        };
+        let of_factors = |(index, factors): (usize, &Factors)| {
+            Ok(FactorsFile {
+                rows: factors.rows(),
+                rank: factors.rank(),
+                biases: factors.has_biases(),
+                seal: files::write(&at(&carried_name(index)), factors)?,
+            })
+        };
+        let carried = carried.iter().enumerate().map(of_factors);
+        let carried = carried.collect::<Result<Vec<_>>>()?;
         let copy = |side: Side, name: &str| -> Result<Seal> {
             let dictionary = self.store.dictionary(side);
             files::copy(dictionary.path(), &at(name))?;
@@ -338,13 +403,13 @@ impl Draft<'_> {
             std: parameters.std,
             history: self.history,
             epoch: self.epoch,
-            finished: best.is_none(),
+            finished: unfinished.is_none(),
             files: [factors[0], factors[1], dictionaries[0], dictionaries[1]],
             best_files,
+            carried,
         };
         // The record comes last: it is what makes the directory a model.
-        let file = AtomicFile::create(at(MODEL_FILE), false)?;
-        let mut file = file;
+        let mut file = AtomicFile::create(at(MODEL_FILE), false)?;
         write_record(&mut file, &at(MODEL_FILE), Kind::Model, &record)?;
         file.commit()?;
         dir.commit()
@@ -369,6 +434,12 @@ impl Record {
             _ => return Err(wrong("this is not a model".to_owned())),
         }
         Ok(read_record(&path.join(MODEL_FILE), Kind::Model)?.0)
+    }
+
+    /// Bytes of factors, biases and ids on disk.
+    pub fn file_bytes(&self) -> u64 {
+        let best = self.best_files.iter().flatten();
+        self.files.iter().chain(best).map(|seal| seal.bytes).sum()
     }
 
     fn parameters(&self, path: &Path, seals: &[Seal], names: [&str; 2]) -> Result<Parameters> {

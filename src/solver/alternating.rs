@@ -149,6 +149,8 @@ pub trait Cost: Sync {
 /// What a half-epoch measures as it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
+    /// Nothing: what is written in the rows' place is not the rows.
+    Nothing,
     /// The penalty of the rows that moved.
     Penalty,
     /// Also the losses, with every row as it is after it moved: right when this is the last side to move.
@@ -413,6 +415,7 @@ impl<S: RowStep + Cost, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
 
     fn measured(&self, own: Own<'_>, row: Row<'_>, predictions: &mut Vec<f32>) -> RowSums {
         match self.measure {
+            Measure::Nothing => RowSums::default(),
             Measure::Penalty => RowSums {
                 penalty: self.step.penalty(own, row.len()),
                 ..RowSums::default()

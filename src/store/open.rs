@@ -119,6 +119,19 @@ impl Store {
         }
     }
 
+    /// How many training ratings each row of a side has. Reads no ratings, and checks none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] if a shard has no offsets.
+    pub fn rating_counts(&self, side: Side) -> Result<Vec<u32>> {
+        let mut counts = Vec::with_capacity(self.shape().rows(side));
+        for shard in self.shards(side) {
+            counts.extend(shard.row_lengths()?.map(|length| length as u32));
+            shard.done_with();
+        }
+        Ok(counts)
+    }
+
     /// One part's ratings by user, if the store has this part.
     pub fn part(&self, part: Part) -> Option<UserRows<'_>> {
         let shards = match part {

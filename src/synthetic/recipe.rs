@@ -70,6 +70,12 @@ impl Recipe {
         noise: 0.78,
     };
 
+    /// Memory that generating takes, in bytes, about: counts, what is planted with the items, and the blocks in flight.
+    pub fn memory(&self) -> u64 {
+        let of_item = 4 * self.rank as u64 + 32;
+        12 * u64::from(self.users) + of_item * u64::from(self.items) + (20 << 20)
+    }
+
     /// The lowest rating, the highest, and the step between.
     pub(super) fn scale(&self) -> (f64, f64, f64) {
         if self.half_stars {

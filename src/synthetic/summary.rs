@@ -1,7 +1,9 @@
 //! What was generated, in figures.
 
+use serde::Serialize;
+
 /// What was generated.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Summary {
     /// Number of users.
     pub users: u32,

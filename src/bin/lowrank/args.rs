@@ -29,6 +29,13 @@ pub enum Command {
     Train(Box<crate::train::TrainArgs>),
     Evaluate(crate::evaluate::EvaluateArgs),
     Recommend(crate::recommend::RecommendArgs),
+    Similar(crate::similar::SimilarArgs),
+    Predict(crate::predict::PredictArgs),
+    Export(crate::export::ExportArgs),
+    Inspect(crate::inspect::InspectArgs),
+    Verify(crate::verify::VerifyArgs),
+    Generate(crate::generate::GenerateArgs),
+    Demo(crate::demo::DemoArgs),
 }
 
 /// Options of every command.

@@ -1,6 +1,6 @@
 //! Progress bars on standard error, for what takes longer than a second.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ impl Bars {
     /// No bars at all if `quiet`.
     pub fn new(quiet: bool) -> Bars {
         Bars {
-            shown: !quiet && std::io::stderr().is_terminal(),
+            shown: !quiet && io::stderr().is_terminal(),
             current: Mutex::new(None),
         }
     }
@@ -33,10 +33,15 @@ impl Bars {
     /// Prints a line above the bar.
     pub fn println(&self, line: &str) {
         match &*self.current.lock().expect("no holder panics") {
-            Some(current) => current.bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(current) => current.bar.suspend(|| complain(line)),
+            None => complain(line),
         }
     }
+}
+
+/// Writes a line to standard error. If nobody reads that, there is nobody to tell.
+pub fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 impl Progress for Bars {

@@ -2,38 +2,69 @@
 
 mod args;
 mod bars;
+mod demo;
 mod evaluate;
+mod export;
+mod generate;
 mod import;
+mod inspect;
+mod predict;
 mod recommend;
 mod session;
+mod similar;
+mod table;
 mod train;
+mod verify;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use lowrank::ErrorKind;
+use lowrank::{Error, ErrorKind, Result};
 
 use args::{Cli, Command};
 use session::Session;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let done = Session::new(&cli.common).and_then(|session| match cli.command {
-        Command::Import(args) => import::run(args, &session),
-        Command::Train(args) => train::run(*args, &session),
-        Command::Evaluate(args) => evaluate::run(args, &session),
-        Command::Recommend(args) => recommend::run(args, &session),
+    let done = Session::new(&cli.common).and_then(|mut session| match cli.command {
+        Command::Demo(args) => demo::run(args, &mut session),
+        command => run(command, &session),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read the output has seen enough of it.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            bars::complain(&format!("error: {error}"));
             // What a usage error is to clap, a bad option is to the library.
-            ExitCode::from(if error.kind() == ErrorKind::BadOption {
-                2
-            } else {
-                1
+            ExitCode::from(match error.kind() {
+                ErrorKind::BadOption => 2,
+                _ => 1,
             })
         }
     }
+}
+
+/// Runs any command but the demo, which runs others itself.
+fn run(command: Command, session: &Session) -> Result<()> {
+    match command {
+        Command::Import(args) => import::run(args, session),
+        Command::Train(args) => train::run(*args, session),
+        Command::Evaluate(args) => evaluate::run(args, session),
+        Command::Recommend(args) => recommend::run(args, session),
+        Command::Similar(args) => similar::run(args, session),
+        Command::Predict(args) => predict::run(args, session),
+        Command::Export(args) => export::run(args, session),
+        Command::Inspect(args) => inspect::run(args, session),
+        Command::Verify(args) => verify::run(args, session),
+        Command::Generate(args) => generate::run(args, session),
+        Command::Demo(_) => unreachable!("a demo runs no demo"),
+    }
+}
+
+fn is_broken_pipe(error: &Error) -> bool {
+    std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .is_some_and(|source| source.kind() == io::ErrorKind::BrokenPipe)
 }

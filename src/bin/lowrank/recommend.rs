@@ -15,6 +15,7 @@ use lowrank::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use crate::session::{Session, aligned, counted, grouped};
+use crate::table::{Lean, Table};
 
 /// The best items for users: exact, over all items.
 ///
@@ -63,6 +64,9 @@ struct Outcome {
 /// Runs the command.
 pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
     let began = Instant::now();
+    if args.out.as_deref() == Some(Path::new("-")) {
+        session.give_stdout_to_data()?;
+    }
     let top = args.top as usize;
     let mut plan = session.plan();
     let record = lowrank::model::Record::read(&args.model)?;
@@ -246,41 +250,27 @@ fn tables(
         };
         let recommended: Vec<Item<'_>> =
             (1..).zip(&top.items).map(of_rank).collect::<Result<_>>()?;
-        let width = recommended
-            .iter()
-            .map(|x| x.item.len())
-            .max()
-            .unwrap_or(0)
-            .max(4);
-        text += &match recommended.is_empty() {
-            true => format!("user {user} has rated every item\n"),
-            false => format!(
-                "user {user}\n{:>4}  {:>7}  {:width$}  title\n",
-                "rank", "score", "item"
-            )
-            .replace(
-                "  title\n",
-                if items.has_titles() {
-                    "  title\n"
-                } else {
-                    "\n"
-                },
-            ),
-        };
-        for Item {
-            rank,
-            item,
-            score,
-            title,
-        } in &recommended
-        {
-            let line = format!(
-                "{rank:>4}  {score:>7.4}  {item:width$}  {}",
-                title.unwrap_or("")
-            );
-            text += line.trim_end();
+        let mut table = Table::new([
+            ("rank", Lean::Right),
+            ("score", Lean::Right),
+            ("item", Lean::Left),
+            ("title", Lean::Left),
+        ]);
+        for line in &recommended {
+            table.push([
+                line.rank.to_string(),
+                format!("{:.4}", line.score),
+                line.item.to_owned(),
+                line.title.unwrap_or_default().to_owned(),
+            ]);
+        }
+        if !text.is_empty() {
             text.push('\n');
         }
+        text += &match recommended.is_empty() {
+            true => format!("user {user} has rated every item\n"),
+            false => format!("for user {user}\n{}", table.text()),
+        };
         result.push(User {
             user,
             items: recommended,

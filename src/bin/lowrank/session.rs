@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use lowrank::memory::{Bytes, Plan};
 use lowrank::threads::Threads;
-use lowrank::{Error, Result};
+use lowrank::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use crate::args::Common;
@@ -18,8 +18,16 @@ pub struct Session {
     pub memory: Option<Bytes>,
     /// Progress bars on standard error.
     pub bars: Bars,
-    json: bool,
+    results: Results,
     quiet: bool,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Results {
+    Text,
+    Json,
+    Hidden,
 }
 
 impl Session {
@@ -29,7 +37,10 @@ impl Session {
             threads: Threads::new(common.threads.map(usize::from))?,
             memory: common.memory,
             bars: Bars::new(common.quiet),
-            json: common.json,
+            results: match common.json {
+                true => Results::Json,
+                false => Results::Text,
+            },
             quiet: common.quiet,
         })
     }
@@ -49,19 +60,47 @@ impl Session {
     /// Prints the result on standard output: as JSON if that is wanted, else as text.
     ///
     /// # Errors
-    /// If standard output cannot be written to. A reader that has gone away is none.
+    /// If standard output cannot be written to.
     pub fn print(&self, result: &impl Serialize, text: impl AsRef<str>) -> Result<()> {
         let mut out = io::stdout().lock();
-        let written = if self.json {
-            serde_json::to_writer_pretty(&mut out, result)
+        let written = match self.results {
+            Results::Text => out.write_all(text.as_ref().as_bytes()),
+            Results::Json => serde_json::to_writer_pretty(&mut out, result)
                 .map_err(io::Error::from)
-                .and_then(|()| writeln!(out))
-        } else {
-            out.write_all(text.as_ref().as_bytes())
+                .and_then(|()| writeln!(out)),
+            Results::Hidden => Ok(()),
         };
-        match written.and_then(|()| out.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            other => other.map_err(|e| Error::io(e, "<stdout>")),
+        written
+            .and_then(|()| out.flush())
+            .map_err(|e| Error::io(e, "<stdout>"))
+    }
+
+    /// Whether results are one JSON object.
+    pub fn is_json(&self) -> bool {
+        self.results == Results::Json
+    }
+
+    /// Prints no results and says nothing until `work` is done.
+    pub fn silently<T>(&mut self, work: impl FnOnce(&Session) -> T) -> T {
+        let before = (self.results, self.quiet);
+        (self.results, self.quiet) = (Results::Hidden, true);
+        let done = work(self);
+        (self.results, self.quiet) = before;
+        done
+    }
+
+    /// Says that standard output is taken by lines of data.
+    ///
+    /// # Errors
+    /// If it was promised to one JSON object.
+    pub fn give_stdout_to_data(&self) -> Result<()> {
+        match self.is_json() {
+            false => Ok(()),
+            true => Err(Error::new(
+                ErrorKind::BadOption,
+                "standard output cannot take both the data and --json",
+            )
+            .remedy("write the data to a file with --out FILE")),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use lowrank::loss::{Formula, LOSSES};
 use lowrank::matrix::{Ratings, Side};
 use lowrank::memory::{Bytes, Plan};
 use lowrank::model::{Checkpoint, Model, Run, read_start};
@@ -31,6 +32,9 @@ pub struct TrainArgs {
     /// How the cost is minimised
     #[arg(long, default_value = "als", value_parser = solver_names(), help = solver_help())]
     solver: String,
+    /// What is minimised, by name or as a formula in p (the prediction) and r (the rating)
+    #[arg(long, value_name = "NAME-OR-FORMULA", default_value = "squared", long_help = loss_help())]
+    loss: String,
     /// Number of factors [default: 32, or that of the given start]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=Options::MAX_RANK as i64))]
     rank: Option<u16>,
@@ -64,12 +68,18 @@ pub struct TrainArgs {
     /// Whether both sides step from the same point, or the second sees the first one's step (gradient)
     #[arg(long, value_enum, default_value_t = UpdateArg::Simultaneous)]
     update: UpdateArg,
-    /// The step along the gradient (gradient)
+    /// The step along the gradient [default: the exact one, for squares] (gradient)
     #[arg(long, value_name = "X", conflicts_with = "learning_rates")]
     learning_rate: Option<f32>,
     /// A rate for each epoch: numbers with commas between them, or a file of them (gradient)
     #[arg(long, value_name = "LIST-OR-FILE")]
     learning_rates: Option<String>,
+    /// Divide the rate of epoch t by 1 + X (t - 1) (gradient)
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    learning_rate_decay: f32,
+    /// Add this share of the last step to the next direction (gradient)
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    momentum: f32,
     /// Start from these factors of users: CSV lines of an id and its factors
     #[arg(long, value_name = "FILE", requires = "init_items")]
     init_users: Option<PathBuf>,
@@ -120,6 +130,19 @@ fn solver_help() -> String {
     )
 }
 
+fn loss_help() -> String {
+    let all = LOSSES
+        .iter()
+        .map(|loss| format!("  {:20} {}\n", loss.name, loss.summary));
+    format!(
+        "What is minimised: a name, with its parameter in parentheses if it shall be another, such as huber(0.5):\n{}\
+         or a formula in p (the prediction) and r (the rating), such as '(p-r)^2' or 'log(1+exp(-r*p))', with the functions \
+         {}. Its derivatives are derived.",
+        all.collect::<String>(),
+        Formula::functions().collect::<Vec<_>>().join(", "),
+    )
+}
+
 /// Runs the command.
 pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     let began = Instant::now();
@@ -167,7 +190,7 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
             session.say(line(epoch, pace));
         }
     }
-    let state = trainer.run(&session.threads, resumed, &session.bars, &mut |state| {
+    let after_epoch = |state: &State| {
         let (Some(epoch), Some(pace)) = (state.history.last(), state.paces.last()) else {
             return Ok(());
         };
@@ -181,7 +204,12 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
             Checkpoint::save(&checkpoint, state, &options, fingerprint, &store, &run)?;
         }
         Ok(())
-    })?;
+    };
+    let state = trainer
+        .resume(resumed)
+        .progress(&session.bars)
+        .after_epoch(after_epoch)
+        .run(&session.threads)?;
     let outcome = Outcome::new(&args, &state, &options, began);
     let run = run(&state.paces);
     Model::save(
@@ -249,6 +277,7 @@ fn options(args: &TrainArgs, start: Option<&Start>) -> Result<Options> {
     };
     Ok(Options {
         solver: args.solver.clone(),
+        loss: args.loss.clone(),
         rank: start.map_or(rank, |start| start.users.rank()),
         epochs: args.epochs,
         seed: args.seed,
@@ -267,6 +296,8 @@ fn options(args: &TrainArgs, start: Option<&Start>) -> Result<Options> {
             UpdateArg::Alternating => Update::Alternating,
         },
         learning_rates,
+        learning_rate_decay: args.learning_rate_decay,
+        momentum: args.momentum,
         early_stop: args.early_stop.map(usize::from),
     })
 }

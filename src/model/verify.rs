@@ -1,0 +1,87 @@
+//! Checking a model whole: every byte, every number, and that its files belong together.
+
+use std::path::Path;
+
+use super::{BEST_FILES, FACTOR_FILES, Model, Record, files, read_run};
+use crate::error::{AtPath, Error, ErrorKind, Result};
+use crate::matrix::Side;
+use crate::solver::Options;
+use crate::store::MODEL_FILE;
+
+/// What a verification has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Verified {
+    /// Number of files.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Factors and biases, each a finite number.
+    pub numbers: u64,
+}
+
+impl Model {
+    /// Checks every byte of a model or a checkpoint: that each file is the one that the record speaks of, all checksums,
+    /// that ids are text and all different, that factors are finite, and that `run.json` can be read.
+    ///
+    /// `progress` is told after each file how many bytes are done. Files are mapped one by one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`], naming the first file that is wrong, and as [`Model::open`].
+    pub fn verify(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<Verified> {
+        let mut verified = Verified::default();
+        let mut done = |bytes: u64| {
+            verified.files += 1;
+            verified.bytes += bytes;
+            progress(verified.bytes);
+        };
+        // Reading the record has checked every byte of it.
+        let record = Record::read(path)?;
+        record.check().map_err(|e| e.path(path.join(MODEL_FILE)))?;
+        done(length(&path.join(MODEL_FILE))?);
+        let run = read_run(path)?;
+        if run.epochs.len() != record.history.len() {
+            let what = "as many epochs as in the model's history are not here";
+            return Err(Error::new(ErrorKind::Damaged, what).path(path.join("run.json")));
+        }
+        done(length(&path.join("run.json"))?);
+        for side in [Side::Users, Side::Items] {
+            let dictionary = record.dictionary(path, side)?;
+            dictionary.verify()?;
+            if dictionary.side() != side || dictionary.len() != record.shape.rows(side) {
+                return Err(files::foreign(dictionary.path()));
+            }
+            done(dictionary.seal().bytes);
+        }
+        let Options { rank, biases, .. } = record.options;
+        let factors = FACTOR_FILES.iter().zip(&record.files);
+        let best = BEST_FILES.iter().zip(record.best_files.iter().flatten());
+        let sides = [Side::Users, Side::Items].into_iter().cycle();
+        let mut numbers = 0;
+        for ((name, seal), side) in factors.chain(best).zip(sides) {
+            let rows = record.shape.rows(side);
+            numbers += files::verify(&path.join(name), *seal, rows, rank, biases)?;
+            done(seal.bytes);
+        }
+        verified.numbers = numbers;
+        Ok(verified)
+    }
+}
+
+impl Record {
+    /// Whether what the record says can be.
+    fn check(&self) -> Result<()> {
+        let (low, high) = self.scale;
+        let finite = [low, high, self.mean, self.std]
+            .iter()
+            .all(|x| x.is_finite());
+        if !finite || low > high || self.std <= 0.0 || self.epoch >= self.history.len() {
+            let what = "the model's record contradicts itself";
+            return Err(Error::new(ErrorKind::Damaged, what).remedy("train again"));
+        }
+        Ok(())
+    }
+}
+
+fn length(path: &Path) -> Result<u64> {
+    std::fs::metadata(path).map(|file| file.len()).at(path)
+}
