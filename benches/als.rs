@@ -17,14 +17,14 @@ fn epoch(criterion: &mut Criterion) {
             rank,
             ..Options::default()
         };
-        let (mut solver, mut parameters) =
+        let (solver, mut moving) =
             generated::start(&ratings, &options, &threads).expect("the options are sound");
         let mut epochs = 0;
         group.bench_function(BenchmarkId::new("rank", rank), |bencher| {
             bencher.iter(|| {
                 epochs += 1;
                 threads
-                    .run(|| solver.epoch(epochs, &ratings, &mut parameters, &|_| ()))
+                    .run(|| solver.epoch(epochs, &ratings, &mut moving, &|_| ()))
                     .expect("an epoch goes through")
             });
         });

@@ -25,14 +25,14 @@ fn epoch(criterion: &mut Criterion) {
                 learning_rates: vec![1e-5],
                 ..Options::default()
             };
-            let (mut solver, mut parameters) =
+            let (solver, mut moving) =
                 generated::start(&ratings, &options, &threads).expect("the options are sound");
             let mut epochs = 0;
             group.bench_function(BenchmarkId::new(name, rank), |bencher| {
                 bencher.iter(|| {
                     epochs += 1;
                     threads
-                        .run(|| solver.epoch(epochs, &ratings, &mut parameters, &|_| ()))
+                        .run(|| solver.epoch(epochs, &ratings, &mut moving, &|_| ()))
                         .expect("an epoch goes through")
                 });
             });

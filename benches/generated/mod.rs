@@ -2,7 +2,7 @@
 
 use lowrank::Result;
 use lowrank::matrix::{InMemory, Ratings};
-use lowrank::solver::{self, Options, Parameters, Solver};
+use lowrank::solver::{self, Options, Moving, Solver};
 use lowrank::synthetic::{Preset, Synthetic};
 use lowrank::threads::Threads;
 use lowrank::train::Trainer;
@@ -24,12 +24,12 @@ pub fn start(
     ratings: &dyn Ratings,
     options: &Options,
     threads: &Threads,
-) -> Result<(Box<dyn Solver>, Parameters)> {
+) -> Result<(Box<dyn Solver>, Moving)> {
     let no_epoch = Options {
         epochs: 0,
         ..options.clone()
     };
     let state = Trainer::new(ratings, no_epoch).run(threads)?;
     let solver = (solver::method(&options.solver)?.build)(options)?;
-    Ok((solver, state.into_parameters()))
+    Ok((solver, state.moving))
 }
