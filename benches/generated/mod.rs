@@ -2,7 +2,7 @@
 
 use lowrank::Result;
 use lowrank::matrix::{InMemory, Ratings};
-use lowrank::solver::{self, Options, Moving, Solver};
+use lowrank::solver::{self, Moving, Options, Solver};
 use lowrank::synthetic::{Preset, Synthetic};
 use lowrank::threads::Threads;
 use lowrank::train::Trainer;
