@@ -12,7 +12,7 @@ use lowrank::synthetic::{PRESETS, Preset, Recipe, Summary, Synthetic};
 use crate::bars::Bars;
 use crate::session::{Session, aligned, grouped};
 
-/// Make ratings of the shape of MovieLens, of any size
+/// Make ratings of the shape of MovieLens, of any size.
 ///
 /// A few users and items have most of the ratings, people rate what they like, and behind the ratings are planted factors
 /// and noise: so the best RMSE that any model can reach is known, and told at the end. The same options give the same
@@ -70,7 +70,7 @@ pub fn run(args: GenerateArgs, session: &Session) -> Result<()> {
     plan.hold("users, items and ratings in flight", recipe.memory());
     plan.rest(0)?;
     if to_stdout {
-        let summary = write(recipe, io::stdout(), &args.out, session)?;
+        let summary = write(recipe, io::stdout(), Path::new("<stdout>"), session)?;
         session.say(text(&summary, &args.out).trim_end());
         return Ok(());
     }

@@ -14,6 +14,7 @@ use lowrank::store::{AtomicDir, AtomicFile, Part, Store};
 use lowrank::train::{Epoch, Pace, State, Trainer};
 use lowrank::{Error, ErrorKind, Result};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::session::{Session, aligned};
 
@@ -41,52 +42,72 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Ridge on factors, times the row's number of ratings
-    #[arg(long, value_name = "X", default_value_t = Options::default().regularization)]
+    #[arg(help_heading = "Regularization", long, value_name = "X", default_value_t = Options::default().regularization)]
     regularization: f32,
     /// Ridge on factors, once a row; both may be used at once
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    #[arg(
+        help_heading = "Regularization",
+        long,
+        value_name = "X",
+        default_value_t = 0.0
+    )]
     regularization_row: f32,
     /// Ridge on biases, times the row's number of ratings [default: as the factors']
-    #[arg(long, value_name = "X")]
+    #[arg(help_heading = "Regularization", long, value_name = "X")]
     bias_regularization: Option<f32>,
     /// Ridge on biases, once a row [default: as the factors']
-    #[arg(long, value_name = "X")]
+    #[arg(help_heading = "Regularization", long, value_name = "X")]
     bias_regularization_row: Option<f32>,
     /// Predict by the product of factors alone, without mean and biases
-    #[arg(long)]
+    #[arg(help_heading = "Prediction", long)]
     no_biases: bool,
     /// Bring the ratings to mean 0 and variance 1 first
-    #[arg(long)]
+    #[arg(help_heading = "Prediction", long)]
     normalize: bool,
     /// Whether losses are summed or averaged (gradient)
-    #[arg(long, value_enum, default_value_t = ReduceArg::Sum)]
+    #[arg(help_heading = "Gradient descent", long, value_enum, default_value_t = ReduceArg::Sum)]
     reduce: ReduceArg,
     /// Whether both sides step from the same point, or the second sees the first one's step (gradient)
-    #[arg(long, value_enum, default_value_t = UpdateArg::Simultaneous)]
+    #[arg(help_heading = "Gradient descent", long, value_enum, default_value_t = UpdateArg::Simultaneous)]
     update: UpdateArg,
     /// The step along the gradient (gradient)
-    #[arg(long, value_name = "X", conflicts_with = "learning_rates")]
+    #[arg(
+        help_heading = "Gradient descent",
+        long,
+        value_name = "X",
+        conflicts_with = "learning_rates"
+    )]
     learning_rate: Option<f32>,
     /// A rate for each epoch: numbers with commas between them, or a file of them (gradient)
-    #[arg(long, value_name = "LIST-OR-FILE")]
+    #[arg(help_heading = "Gradient descent", long, value_name = "LIST-OR-FILE")]
     learning_rates: Option<String>,
     /// Start from these factors of users: CSV lines of an id and its factors
-    #[arg(long, value_name = "FILE", requires = "init_items")]
+    #[arg(
+        help_heading = "Starting factors",
+        long,
+        value_name = "FILE",
+        requires = "init_items"
+    )]
     init_users: Option<PathBuf>,
     /// Start from these factors of items
-    #[arg(long, value_name = "FILE", requires = "init_users")]
+    #[arg(
+        help_heading = "Starting factors",
+        long,
+        value_name = "FILE",
+        requires = "init_users"
+    )]
     init_items: Option<PathBuf>,
     /// Stop when the RMSE of the validation part has not fallen for N epochs, and keep the best
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(help_heading = "While it runs", long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     early_stop: Option<u16>,
     /// Keep what is needed to go on, every N epochs, in MODEL.checkpoint
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(help_heading = "While it runs", long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     checkpoint_every: Option<u16>,
     /// Go on from MODEL.checkpoint, if there is one, to the same model as without interruption
-    #[arg(long)]
+    #[arg(help_heading = "While it runs", long)]
     resume: bool,
     /// Write a line for each epoch to this CSV file
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "While it runs", long, value_name = "FILE")]
     history: Option<PathBuf>,
     /// Print what training would hold in memory, and stop
     #[arg(long)]
@@ -362,25 +383,39 @@ fn resume(
     }
     let (now, then) = (names(options), names(&checkpoint.options));
     // More epochs than were asked for at first lead to the same model as if they had been asked for then.
-    let other = now
+    if let Some((name, value)) = then.iter().find(|x| x.0 != "epochs" && !now.contains(x)) {
+        return differ(&format!("--{name} {value}"));
+    }
+    if let Some((name, _)) = now
         .iter()
-        .zip(&then)
-        .find(|(a, b)| a != b && a.0 != "epochs");
-    if let Some((_, (name, value))) = other {
-        return differ(&format!("--{} {value}", name.replace('_', "-")));
+        .find(|(name, _)| then.iter().all(|x| x.0 != *name))
+    {
+        return differ(&format!("no --{name}"));
     }
     Ok(Some(checkpoint.state))
 }
 
-/// Options by name, as text.
-fn names(options: &Options) -> Vec<(String, String)> {
-    match serde_json::to_value(options) {
-        Ok(serde_json::Value::Object(map)) => map
-            .into_iter()
-            .map(|(name, value)| (name, value.to_string()))
-            .collect(),
-        _ => unreachable!("a struct is an object"),
+/// Options by the names that they have here, as text; those that are not set are left out.
+pub fn names(options: &Options) -> Vec<(String, String)> {
+    // By way of text, in which an f32 keeps its few digits.
+    let text = serde_json::to_string(options).expect("options are JSON");
+    let map: Map<String, Value> = serde_json::from_str(&text).expect("a struct is an object");
+    let mut names = Vec::new();
+    for (name, value) in map {
+        let value = match value {
+            Value::Null => continue,
+            Value::String(text) => text.to_lowercase(),
+            Value::Array(values) => {
+                let values: Vec<String> = values.iter().map(Value::to_string).collect();
+                values.join(",")
+            }
+            other => other.to_string(),
+        };
+        if !value.is_empty() {
+            names.push((name.replace('_', "-"), value));
+        }
     }
+    names
 }
 
 fn header(store: &Store) -> String {
@@ -478,7 +513,7 @@ impl Outcome {
         }
         lines.push(("train rmse", format!("{:.6}", self.train_rmse)));
         if let Some(rmse) = self.validation_rmse {
-            lines.push(("valid. rmse", format!("{rmse:.6}")));
+            lines.push(("validation rmse", format!("{rmse:.6}")));
         }
         if let Some(rmse) = self.test_rmse {
             lines.push(("test rmse", format!("{rmse:.6}")));
