@@ -9,6 +9,7 @@ use lowrank::progress::{Progress, Unit};
 use lowrank::store::AtomicFile;
 use lowrank::synthetic::{PRESETS, Preset, Recipe, Summary, Synthetic};
 
+use crate::args::choices;
 use crate::bars::Bars;
 use crate::session::{Session, aligned, grouped};
 
@@ -20,7 +21,7 @@ use crate::session::{Session, aligned, grouped};
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
     /// The data set to resemble
-    #[arg(long, value_name = "NAME", default_value = PRESETS[0].name, value_parser = names(), help = help())]
+    #[arg(long, value_name = "NAME", default_value = PRESETS[0].name, value_parser = names(), hide_possible_values = true, help = help())]
     preset: String,
     /// Everything random hangs on this
     #[arg(long, value_name = "N", default_value_t = Recipe::default().seed)]
@@ -47,9 +48,8 @@ fn names() -> Vec<&'static str> {
 }
 
 fn help() -> String {
-    let line = |preset: &Preset| format!("\n- {}: {}", preset.name, preset.summary);
-    let lines: String = PRESETS.iter().map(line).collect();
-    format!("The data set to resemble:{lines}\n")
+    let all = PRESETS.iter().map(|preset| (preset.name, preset.summary));
+    choices("The data set to resemble", all)
 }
 
 /// Runs the command.

@@ -13,6 +13,7 @@ use lowrank::memory::Bytes;
 use lowrank::store::Part;
 use serde::Serialize;
 
+use crate::args::choices;
 use crate::session::{Session, aligned, counted, grouped};
 
 /// Read ratings into a store.
@@ -28,7 +29,7 @@ pub struct ImportArgs {
     #[arg(long, short, value_name = "STORE")]
     out: PathBuf,
     /// What the text looks like
-    #[arg(help_heading = "Text", long, default_value = "auto", value_parser = format_names(), help = format_help())]
+    #[arg(help_heading = "Text", long, default_value = "auto", value_parser = format_names(), hide_possible_values = true, help = format_help())]
     format: String,
     /// What the columns of delimited text are, in file order: user, item, rating, time, or _ to skip one
     #[arg(help_heading = "Text", long, value_name = "LIST")]
@@ -116,13 +117,9 @@ fn format_names() -> Vec<&'static str> {
 }
 
 fn format_help() -> String {
-    let all = FORMATS
-        .iter()
-        .map(|f| format!("{}: {}", f.name(), f.summary()));
-    format!(
-        "What the text looks like ({})",
-        all.collect::<Vec<_>>().join("; ")
-    )
+    let all = FORMATS.iter().map(|f| (f.name(), f.summary()));
+    let auto = std::iter::once(("auto", "recognised by its name and its first lines"));
+    choices("What the text looks like", auto.chain(all))
 }
 
 #[derive(Serialize)]

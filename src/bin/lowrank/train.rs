@@ -16,6 +16,7 @@ use lowrank::{Error, ErrorKind, Result};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::args::choices;
 use crate::session::{Session, aligned};
 
 /// Factorize the ratings of a store.
@@ -30,7 +31,7 @@ pub struct TrainArgs {
     #[arg(long, short, value_name = "MODEL")]
     out: PathBuf,
     /// How the cost is minimised
-    #[arg(long, default_value = "als", value_parser = solver_names(), help = solver_help())]
+    #[arg(long, default_value = "als", value_parser = solver_names(), hide_possible_values = true, help = solver_help())]
     solver: String,
     /// Number of factors [default: 32, or that of the given start]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=Options::MAX_RANK as i64))]
@@ -64,13 +65,13 @@ pub struct TrainArgs {
     /// Bring the ratings to mean 0 and variance 1 first
     #[arg(help_heading = "Prediction", long)]
     normalize: bool,
-    /// Whether losses are summed or averaged (gradient)
+    /// Whether losses are summed or averaged
     #[arg(help_heading = "Gradient descent", long, value_enum, default_value_t = ReduceArg::Sum)]
     reduce: ReduceArg,
-    /// Whether both sides step from the same point, or the second sees the first one's step (gradient)
+    /// Whether both sides step from the same point, or the second sees the first one's step
     #[arg(help_heading = "Gradient descent", long, value_enum, default_value_t = UpdateArg::Simultaneous)]
     update: UpdateArg,
-    /// The step along the gradient (gradient)
+    /// The step along the gradient
     #[arg(
         help_heading = "Gradient descent",
         long,
@@ -78,7 +79,7 @@ pub struct TrainArgs {
         conflicts_with = "learning_rates"
     )]
     learning_rate: Option<f32>,
-    /// A rate for each epoch: numbers with commas between them, or a file of them (gradient)
+    /// A rate for each epoch: numbers with commas between them, or a file of them
     #[arg(help_heading = "Gradient descent", long, value_name = "LIST-OR-FILE")]
     learning_rates: Option<String>,
     /// Start from these factors of users: CSV lines of an id and its factors
@@ -134,11 +135,8 @@ fn solver_names() -> Vec<&'static str> {
 }
 
 fn solver_help() -> String {
-    let all = SOLVERS.iter().map(|m| format!("{}: {}", m.name, m.summary));
-    format!(
-        "How the cost is minimised ({})",
-        all.collect::<Vec<_>>().join("; ")
-    )
+    let all = SOLVERS.iter().map(|m| (m.name, m.summary));
+    choices("How the cost is minimised", all)
 }
 
 /// Runs the command.
