@@ -1,15 +1,17 @@
 //! Training: epochs, validation, early stop, resume, history.
 
+use std::sync::Mutex;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::evaluate::squared_errors;
+use crate::loss;
 use crate::matrix::{Factors, Ratings, Shape, Side};
 use crate::progress::{Progress, Unit};
 use crate::rng::{Purpose, Stream, key};
-use crate::solver::{self, Options, Parameters, RowSums, Solver, Update, sum_rows};
+use crate::solver::{self, Moving, Options, Parameters, RowSums, Solver, Update, sum_rows};
 use crate::threads::Threads;
 
 /// A line of the history: where training stood after an epoch. Epoch 0 is before the first step.
@@ -39,8 +41,8 @@ pub struct Pace {
 /// Where training stands: enough to go on from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
-    /// The parameters after the last epoch.
-    pub parameters: Parameters,
+    /// What moves, after the last epoch.
+    pub moving: Moving,
     /// The parameters of the best epoch on the validation part, if early stopping watches it and it is not the last.
     pub best: Option<Parameters>,
     /// A line for each epoch so far, the start included.
@@ -52,7 +54,12 @@ pub struct State {
 impl State {
     /// The parameters to keep: the best ones where early stopping has watched, else the last.
     pub fn into_parameters(self) -> Parameters {
-        self.best.unwrap_or(self.parameters)
+        self.best.unwrap_or(self.moving.parameters)
+    }
+
+    /// The parameters after the last epoch.
+    pub fn parameters(&self) -> &Parameters {
+        &self.moving.parameters
     }
 
     /// Epochs done.
@@ -81,6 +88,9 @@ impl State {
     }
 }
 
+/// Is shown the state after every epoch.
+type AfterEpoch<'a> = dyn FnMut(&State) -> Result<()> + Send + 'a;
+
 /// Trains a model on ratings.
 pub struct Trainer<'a> {
     ratings: &'a dyn Ratings,
@@ -88,6 +98,9 @@ pub struct Trainer<'a> {
     validation: Option<&'a dyn Ratings>,
     test: Option<&'a dyn Ratings>,
     start: Option<(Factors, Factors)>,
+    resume: Option<State>,
+    progress: &'a dyn Progress,
+    after_epoch: Box<AfterEpoch<'a>>,
 }
 
 impl<'a> Trainer<'a> {
@@ -99,6 +112,9 @@ impl<'a> Trainer<'a> {
             validation: None,
             test: None,
             start: None,
+            resume: None,
+            progress: &(),
+            after_epoch: Box::new(|_| Ok(())),
         }
     }
 
@@ -155,30 +171,48 @@ impl<'a> Trainer<'a> {
         (solver::method(&self.options.solver)?.build)(&self.options)
     }
 
-    /// Trains from the start, or goes on from where `resume` stands, to the same bits.
+    /// Goes on from where an earlier training with the same options stood, to the same bits as without interruption.
+    #[must_use]
+    pub fn resume(mut self, state: Option<State>) -> Trainer<'a> {
+        self.resume = state;
+        self
+    }
+
+    /// Tells this how far each epoch is.
+    #[must_use]
+    pub fn progress(mut self, progress: &'a dyn Progress) -> Trainer<'a> {
+        self.progress = progress;
+        self
+    }
+
+    /// Shows this the state after every epoch, the start included as epoch 0. An error stops training.
+    #[must_use]
+    pub fn after_epoch(
+        mut self,
+        show: impl FnMut(&State) -> Result<()> + Send + 'a,
+    ) -> Trainer<'a> {
+        self.after_epoch = Box::new(show);
+        self
+    }
+
+    /// Trains.
     ///
     /// # Errors
-    /// If options do not fit, ratings cannot be read, the cost diverges, or `after_epoch` says so.
-    pub fn run(
-        mut self,
-        threads: &Threads,
-        resume: Option<State>,
-        progress: &dyn Progress,
-        after_epoch: &mut (dyn FnMut(&State) -> Result<()> + Send),
-    ) -> Result<State> {
-        let mut solver = self.solver()?;
+    /// If the options do not fit, ratings cannot be read, the cost diverges, or what is shown each epoch says so.
+    pub fn run(mut self, threads: &Threads) -> Result<State> {
+        let solver = self.solver()?;
         threads.run(|| {
-            let mut state = match resume {
+            let mut state = match self.resume.take() {
                 Some(state) => state,
                 None => {
                     let state = self.begin(&*solver)?;
-                    after_epoch(&state)?;
+                    (self.after_epoch)(&state)?;
                     state
                 }
             };
             while !state.should_stop(&self.options) {
-                self.epoch(&mut *solver, &mut state, progress)?;
-                after_epoch(&state)?;
+                self.epoch(&*solver, &mut state)?;
+                (self.after_epoch)(&state)?;
             }
             Ok(state)
         })
@@ -187,32 +221,8 @@ impl<'a> Trainer<'a> {
     fn begin(&mut self, solver: &dyn Solver) -> Result<State> {
         let started = Instant::now();
         let shape = self.ratings.shape();
-        let Options {
-            biases, normalize, ..
-        } = self.options;
-        let count = shape.ratings as f64;
-        let mean = if biases || normalize {
-            self.sum_of(|r| r)? / count
-        } else {
-            0.0
-        };
-        let std = if normalize {
-            (self.sum_of(|r| (r - mean) * (r - mean))? / count).sqrt()
-        } else {
-            1.0
-        };
-        if !mean.is_finite() {
-            return Err(Error::new(
-                ErrorKind::BadInput,
-                "there are no ratings to train on",
-            ));
-        }
-        if std == 0.0 {
-            return Err(Error::new(
-                ErrorKind::BadOption,
-                "all ratings are equal: they cannot be normalised to variance 1",
-            ));
-        }
+        let (mean, std) = self.normalisation(shape.ratings as f64)?;
+        self.check_loss(mean, std)?;
         let (users, items) = match self.start.take() {
             Some(start) => start,
             None => (self.random(Side::Users), self.random(Side::Items)),
@@ -225,13 +235,62 @@ impl<'a> Trainer<'a> {
         };
         let measured = solver.measure(self.ratings, &parameters)?;
         let mut state = State {
-            parameters,
+            moving: Moving {
+                parameters,
+                carried: Vec::new(),
+            },
             best: None,
             history: Vec::new(),
             paces: Vec::new(),
         };
         self.record(&mut state, measured, started)?;
         Ok(state)
+    }
+
+    /// The mean that predictions start from, and their unit.
+    fn normalisation(&self, count: f64) -> Result<(f64, f64)> {
+        let Options {
+            biases, normalize, ..
+        } = self.options;
+        if count == 0.0 {
+            let what = "there are no ratings to train on";
+            return Err(Error::new(ErrorKind::BadInput, what));
+        }
+        let mean = match biases || normalize {
+            true => self.sum_of(|r| r)? / count,
+            false => 0.0,
+        };
+        let std = match normalize {
+            true => (self.sum_of(|r| (r - mean) * (r - mean))? / count).sqrt(),
+            false => 1.0,
+        };
+        if std == 0.0 {
+            let what = "all ratings are equal: they cannot be normalised to variance 1";
+            return Err(Error::new(ErrorKind::BadOption, what));
+        }
+        Ok((mean, std))
+    }
+
+    /// Checks the loss on the scale of the ratings, in units of the model.
+    fn check_loss(&self, mean: f64, std: f64) -> Result<()> {
+        let loss = loss::named_or_formula(&self.options.loss)?;
+        let range = |sign: f32| {
+            let largest = Mutex::new(f32::NEG_INFINITY);
+            sum_rows(self.ratings, Side::Users, |_, row, _| {
+                let of_row = row
+                    .values
+                    .iter()
+                    .map(|r| sign * r)
+                    .fold(f32::NEG_INFINITY, f32::max);
+                let mut largest = largest.lock().expect("no holder panics");
+                *largest = largest.max(of_row);
+                RowSums::default()
+            })?;
+            Ok::<f32, Error>(sign * largest.into_inner().expect("no holder panics"))
+        };
+        let in_units = |rating: f32| ((f64::from(rating) - mean) / std) as f32;
+        let scale = (in_units(range(-1.0)?), in_units(range(1.0)?));
+        loss::check(&*loss, scale).map(drop)
     }
 
     /// The sum of a term over all ratings.
@@ -265,20 +324,16 @@ impl<'a> Trainer<'a> {
         factors
     }
 
-    fn epoch(
-        &self,
-        solver: &mut dyn Solver,
-        state: &mut State,
-        progress: &dyn Progress,
-    ) -> Result<()> {
+    fn epoch(&self, solver: &dyn Solver, state: &mut State) -> Result<()> {
+        let progress = self.progress;
         let epoch = state.epochs() + 1;
         if self.options.early_stop.is_some() && state.best_epoch() == Some(state.epochs()) {
-            state.best = Some(state.parameters.clone());
+            state.best = Some(state.moving.parameters.clone());
         }
         let work = self.ratings.shape().ratings * solver.passes();
         progress.begin(&format!("epoch {epoch}"), Some(work), Unit::Ratings);
         let started = Instant::now();
-        let measured = solver.epoch(epoch, self.ratings, &mut state.parameters, &|n| {
+        let measured = solver.epoch(epoch, self.ratings, &mut state.moving, &|n| {
             progress.advance(n)
         })?;
         progress.end();
@@ -310,7 +365,7 @@ impl<'a> Trainer<'a> {
         });
         let rmse = |part: Option<&dyn Ratings>| -> Result<Option<f64>> {
             let Some(part) = part else { return Ok(None) };
-            let squares = squared_errors(part, &state.parameters)?;
+            let squares = squared_errors(part, &state.moving.parameters)?;
             Ok(Some((squares / part.shape().ratings as f64).sqrt()))
         };
         let line = Epoch {

@@ -213,9 +213,7 @@ fn options() -> impl Strategy<Value = Options> {
 
 fn train(ratings: &dyn Ratings, options: Options, threads: usize) -> State {
     let threads = Threads::new(Some(threads)).unwrap();
-    Trainer::new(ratings, options)
-        .run(&threads, None, &(), &mut |_| Ok(()))
-        .unwrap()
+    Trainer::new(ratings, options).run(&threads).unwrap()
 }
 
 fn start(ratings: &dyn Ratings, options: &Options) -> Dense {
@@ -228,9 +226,9 @@ fn start(ratings: &dyn Ratings, options: &Options) -> Dense {
         1,
     );
     Dense {
-        mean: f64::from(state.parameters.mean),
-        users: widened(&state.parameters.users),
-        items: widened(&state.parameters.items),
+        mean: f64::from(state.parameters().mean),
+        users: widened(&state.parameters().users),
+        items: widened(&state.parameters().items),
     }
 }
 
@@ -243,8 +241,8 @@ fn difference(ours: &Factors, twin: &[Vec<f64>]) -> f64 {
 }
 
 fn assert_same(state: &State, twin: &Dense, triplets: &Triplets, options: &Options) {
-    assert!(difference(&state.parameters.items, &twin.items) < 2e-3);
-    assert!(difference(&state.parameters.users, &twin.users) < 2e-3);
+    assert!(difference(&state.parameters().items, &twin.items) < 2e-3);
+    assert!(difference(&state.parameters().users, &twin.users) < 2e-3);
     let (ours, cost) = (
         state.history.last().unwrap().loss,
         twin.cost(triplets, options),
@@ -313,7 +311,7 @@ proptest! {
         let one = train(&ratings, options.clone(), 1);
         for (threads, rows) in [(1, 1), (2, 3), (4, 100)] {
             let other = train(&ratings.clone().with_rows_per_block(rows), options.clone(), threads);
-            prop_assert_eq!(&one.parameters, &other.parameters);
+            prop_assert_eq!(one.parameters(), other.parameters());
             prop_assert_eq!(&one.history, &other.history);
         }
     }
@@ -334,8 +332,8 @@ fn long_rows_are_summed_alike_on_any_number_of_threads() {
     };
     let one = train(&ratings, options.clone(), 1);
     assert_eq!(
-        one.parameters,
-        train(&ratings.with_rows_per_block(3), options, 3).parameters
+        one.parameters(),
+        train(&ratings.with_rows_per_block(3), options, 3).parameters()
     );
 }
 
@@ -361,7 +359,7 @@ fn an_early_stop_keeps_the_best_epoch() {
     let run = |options: Options| {
         Trainer::new(&ratings, options)
             .validation(Some(&validation as &dyn Ratings))
-            .run(&threads, None, &(), &mut |_| Ok(()))
+            .run(&threads)
             .unwrap()
     };
     let state = run(options.clone());
@@ -390,7 +388,7 @@ fn a_diverging_gradient_stops_with_a_message() {
         ..Options::default()
     };
     let error = Trainer::new(&ratings, options)
-        .run(&Threads::new(Some(1)).unwrap(), None, &(), &mut |_| Ok(()))
+        .run(&Threads::new(Some(1)).unwrap())
         .unwrap_err();
     assert_eq!(error.kind(), lowrank::ErrorKind::Diverged);
     assert!(

@@ -10,11 +10,12 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::dictionary::{Generations, Interner, Numbering};
+use super::collect::{Collector, Raw};
+use super::dictionary::Numbering;
 use super::rows::{Duplicates, Histogram, Settle, Settled, Twice};
 use super::sort::{Ranges, Record, Scatter, Spill, Stamp, by_row};
 use super::split::Split;
-use super::{Consumer, Input, RawRating, ReadOptions, ReadReport, Titles, read_ratings};
+use super::{Input, ReadOptions, ReadReport, Titles, read_ratings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::Side;
 use crate::memory::{Bytes, Plan};
@@ -121,8 +122,9 @@ impl Import {
         plan.hold("text being read", text as u64);
         if let Some(titles) = &self.titles {
             // Two allocations and a place in a table for each.
-            let of_title = |(id, title): (&Box<str>, &Box<str>)| id.len() + title.len() + 96;
-            plan.hold("titles", titles.iter().map(of_title).sum::<usize>() as u64);
+            let text = titles.iter().map(|(id, title)| id.len() + title.len());
+            let held = text.sum::<usize>() + titles.len() * 96;
+            plan.hold("titles", held as u64);
         }
         let budget = plan.rest(Shares::LEAST)?;
         let store = StoreWriter::create(out, self.force)?;
@@ -143,7 +145,7 @@ impl Import {
         progress: &dyn Progress,
     ) -> Result<Report> {
         let shares = Shares::of(budget, self.shard_bytes, rayon::current_num_threads());
-        let mut collector = Collector::<T>::new(&shares, store.path(), progress);
+        let mut collector = Collector::<T>::new(shares.ids, shares.raw, store.path(), progress);
         progress.begin("reading", self.input_bytes(), Unit::Bytes);
         let read = read_ratings(&self.inputs, &self.read, &mut collector)?;
         if self.split.test_last > 0 && collector.without_time {
@@ -319,161 +321,6 @@ impl Numbered {
         plan.hold("numbers of items", self.items.memory());
         plan.hold("keys of ids", keys);
         plan.rest(budget / 3).map(drop)
-    }
-}
-
-/// Records as they are read, and which generations their numbers are of.
-struct Raw<T> {
-    spill: Spill<T>,
-    streams: Vec<RawStream>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct RawStream {
-    users: usize,
-    items: usize,
-    test_file: bool,
-}
-
-/// Takes in parsed ratings: looks ids up in parallel, gives new ones their numbers in order.
-struct Collector<'a, T> {
-    users: Generations,
-    items: Generations,
-    ids_share: u64,
-    raw: Raw<T>,
-    test_file: bool,
-    without_time: bool,
-    progress: &'a dyn Progress,
-    bytes_done: u64,
-    folder: &'a Path,
-}
-
-/// The records of one chunk of text. Numbers of ids that the shared tables do not know have the top bit set, and count
-/// into the chunk's own tables.
-struct ChunkRecords<T> {
-    records: Vec<Record<T>>,
-    new_users: Interner,
-    new_items: Interner,
-    last_user: (Vec<u8>, u32),
-    without_time: bool,
-}
-
-const NEW: u32 = 1 << 31;
-
-fn look_up(id: &[u8], known: &Interner, new: &mut Interner) -> u32 {
-    known.get(id).unwrap_or_else(|| NEW | new.intern(id))
-}
-
-fn settled_number(number: u32, new: &[u32]) -> u32 {
-    match number & NEW {
-        0 => number,
-        _ => new[(number ^ NEW) as usize],
-    }
-}
-
-impl<'a, T: Stamp> Collector<'a, T> {
-    fn new(shares: &Shares, folder: &'a Path, progress: &'a dyn Progress) -> Collector<'a, T> {
-        Collector {
-            users: Generations::default(),
-            items: Generations::default(),
-            ids_share: shares.ids,
-            raw: Raw {
-                spill: Spill::new(0, shares.raw, folder),
-                streams: Vec::new(),
-            },
-            test_file: false,
-            without_time: false,
-            progress,
-            bytes_done: 0,
-            folder,
-        }
-    }
-
-    /// What is read from now on is from the test file.
-    fn begin_test_file(&mut self) {
-        self.test_file = true;
-        self.bytes_done = 0;
-    }
-
-    fn stream(&mut self) -> usize {
-        let stream = RawStream {
-            users: self.users.current(),
-            items: self.items.current(),
-            test_file: self.test_file,
-        };
-        if self.raw.streams.last() != Some(&stream) {
-            self.raw.streams.push(stream);
-            self.raw.spill.add_stream();
-        }
-        self.raw.streams.len() - 1
-    }
-}
-
-impl<T: Stamp> Consumer for Collector<'_, T> {
-    type Chunk = ChunkRecords<T>;
-
-    fn begin(&self) -> ChunkRecords<T> {
-        ChunkRecords {
-            records: Vec::new(),
-            new_users: Interner::default(),
-            new_items: Interner::default(),
-            last_user: (Vec::new(), 0),
-            without_time: false,
-        }
-    }
-
-    fn ratings(&self, chunk: &mut ChunkRecords<T>, ratings: &[RawRating<'_>]) {
-        for rating in ratings {
-            // Files are often sorted by user.
-            if chunk.last_user.0 != rating.user {
-                let number = look_up(rating.user, &self.users.open, &mut chunk.new_users);
-                chunk.last_user.0.clear();
-                chunk.last_user.0.extend_from_slice(rating.user);
-                chunk.last_user.1 = number;
-            }
-            chunk.without_time |= rating.time.is_none();
-            chunk.records.push(Record {
-                row: chunk.last_user.1,
-                col: look_up(rating.item, &self.items.open, &mut chunk.new_items),
-                value: rating.rating,
-                time: T::new(rating.time),
-            });
-        }
-    }
-
-    fn commit(&mut self, mut chunk: ChunkRecords<T>) -> Result<()> {
-        let stream = self.stream();
-        let adopt = |known: &mut Interner, new: &Interner| -> Vec<u32> {
-            let ids = 0..new.len() as u32;
-            ids.map(|n| known.intern(new.id(n))).collect()
-        };
-        let new_users = adopt(&mut self.users.open, &chunk.new_users);
-        let new_items = adopt(&mut self.items.open, &chunk.new_items);
-        for record in &mut chunk.records {
-            record.row = settled_number(record.row, &new_users);
-            record.col = settled_number(record.col, &new_items);
-            self.users.open.count(record.row);
-            self.items.open.count(record.col);
-        }
-        self.without_time |= chunk.without_time;
-        self.raw.spill.append(stream, &chunk.records)?;
-        let (users, items) = (self.users.open.memory(), self.items.open.memory());
-        if users + items > self.ids_share
-            || self.users.open.len().max(self.items.open.len()) >= NEW as usize / 2
-        {
-            let larger = if users > items {
-                &mut self.users
-            } else {
-                &mut self.items
-            };
-            larger.close(self.folder)?;
-        }
-        Ok(())
-    }
-
-    fn progress(&mut self, bytes: u64) {
-        self.progress.advance(bytes - self.bytes_done);
-        self.bytes_done = bytes;
     }
 }
 

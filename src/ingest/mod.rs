@@ -6,6 +6,7 @@
 
 mod adjacency;
 mod chunks;
+mod collect;
 mod columns;
 mod delimited;
 mod dictionary;

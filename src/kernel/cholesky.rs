@@ -6,8 +6,9 @@
 //! is the same, and a pivot waits for one division instead of a root and a division.
 //!
 //! Order of sums. `W[i][j]` starts as `A[i][j]`; for p = 0, 1, ... below j, `W[i][p] * L[j][p]` is subtracted by a fused
-//! multiply-add, with `L[j][p] = W[j][p] * (1 / D[p])` rounded. Backwards, `x[i]` starts as the right-hand side's `W[n][i]`; for j =
-//! n - 1, n - 2, ... above i, `W[j][i] * x[j]` is subtracted; then it is multiplied by `1 / D[i]`.
+//! multiply-add, with `L[j][p] = W[j][p] * (1 / D[p])` rounded. Backwards,
+//! `x[i]` starts as the right-hand side's `W[n][i]`; for j = n - 1, n - 2, ... above i, `W[j][i] * x[j]` is subtracted in
+//! the same way; then it is multiplied by `1 / D[i]`.
 //!
 //! The matrix is worked on in columns of sixteen, each once (left-looking): subtract what the columns before it
 //! contribute, factorise the square on the diagonal, solve the rows below it. The cost is `n^3 / 3` flop.
@@ -70,6 +71,16 @@ pub fn solve(
     })
 }
 
+/// Writes the block once for each lane, with the lane as a constant: a loop that the compiler does not unroll would keep
+/// its vectors in memory.
+macro_rules! for_lanes {
+    ($lane:ident in [$($number:literal)*] $block:block) => {
+        $({
+            const $lane: usize = $number;
+            $block
+        })*
+    };
+}
 struct Solve<'a> {
     n: usize,
     pitch: usize,
@@ -162,32 +173,32 @@ impl Solve<'_> {
         for r in 0..rows {
             least[r] = LEAST_PIVOT * self.w[(j + r) * (self.pitch + 1)];
         }
-        let mut r = 0;
-        while r + 4 <= rows {
-            let four = self.reduced::<V, 4>(v, j + r, j);
-            square[r..r + 4].copy_from_slice(&four);
-            r += 4;
-        }
-        while r < rows {
-            square[r] = self.reduced::<V, 1>(v, j + r, j)[0];
-            r += 1;
+        if V::REGISTERS >= 32 && rows == LANES {
+            square = self.reduced::<V, LANES>(v, j, j);
+        } else {
+            for r in 0..rows {
+                square[r] = self.reduced::<V, 1>(v, j + r, j)[0];
+            }
         }
         // From here on vector p is column p: the triangle that counts becomes the upper one, lanes p and above.
         let mut square = v.transpose(square);
         let mut unit = [v.splat(0.0); LANES];
-        for p in 0..rows {
-            let pivot = v.extract(square[p], p);
-            // Written so that NaN fails too.
-            if !(pivot > least[p]) {
-                return Err(NotPositiveDefinite { index: j + p });
+        for_lanes!(P in [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15] {
+            if P < rows {
+                let pivot = v.extract(square[P], P);
+                if pivot <= least[P] || pivot.is_nan() {
+                    return Err(NotPositiveDefinite { index: j + P });
+                }
+                let inverse = 1.0 / pivot;
+                self.inverses[j + P] = inverse;
+                unit[P] = v.keep_from(v.mul(square[P], v.splat(inverse)), P + 1);
+                for q in 0..LANES {
+                    if q > P {
+                        square[q] = v.neg_mul_add(square[P], v.broadcast(unit[P], q), square[q]);
+                    }
+                }
             }
-            let inverse = 1.0 / pivot;
-            self.inverses[j + p] = inverse;
-            unit[p] = v.keep_from(v.mul(square[p], v.splat(inverse)), p + 1);
-            for q in p + 1..LANES {
-                square[q] = v.neg_mul_add(square[p], v.broadcast(unit[p], q), square[q]);
-            }
-        }
+        });
         let square = v.transpose(square);
         for r in 0..rows {
             v.store(square[r], lanes_mut(self.w, (j + r) * self.pitch + j));
@@ -206,12 +217,8 @@ impl Solve<'_> {
     ) {
         let mut acc = self.reduced::<V, R>(v, i, j);
         let columns = LANES.min(self.n - j);
-        for p in 0..LANES - 1 {
-            // Floats from the size on may hold anything, even NaN: none is broadcast. The bounds of the loop stay
-            // constant, so that it is unrolled and each broadcast knows its lane.
-            if p >= columns {
-                break;
-            }
+        // Floats from the size on may hold anything, even NaN: none is broadcast.
+        for p in 0..columns {
             for r in 0..R {
                 acc[r] = v.neg_mul_add(v.broadcast(acc[r], p), unit[p], acc[r]);
             }
@@ -221,26 +228,32 @@ impl Solve<'_> {
         }
     }
 
-    /// Turns the right-hand side, by now `W[n]`, into the solution, from the last unknown to the first.
+    /// Turns the right-hand side, by now `W[n]`, into the solution, from the last sixteen unknowns to the first.
     #[inline(always)]
     fn substitute_back<V: Vector>(&mut self, v: V) {
-        let (w, x) = self.w.split_at_mut(self.n * self.pitch);
-        for i in (0..self.n).rev() {
-            x[i] *= self.inverses[i];
-            let xi = v.splat(x[i]);
-            let row = &w[i * self.pitch..];
-            // Whole vectors up to the one that holds x[i], of which the lanes below i are wanted.
-            let mut j = 0;
-            while j < i {
-                let below = v.neg_mul_add(xi, v.load(lanes(row, j)), v.load(lanes(x, j)));
-                if j + LANES <= i {
-                    v.store(below, lanes_mut(x, j));
-                } else {
-                    let mut last = [0.0; LANES];
-                    v.store(below, &mut last);
-                    x[j..i].copy_from_slice(&last[..i - j]);
+        let (pitch, inverses) = (self.pitch, &*self.inverses);
+        let (w, right) = self.w.split_at_mut(self.n * pitch);
+        for j in (0..self.n).step_by(LANES).rev() {
+            let unknowns = LANES.min(self.n - j);
+            let w = &w[j * pitch..][..unknowns * pitch];
+            let inverses = &inverses[j..][..unknowns];
+            // Lane p of the rest is final when p is reached; what happens to it afterwards does not matter.
+            let mut rest = v.load(lanes(right, j));
+            let mut x = [0.0; LANES];
+            for_lanes!(P in [15 14 13 12 11 10 9 8 7 6 5 4 3 2 1 0] {
+                if P < unknowns {
+                    let all = v.mul(v.broadcast(rest, P), v.splat(inverses[P]));
+                    x[P] = v.extract(all, 0);
+                    rest = v.neg_mul_add(all, v.load(lanes(w, P * pitch + j)), rest);
                 }
-                j += LANES;
+            });
+            right[j..j + unknowns].copy_from_slice(&x[..unknowns]);
+            for k in (0..j).step_by(LANES) {
+                let mut rest = v.load(lanes(right, k));
+                for p in (0..unknowns).rev() {
+                    rest = v.neg_mul_add(v.splat(x[p]), v.load(lanes(w, p * pitch + k)), rest);
+                }
+                v.store(rest, lanes_mut(right, k));
             }
         }
     }

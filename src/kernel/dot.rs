@@ -12,9 +12,9 @@ use super::{Isa, Kernel, prefetch_ahead, row};
 /// # Panics
 /// If the lengths differ or are no multiple of [`LANES`].
 pub fn dot(isa: Isa, a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len(), "rows of different lengths");
     let mut out = [0.0];
     dot_rows(isa, a, b, &[0], &mut out);
-    assert_eq!(a.len(), b.len(), "rows of different lengths");
     out[0]
 }
 

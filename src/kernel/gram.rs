@@ -18,7 +18,7 @@ pub const PANEL: usize = 64;
 
 /// The layout of one row's normal equations, and the sums over its ratings.
 ///
-/// The equations are a slice of [`NormalEquations::len`] floats: the rows of the matrix, [`NormalEquations::pitch`] floats
+/// The equations are a slice of [`NormalEquations::sums_len`] floats: the rows of the matrix, [`NormalEquations::pitch`] floats
 /// apart, of which only the lower triangle counts (what is above the diagonal is unspecified), then one more row that is
 /// the right-hand side. It starts as zeros, and [`solve`](super::solve) takes it as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +55,7 @@ impl NormalEquations {
     }
 
     /// Floats of the whole: matrix and right-hand side.
-    #[allow(clippy::len_without_is_empty)]
-    pub fn len(self) -> usize {
+    pub fn sums_len(self) -> usize {
         (self.size() + 1) * self.pitch()
     }
 
@@ -95,7 +94,7 @@ impl NormalEquations {
             layout: self,
             flat,
             segment,
-            sums: &mut sums[..self.len()],
+            sums: &mut sums[..self.sums_len()],
             panel: &mut panel[..self.panel_len()],
         });
     }
@@ -124,6 +123,10 @@ impl Kernel for Accumulate<'_> {
                 Some(weights) => self.gather_weighted(v, weights, first, end),
             }
             let mut i = 0;
+            if V::REGISTERS >= 32 && size >= LANES {
+                self.tile::<V, LANES, 1>(v, end - first, 0, 0);
+                i = LANES;
+            }
             while V::REGISTERS >= 32 && size + 1 - i >= 8 {
                 self.strip::<V, 8>(v, end - first, i);
                 i += 8;
@@ -146,6 +149,7 @@ impl Kernel for Accumulate<'_> {
 
 impl Accumulate<'_> {
     /// Floats of a panel row, and where in it the part starts that is broadcast.
+    #[inline(always)]
     fn panel_row(&self) -> (usize, usize) {
         let pitch = self.layout.pitch();
         match self.segment.weights {
@@ -164,11 +168,11 @@ impl Accumulate<'_> {
         for (i, out) in (first..end).zip(self.panel.chunks_exact_mut(width)) {
             prefetch_ahead(v, self.flat, stride, cols, i);
             let q = row(self.flat, stride, cols[i] as usize).as_chunks().0;
-            let (out_lines, _) = out.as_chunks_mut();
-            for (out, q) in out_lines.iter_mut().zip(q) {
+            let (factors, rest) = out.split_at_mut(stride);
+            for (out, q) in factors.as_chunks_mut().0.iter_mut().zip(q) {
                 v.store(v.load(q), out);
             }
-            out[stride..].fill(0.0);
+            clear(v, rest);
             if intercept {
                 out[rank] = 1.0;
             }
@@ -187,8 +191,8 @@ impl Accumulate<'_> {
             prefetch_ahead(v, self.flat, stride, cols, i);
             let q = row(self.flat, stride, cols[i] as usize).as_chunks().0;
             let (plain, weighted) = out.split_at_mut(left);
-            plain[stride..].fill(0.0);
-            weighted[stride..].fill(0.0);
+            clear(v, &mut plain[stride..]);
+            clear(v, &mut weighted[stride..]);
             let w = v.splat(weights[i]);
             let lines = plain.as_chunks_mut().0.iter_mut();
             for ((plain, weighted), q) in lines.zip(weighted.as_chunks_mut().0).zip(q) {
@@ -261,6 +265,14 @@ impl Accumulate<'_> {
                 );
             }
         }
+    }
+}
+
+/// Zeros, without a call for a line or two.
+#[inline(always)]
+fn clear<V: Vector>(v: V, out: &mut [f32]) {
+    for line in out.as_chunks_mut().0 {
+        v.store(v.splat(0.0), line);
     }
 }
 
@@ -341,7 +353,7 @@ mod tests {
             let cut = (cut * ratings as f64) as usize;
             for isa in Isa::available() {
                 // Handed over in two parts, with scratch that holds rubbish.
-                let mut got = vec![0.0; layout.len()];
+                let mut got = vec![0.0; layout.sums_len()];
                 let mut panel = vec![f32::NAN; layout.panel_len()];
                 layout.accumulate(isa, &flat, segment(0, cut), &mut got, &mut panel);
                 layout.accumulate(isa, &flat, segment(cut, ratings), &mut got, &mut panel);
@@ -365,7 +377,7 @@ mod tests {
             weights: None,
         };
         let (sums, _) = twin(layout, &flat, segment);
-        let mut got = vec![0.0; layout.len()];
+        let mut got = vec![0.0; layout.sums_len()];
         let mut panel = vec![0.0; layout.panel_len()];
         layout.accumulate(Isa::best(), &flat, segment, &mut got, &mut panel);
         assert_eq!(bits(&entries(layout, &got)), bits(&sums));

@@ -1,12 +1,12 @@
 //! Pure arithmetic on slices: no threads, files, randomness or allocation.
 //!
-//! Every kernel is written once, over a vector of sixteen lanes ([`vector::Vector`]), and compiled three times: with
+//! Every kernel is written once, over a vector of sixteen lanes (`vector::Vector`), and compiled three times: with
 //! plain arrays, with AVX2 and with AVX-512. Each file says in which order its kernel adds; since all three compilations
 //! add in that order, with one rounding for each multiply-add, they give the same bits. The choice is made once for a
 //! whole row, panel or tile, never for a single dot product.
 //!
-//! Factor rows come as [`crate::matrix::Factors`] keeps them: row-major, padded with zeros to a multiple of [`LANES`]
-//! floats.
+//! Factors come as flat slices: row-major, each row padded with zeros to a multiple of [`LANES`] floats. Slices may start
+//! anywhere, but are read fastest if they start on a cache line.
 
 // A register tile is indexed by its row and column, as in the formulas.
 #![allow(clippy::needless_range_loop)]
@@ -14,6 +14,7 @@
 mod cholesky;
 mod dot;
 mod gram;
+mod peak;
 mod score;
 mod select;
 mod vector;
@@ -23,7 +24,8 @@ mod x86;
 pub use cholesky::{NotPositiveDefinite, solve, solve_scratch_len};
 pub use dot::{add_scaled_rows, dot, dot_rows};
 pub use gram::{NormalEquations, PANEL, Segment};
-pub use score::{TILE, pack_items, packed_len, score};
+pub use peak::{PEAK_STEP_FLOP, multiply_adds};
+pub use score::{PackedItems, TILE, UserRows, pack_items, packed_len, score};
 pub use select::{Candidate, TopN, exclude};
 pub use vector::LANES;
 

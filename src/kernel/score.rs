@@ -34,7 +34,7 @@ pub fn pack_items(
     out: &mut [f32],
 ) {
     assert!(
-        stride % LANES == 0 && stride >= rank,
+        stride.is_multiple_of(LANES) && stride >= rank,
         "rows that are not padded"
     );
     isa.run(Pack {
@@ -81,45 +81,53 @@ impl Kernel for Pack<'_> {
     }
 }
 
-/// Scores `user_starts.len()` users for `item_starts.len()` items.
-///
-/// `users` are rows of factors, `stride` apart; `items` are packed by [`pack_items`] at the same `rank`; a start is what
-/// the score is without the product: the item's bias, and the user's with the mean. Row u of `out`, as long as
-/// `item_starts`, is set to the scores of user u.
+/// Rows of users to be scored.
+#[derive(Debug, Clone, Copy)]
+pub struct UserRows<'a> {
+    /// Their factors.
+    pub flat: &'a [f32],
+    /// Floats from one user to the next.
+    pub stride: usize,
+    /// What each user's scores start from: the bias, and the mean. One for each user.
+    pub starts: &'a [f32],
+}
+
+/// A band of items to be scored.
+#[derive(Debug, Clone, Copy)]
+pub struct PackedItems<'a> {
+    /// Their factors, packed by [`pack_items`].
+    pub packed: &'a [f32],
+    /// How many factors of each are packed.
+    pub rank: usize,
+    /// What each item's scores start from: the bias. One for each item, those that fill up the last tile included.
+    pub starts: &'a [f32],
+}
+
+/// Scores all of these users for all of these items. Row u of `out`, as long as `items.starts`, is set to the scores of
+/// user u.
 ///
 /// # Panics
-/// If the number of items is no multiple of [`TILE`], or a slice is too short.
-#[allow(clippy::too_many_arguments)]
-pub fn score(
-    isa: Isa,
-    rank: usize,
-    users: &[f32],
-    stride: usize,
-    user_starts: &[f32],
-    items: &[f32],
-    item_starts: &[f32],
-    out: &mut [f32],
-) {
-    assert_eq!(item_starts.len() % TILE, 0, "items that are not padded");
-    assert!(rank <= stride, "a rank beyond the rows");
+/// If the number of item starts is no multiple of [`TILE`], or a slice is too short.
+pub fn score(isa: Isa, users: UserRows<'_>, items: PackedItems<'_>, out: &mut [f32]) {
+    let (count, width) = (users.starts.len(), items.starts.len());
+    assert!(width.is_multiple_of(TILE), "items that are not padded");
+    assert!(items.rank <= users.stride, "a rank beyond the rows");
     isa.run(Score {
-        rank,
-        users: &users[..user_starts.len() * stride],
-        stride,
-        user_starts,
-        items: &items[..packed_len(item_starts.len(), rank)],
-        item_starts,
-        out: &mut out[..user_starts.len() * item_starts.len()],
+        users: UserRows {
+            flat: &users.flat[..count * users.stride],
+            ..users
+        },
+        items: PackedItems {
+            packed: &items.packed[..packed_len(width, items.rank)],
+            ..items
+        },
+        out: &mut out[..count * width],
     });
 }
 
 struct Score<'a> {
-    rank: usize,
-    users: &'a [f32],
-    stride: usize,
-    user_starts: &'a [f32],
-    items: &'a [f32],
-    item_starts: &'a [f32],
+    users: UserRows<'a>,
+    items: PackedItems<'a>,
     out: &'a mut [f32],
 }
 
@@ -128,9 +136,9 @@ impl Kernel for Score<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(mut self, v: V) {
-        let users = self.user_starts.len();
+        let users = self.users.starts.len();
         let mut first = 0;
-        while first < self.item_starts.len() {
+        while first < self.items.starts.len() {
             let mut u = 0;
             while V::REGISTERS >= 32 && users - u >= 8 {
                 self.tile::<V, 8, 2>(v, u, first);
@@ -158,34 +166,36 @@ impl Score<'_> {
     /// Scores `R` users from `u` on for `C` vectors of items from `first` on, all of one tile.
     #[inline(always)]
     fn tile<V: Vector, const R: usize, const C: usize>(&mut self, v: V, u: usize, first: usize) {
-        let pitch = self.item_starts.len();
+        let (users, items) = (self.users, self.items);
         let mut acc = [[v.splat(0.0); C]; R];
         for r in 0..R {
-            let start = v.splat(self.user_starts[u + r]);
+            let start = v.splat(users.starts[u + r]);
             for c in 0..C {
-                acc[r][c] = v.add(v.load(lanes(self.item_starts, first + c * LANES)), start);
+                acc[r][c] = v.add(v.load(lanes(items.starts, first + c * LANES)), start);
             }
         }
-        let users: [&[f32]; R] =
-            std::array::from_fn(|r| &self.users[(u + r) * self.stride..][..self.rank]);
-        let tile = &self.items[first / TILE * TILE * self.rank..][..TILE * self.rank];
+        let rank = items.rank;
+        let rows: [&[f32]; R] =
+            std::array::from_fn(|r| &users.flat[(u + r) * users.stride..][..rank]);
+        let tile = &items.packed[first / TILE * TILE * rank..][..TILE * rank];
         for (k, factors) in tile.as_chunks::<TILE>().0.iter().enumerate() {
             let mut q = [v.splat(0.0); C];
             for c in 0..C {
                 q[c] = v.load(lanes(factors, first % TILE + c * LANES));
             }
             for r in 0..R {
-                let p = v.splat(users[r][k]);
+                let p = v.splat(rows[r][k]);
                 for c in 0..C {
                     acc[r][c] = v.mul_add(p, q[c], acc[r][c]);
                 }
             }
         }
+        let width = items.starts.len();
         for r in 0..R {
             for c in 0..C {
                 v.store(
                     acc[r][c],
-                    lanes_mut(self.out, (u + r) * pitch + first + c * LANES),
+                    lanes_mut(self.out, (u + r) * width + first + c * LANES),
                 );
             }
         }
@@ -220,7 +230,17 @@ mod tests {
                 pack_items(isa, &item_rows, stride, rank, first..first + items, &mut packed);
                 let mut out = vec![f32::NAN; users * item_starts.len()];
                 let pitch = item_starts.len();
-                score(isa, rank, &user_rows, stride, &user_starts, &packed, &item_starts, &mut out);
+                let rows = UserRows {
+                    flat: &user_rows,
+                    stride,
+                    starts: &user_starts,
+                };
+                let band = PackedItems {
+                    packed: &packed,
+                    rank,
+                    starts: &item_starts,
+                };
+                score(isa, rows, band, &mut out);
                 for u in 0..users {
                     let p = &user_rows[u * stride..][..rank];
                     let mut twin = Vec::new();

@@ -7,6 +7,7 @@ use super::{Loss, Real};
 pub struct Squared;
 
 impl Loss for Squared {
+    #[inline(always)]
     fn loss<R: Real>(&self, p: R, r: R) -> R {
         R::constant(0.5) * (p - r) * (p - r)
     }

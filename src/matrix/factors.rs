@@ -96,6 +96,23 @@ impl Factors {
         (bytemuck::cast_slice_mut(&mut self.lines), &mut self.biases)
     }
 
+    /// Adds a multiple of other factors of the same size, biases included.
+    ///
+    /// # Panics
+    /// If the sizes differ.
+    pub fn add_scaled(&mut self, scale: f32, other: &Factors) {
+        assert_eq!(
+            (self.rows, self.rank, self.biases.len()),
+            (other.rows, other.rank, other.biases.len()),
+            "factors of the same size"
+        );
+        let (flat, biases) = self.parts_mut();
+        let pairs = flat.iter_mut().zip(other.flat());
+        for (x, y) in pairs.chain(biases.iter_mut().zip(other.biases())) {
+            *x += scale * y;
+        }
+    }
+
     /// Whether the model has biases.
     pub fn has_biases(&self) -> bool {
         !self.biases.is_empty()

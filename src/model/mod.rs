@@ -16,12 +16,11 @@ pub use exchange::{FactorTable, export_factors, read_start};
 pub use verify::Verified;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernel::{self, Isa};
-use crate::matrix::{Ratings, Shape, Side};
-use crate::solver::{Options, Parameters};
+use crate::matrix::{Factors, Ratings, Shape, Side};
+use crate::solver::{Moving, Options, Parameters};
 use crate::store::{
     AtomicDir, AtomicFile, Dictionary, Fingerprint, Kind, MODEL_FILE, Seal, Store, kind_of,
-    read_record, write_record,
+    read_record, retry_if_replaced, write_record,
 };
 use crate::train::{Epoch, Pace, State};
 
@@ -57,6 +56,20 @@ pub struct Record {
     pub finished: bool,
     files: [Seal; 4],
     best_files: Option<[Seal; 2]>,
+    carried: Vec<FactorsFile>,
+}
+
+/// Factors that a solver carries to the next epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct FactorsFile {
+    rows: usize,
+    rank: usize,
+    biases: bool,
+    seal: Seal,
+}
+
+fn carried_name(index: usize) -> String {
+    format!("carried_{index}.factors")
 }
 
 /// What a run took: everything about it that does not change the model.
@@ -119,6 +132,10 @@ impl Model {
     /// # Errors
     /// If there is no model, or it is damaged or of a later version.
     pub fn open(path: &Path) -> Result<Model> {
+        retry_if_replaced(path, || Model::open_all(path))
+    }
+
+    fn open_all(path: &Path) -> Result<Model> {
         let record = Record::read(path)?;
         let parameters = record.parameters(path, &record.files, FACTOR_FILES)?;
         let dictionary = |side: Side| record.dictionary(path, side);
@@ -201,27 +218,10 @@ impl Model {
         }
     }
 
-    /// The prediction for a user and an item by their rows, not clipped. What is not known counts as nothing: without a
-    /// user it is the mean and the item's bias, without either the mean.
+    /// The prediction for a user and an item by their rows, as [`Parameters::predict`].
     pub fn predict(&self, user: Option<u32>, item: Option<u32>) -> f32 {
-        let Parameters {
-            users,
-            items,
-            mean,
-            std,
-        } = &self.parameters;
-        let bias = |factors: &crate::matrix::Factors, row: Option<u32>| {
-            row.map_or(0.0, |row| factors.bias(row as usize))
-        };
-        let mut offset = bias(items, item) + bias(users, user);
-        if let (Some(user), Some(item)) = (user, item) {
-            let (p, q) = (
-                users.padded_row(user as usize),
-                items.padded_row(item as usize),
-            );
-            offset += kernel::dot(Isa::best(), p, q);
-        }
-        mean + std * offset
+        let row = |row: Option<u32>| row.map(|row| row as usize);
+        self.parameters.predict(row(user), row(item))
     }
 
     /// A prediction on the scale of the ratings.
@@ -264,7 +264,11 @@ impl Checkpoint {
             history,
             epoch,
         };
-        draft.write(path, true, &state.parameters, Some(state.best.as_ref()))
+        let unfinished = Unfinished {
+            best: state.best.as_ref(),
+            carried: &state.moving.carried,
+        };
+        draft.write(path, true, &state.moving.parameters, Some(unfinished))
     }
 
     /// Opens a checkpoint; every byte of its factors is checked.
@@ -278,6 +282,12 @@ impl Checkpoint {
             None => None,
             Some(seals) => Some(record.parameters(path, seals, BEST_FILES)?),
         };
+        let of_file = |(index, file): (usize, &FactorsFile)| {
+            let path = path.join(carried_name(index));
+            files::read(&path, file.seal, file.rows, file.rank, file.biases)
+        };
+        let carried = record.carried.iter().enumerate().map(of_file);
+        let carried = carried.collect::<Result<Vec<_>>>()?;
         let run = read_run(path)?;
         if run.epochs.len() != record.history.len() {
             return Err(
@@ -288,7 +298,10 @@ impl Checkpoint {
         }
         Ok(Checkpoint {
             state: State {
-                parameters,
+                moving: Moving {
+                    parameters,
+                    carried,
+                },
                 best,
                 history: record.history,
                 paces: run.epochs,
@@ -308,6 +321,12 @@ pub fn read_run(path: &Path) -> Result<Run> {
         .map_err(|e| Error::new(ErrorKind::Damaged, e.to_string()).path(&path))
 }
 
+/// What a checkpoint keeps beside the factors.
+struct Unfinished<'a> {
+    best: Option<&'a Parameters>,
+    carried: &'a [Factors],
+}
+
 /// A model or a checkpoint about to be written.
 struct Draft<'a> {
     options: &'a Options,
@@ -319,13 +338,13 @@ struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// Writes all files of the directory; `best` is `Some` for a checkpoint.
+    /// Writes all files of the directory.
     fn write(
         self,
         path: &Path,
         force: bool,
         parameters: &Parameters,
-        best: Option<Option<&Parameters>>,
+        unfinished: Option<Unfinished<'_>>,
     ) -> Result<()> {
         if !parameters.is_finite() {
             return Err(
@@ -342,10 +361,24 @@ impl Draft<'_> {
             ])
         };
         let factors = both(parameters, FACTOR_FILES)?;
-        let best_files = match best {
-            Some(Some(best)) => Some(both(best, BEST_FILES)?),
-            _ => None,
+        let (best, carried) = match &unfinished {
+            Some(unfinished) => (unfinished.best, unfinished.carried),
+            None => (None, &[][..]),
         };
+        let best_files = match best {
+            Some(best) => Some(both(best, BEST_FILES)?),
+            None => None,
+        };
+        let of_factors = |(index, factors): (usize, &Factors)| {
+            Ok(FactorsFile {
+                rows: factors.rows(),
+                rank: factors.rank(),
+                biases: factors.has_biases(),
+                seal: files::write(&at(&carried_name(index)), factors)?,
+            })
+        };
+        let carried = carried.iter().enumerate().map(of_factors);
+        let carried = carried.collect::<Result<Vec<_>>>()?;
         let copy = |side: Side, name: &str| -> Result<Seal> {
             let dictionary = self.store.dictionary(side);
             files::copy(dictionary.path(), &at(name))?;
@@ -370,13 +403,13 @@ impl Draft<'_> {
             std: parameters.std,
             history: self.history,
             epoch: self.epoch,
-            finished: best.is_none(),
+            finished: unfinished.is_none(),
             files: [factors[0], factors[1], dictionaries[0], dictionaries[1]],
             best_files,
+            carried,
         };
         // The record comes last: it is what makes the directory a model.
-        let file = AtomicFile::create(at(MODEL_FILE), false)?;
-        let mut file = file;
+        let mut file = AtomicFile::create(at(MODEL_FILE), false)?;
         write_record(&mut file, &at(MODEL_FILE), Kind::Model, &record)?;
         file.commit()?;
         dir.commit()

@@ -19,7 +19,7 @@ pub use similar::{Similar, similar};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::evaluate::IdMap;
-use crate::kernel::{self, Candidate, Isa, TopN};
+use crate::kernel::{self, Candidate, Isa, PackedItems, TopN};
 use crate::matrix::{Factors, RowScratch, Side};
 use crate::model::Model;
 use crate::store::{Part, Store, UserRows};
@@ -191,21 +191,21 @@ impl<'a> Recommender<'a> {
         let mut tops: Vec<TopN> = users.iter().map(|_| TopN::new(self.top)).collect();
         let mut scores = vec![0.0; users.len() * BAND];
         let rank = parameters.items.rank();
-        let (flat, user_starts) = (own.flat(), own.biases());
+        let users_of_group = kernel::UserRows {
+            flat: own.flat(),
+            stride,
+            starts: own.biases(),
+        };
         for (band, item_starts) in self.item_starts.chunks(BAND).enumerate() {
             let first = band * BAND;
             let packed = &self.packed[kernel::packed_len(first, rank)..];
             let scores = &mut scores[..users.len() * item_starts.len()];
-            kernel::score(
-                self.isa,
-                rank,
-                flat,
-                stride,
-                user_starts,
+            let items = PackedItems {
                 packed,
-                item_starts,
-                scores,
-            );
+                rank,
+                starts: item_starts,
+            };
+            kernel::score(self.isa, users_of_group, items, scores);
             let rows = scores.chunks_exact_mut(item_starts.len());
             for ((scores, top), left) in rows.zip(&mut tops).zip(&mut left) {
                 *left = kernel::exclude(scores, first as u32, left);

@@ -8,8 +8,9 @@
 //! Cost: n (k^2 + k) flop a side and k^3 / 3 a row, for k = rank + 1 with biases. Reads: by-item and by-user ratings once
 //! each, and one row of the fixed side for each rating.
 
-use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, RowSums, half_epoch};
-use super::{Measured, Method, Options, Parameters, Reduce, Ridge, Solver, Tick};
+use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, half_epoch};
+use super::sums::RowSums;
+use super::{Measured, Method, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{self, NormalEquations, Segment};
 use crate::loss::{Loss, Squared};
@@ -37,6 +38,13 @@ fn build(options: &Options) -> Result<Box<dyn Solver>> {
         )
         .remedy("leave out --learning-rate, or use --solver gradient"));
     }
+    if options.loss != "squared" {
+        return Err(Error::new(
+            ErrorKind::BadOption,
+            format!("ALS minimises the squared loss, not {:?}", options.loss),
+        )
+        .remedy("leave out --loss, or use --solver gradient"));
+    }
     Ok(Box::new(Als {
         ridge: options.ridge(),
         equations: NormalEquations::new(options.rank, options.biases),
@@ -61,12 +69,13 @@ impl Als {
 
 impl Solver for Als {
     fn epoch(
-        &mut self,
+        &self,
         epoch: usize,
         ratings: &dyn Ratings,
-        parameters: &mut Parameters,
+        moving: &mut Moving,
         tick: Tick<'_>,
     ) -> Result<Measured> {
+        let parameters = &mut moving.parameters;
         let backwards = epoch % 2 == 1;
         let (mean, std) = (parameters.mean, parameters.std);
         let Parameters { users, items, .. } = parameters;
@@ -89,7 +98,7 @@ impl Solver for Als {
     }
 
     fn memory(&self, _shape: Shape, threads: usize) -> u64 {
-        let floats = self.equations.len()
+        let floats = self.equations.sums_len()
             + self.equations.panel_len()
             + kernel::solve_scratch_len(self.equations.size())
             + 2 * alternating::PART;
@@ -112,7 +121,7 @@ impl RowStep for Als {
 
     fn sums(&self) -> Sums {
         Sums {
-            equations: vec![0.0; self.equations.len()],
+            equations: vec![0.0; self.equations.sums_len()],
             panel: vec![0.0; self.equations.panel_len()],
             scratch: vec![0.0; kernel::solve_scratch_len(self.equations.size())],
             targets: Vec::new(),

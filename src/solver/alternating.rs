@@ -2,28 +2,25 @@
 //!
 //! Every row is written by one task only, so there are no locks, and the result cannot depend on threads. The order of
 //! sums is part of the definition: within a row ratings are added in order of their columns; rows longer than [`PART`]
-//! are cut every [`PART`] ratings and the parts are added in order; across rows there is one f64 a row, folded in groups
-//! of [`GROUP`] rows in row order, whatever the blocks or the direction of the scan.
+//! are cut every [`PART`] ratings and the parts are added in order; across rows there is one f64 a row, folded by
+//! [`Fold`] in row order, whatever the blocks or the direction of the scan.
 //!
 //! The scan goes forth in even epochs and back in odd ones, so that what the page cache still holds is used first; the
 //! next block is asked for while this one is computed, and the one behind is released.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Mutex;
 
 use rayon::prelude::*;
 
 use super::Tick;
+use super::sums::{Fold, GROUP, RowSums};
 use crate::error::{Error, Result};
 use crate::kernel::{self, Isa};
 use crate::matrix::{Block, Factors, Ratings, Row, RowScratch, Side};
 
 /// Ratings of a long row that are summed on their own: it fixes the order of sums.
 pub const PART: usize = 1 << 14;
-
-/// Rows whose sums are folded together: it fixes the order of sums.
-pub const GROUP: usize = 256;
 
 /// Ratings that a task of short rows takes: a matter of balance only.
 const TASK: usize = 1 << 14;
@@ -149,28 +146,11 @@ pub trait Cost: Sync {
     fn penalty(&self, own: Own<'_>, ratings: usize) -> f64;
 }
 
-/// Sums over rows.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct RowSums {
-    /// Losses of the row's ratings.
-    pub loss: f64,
-    /// Squared errors of the row's ratings, in units of the model.
-    pub squared_error: f64,
-    /// Penalty on the row's length.
-    pub penalty: f64,
-}
-
-impl RowSums {
-    fn add(&mut self, other: RowSums) {
-        self.loss += other.loss;
-        self.squared_error += other.squared_error;
-        self.penalty += other.penalty;
-    }
-}
-
 /// What a half-epoch measures as it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
+    /// Nothing: what is written in the rows' place is not the rows.
+    Nothing,
     /// The penalty of the rows that moved.
     Penalty,
     /// Also the losses, with every row as it is after it moved: right when this is the last side to move.
@@ -435,6 +415,7 @@ impl<S: RowStep + Cost, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
 
     fn measured(&self, own: Own<'_>, row: Row<'_>, predictions: &mut Vec<f32>) -> RowSums {
         match self.measure {
+            Measure::Nothing => RowSums::default(),
             Measure::Penalty => RowSums {
                 penalty: self.step.penalty(own, row.len()),
                 ..RowSums::default()
@@ -530,70 +511,9 @@ impl<T: Send, F: Fn() -> T + Sync> Pool<T, F> {
     }
 }
 
-/// Folds one value a row in groups of [`GROUP`] rows, in row order, whatever the order of the blocks.
-#[derive(Default)]
-struct Fold {
-    /// Groups that one block held whole.
-    groups: BTreeMap<usize, RowSums>,
-    /// Rows of groups that a block's border cuts.
-    edges: BTreeMap<usize, RowSums>,
-}
-
-impl Fold {
-    fn add(&mut self, first_row: usize, rows: &[RowSums]) {
-        let end = first_row + rows.len();
-        let mut row = first_row;
-        while row < end {
-            let group = row / GROUP;
-            let group_end = ((group + 1) * GROUP).min(end);
-            let of_group = &rows[row - first_row..group_end - first_row];
-            if of_group.len() == GROUP {
-                let mut sum = RowSums::default();
-                of_group.iter().for_each(|&x| sum.add(x));
-                self.groups.insert(group, sum);
-            } else {
-                self.edges.extend((row..).zip(of_group.iter().copied()));
-            }
-            row = group_end;
-        }
-    }
-
-    fn finish(mut self) -> RowSums {
-        for (row, sums) in self.edges {
-            self.groups.entry(row / GROUP).or_default().add(sums);
-        }
-        let mut total = RowSums::default();
-        self.groups.values().for_each(|&x| total.add(x));
-        total
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_fold_does_not_see_blocks_or_direction() {
-        let value = |i: usize| RowSums {
-            loss: (i as f64 + 0.1).sqrt(),
-            ..RowSums::default()
-        };
-        let rows: Vec<_> = (0..1000).map(value).collect();
-        let mut whole = Fold::default();
-        whole.add(0, &rows);
-        let whole = whole.finish();
-        for size in [1, 7, 256, 300, 999] {
-            let mut blocks: Vec<_> = (0..1000).step_by(size).collect();
-            for _ in 0..2 {
-                let mut fold = Fold::default();
-                for &first in &blocks {
-                    fold.add(first, &rows[first..(first + size).min(1000)]);
-                }
-                assert_eq!(fold.finish(), whole, "blocks of {size}");
-                blocks.reverse();
-            }
-        }
-    }
 
     #[test]
     fn tasks_are_all_rows_once_in_order_with_long_rows_alone() {

@@ -1,49 +1,73 @@
 //! Batch gradient descent, per user and per item.
 //!
 //! Objective: `reduce(loss) + 1/2 sum (regularization * n_row + regularization_row) |row|^2`, any loss.
-//! Step: `row -= rate * (weight * sum of slope * q + (regularization * n_row + regularization_row) * row)`, where the
-//! weight is 1, or 1 / n for the mean; the bias steps likewise with q = 1.
-//! Cost: O(n d) flops for each side and epoch. Reads: by-user and by-item ratings once each (each row's gradient is
+//! The direction of a row is `-(weight * sum of slope * q + (regularization * n_row + regularization_row) * row)`, where
+//! the weight is 1, or 1 / n for the mean; that of the bias likewise with q = 1. A step goes along it by the learning
+//! rate. Without a rate, and for a loss of the form `c (p - r)^2`, the rate is exact: along a line the cost is a polynomial
+//! of degree four, whose coefficients one pass gathers.
+//! Cost: O(n d) flops for each side and epoch. Reads: by-user and by-item ratings once each (each row's direction is
 //! gathered by the one task that owns the row: no buffers for item gradients, no races), and by-user once more for the
-//! loss where both sides step at once.
+//! loss or the line search where both sides step at once.
 
-use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, RowSums, half_epoch};
-use super::{Measured, Method, Options, Parameters, Reduce, Ridge, Solver, Tick, Update};
+use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, half_epoch};
+use super::line_search::{Line, line_search};
+use super::sums::RowSums;
+use super::{Measured, Method, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick, Update};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel;
-use crate::loss::{Loss, Squared};
+use crate::loss::{self, Derived};
 use crate::matrix::{Factors, Ratings, Row, Shape, Side};
 
 /// Gradient descent in the table of solvers.
 pub const METHOD: Method = Method {
     name: "gradient",
-    summary: "gradient descent: every row steps along its own gradient, all rows in parallel",
+    summary: "gradient descent, any loss: every row steps along its own gradient, all rows in parallel",
     build,
 };
 
 fn build(options: &Options) -> Result<Box<dyn Solver>> {
-    if options.learning_rates.is_empty() {
-        return Err(Error::new(
-            ErrorKind::BadOption,
-            "gradient descent needs a learning rate",
-        )
-        .remedy("give --learning-rate, such as 0.001, or --learning-rates, one for each epoch"));
+    let rates = &options.learning_rates;
+    if rates.len() > 1 && rates.len() < options.epochs {
+        let what = format!(
+            "{} learning rates are too few for {} epochs",
+            rates.len(),
+            options.epochs
+        );
+        return Err(Error::new(ErrorKind::BadOption, what)
+            .remedy("give one for each epoch, or a single one for all"));
     }
-    if options.learning_rates.len() > 1 && options.learning_rates.len() < options.epochs {
-        return Err(Error::new(
-            ErrorKind::BadOption,
-            format!(
-                "{} learning rates are too few for {} epochs",
-                options.learning_rates.len(),
-                options.epochs
-            ),
-        )
-        .remedy("give one for each epoch, or a single one for all"));
+    let loss = loss::named_or_formula(&options.loss)?;
+    let quadratic = loss::quadratic(&*loss);
+    let bad = |what: &str, remedy: &str| {
+        Err(Error::new(ErrorKind::BadOption, what).remedy(remedy.to_owned()))
+    };
+    if rates.is_empty() {
+        if quadratic.is_none() {
+            return bad(
+                "gradient descent on this loss needs a learning rate: only squares have an exact one",
+                "give --learning-rate, such as 0.001, or --learning-rates, one for each epoch",
+            );
+        }
+        if options.update == Update::Alternating {
+            return bad(
+                "alternating gradient descent needs a learning rate",
+                "give --learning-rate, such as 0.001, or let both sides step at once",
+            );
+        }
+    }
+    if options.momentum > 0.0 && options.update == Update::Alternating {
+        return bad(
+            "momentum goes with simultaneous updates",
+            "leave out --momentum, or --update alternating",
+        );
     }
     Ok(Box::new(Gradient {
-        loss: Squared,
+        loss,
+        quadratic,
         ridge: options.ridge(),
-        rates: options.learning_rates.clone(),
+        rates: rates.clone(),
+        decay: options.learning_rate_decay,
+        momentum: options.momentum,
         update: options.update,
         reduce: options.reduce,
         rank: options.rank,
@@ -51,17 +75,20 @@ fn build(options: &Options) -> Result<Box<dyn Solver>> {
     }))
 }
 
-struct Gradient<L> {
-    loss: L,
+struct Gradient {
+    loss: Box<dyn Derived>,
+    quadratic: Option<f64>,
     ridge: Ridge,
     rates: Vec<f32>,
+    decay: f32,
+    momentum: f32,
     update: Update,
     reduce: Reduce,
     rank: usize,
     biases: bool,
 }
 
-impl<L: Loss> Gradient<L> {
+impl Gradient {
     /// What a loss counts in the cost.
     fn weight(&self, ratings: &dyn Ratings) -> f64 {
         match self.reduce {
@@ -70,10 +97,16 @@ impl<L: Loss> Gradient<L> {
         }
     }
 
-    fn step(&self, rate: f32, ratings: &dyn Ratings) -> Step<'_, L> {
+    /// The learning rate of an epoch, or none for the exact one.
+    fn rate(&self, epoch: usize) -> Option<f32> {
+        let given = self.rates.get(epoch - 1).or(self.rates.last())?;
+        Some(given / (1.0 + self.decay * (epoch - 1) as f32))
+    }
+
+    fn step(&self, goal: Goal, ratings: &dyn Ratings) -> Step<'_> {
         Step {
             method: self,
-            rate,
+            goal,
             weight: self.weight(ratings) as f32,
         }
     }
@@ -84,22 +117,18 @@ impl<L: Loss> Gradient<L> {
             rmse: f64::from(std) * (sums.squared_error / ratings.shape().ratings as f64).sqrt(),
         }
     }
-}
 
-impl<L: Loss> Solver for Gradient<L> {
-    fn epoch(
-        &mut self,
+    /// Users step, then items, which see the users' step.
+    fn alternate(
+        &self,
         epoch: usize,
+        rate: f32,
         ratings: &dyn Ratings,
         parameters: &mut Parameters,
         tick: Tick<'_>,
     ) -> Result<Measured> {
-        let rate = *self
-            .rates
-            .get(epoch - 1)
-            .unwrap_or(&self.rates[self.rates.len() - 1]);
         let backwards = epoch % 2 == 1;
-        let step = self.step(rate, ratings);
+        let step = self.step(Goal::Step(rate), ratings);
         let (mean, std) = (parameters.mean, parameters.std);
         let Parameters { users, items, .. } = parameters;
         let go = |side, moving: &mut Factors, factors: &Factors, measure| {
@@ -108,44 +137,127 @@ impl<L: Loss> Solver for Gradient<L> {
                 ratings, side, backwards, &step, moving, &fixed, measure, tick,
             )
         };
-        match self.update {
-            Update::Alternating => {
-                let of_users = go(Side::Users, users, items, Measure::Penalty)?;
-                let mut sums = go(Side::Items, items, users, Measure::All)?;
-                sums.penalty += of_users.penalty;
-                Ok(self.measured(sums, ratings, std))
+        let of_users = go(Side::Users, users, items, Measure::Penalty)?;
+        let mut sums = go(Side::Items, items, users, Measure::All)?;
+        sums.penalty += of_users.penalty;
+        Ok(self.measured(sums, ratings, std))
+    }
+
+    /// Both sides step from the same point.
+    fn step_at_once(
+        &self,
+        epoch: usize,
+        ratings: &dyn Ratings,
+        moving: &mut Moving,
+        tick: Tick<'_>,
+    ) -> Result<Measured> {
+        let backwards = epoch % 2 == 1;
+        let step = self.step(Goal::Direction, ratings);
+        let parameters = &mut moving.parameters;
+        let direction = |side: Side| -> Result<Factors> {
+            // A row's direction is gathered in the place of a copy of the row.
+            let mut direction = parameters.side(side).clone();
+            let other = parameters.side(side.other());
+            let fixed = Fixed::new(other, parameters.mean, parameters.std);
+            let measure = Measure::Nothing;
+            half_epoch(
+                ratings,
+                side,
+                backwards,
+                &step,
+                &mut direction,
+                &fixed,
+                measure,
+                tick,
+            )?;
+            Ok(direction)
+        };
+        let mut line = Line {
+            users: direction(Side::Users)?,
+            items: direction(Side::Items)?,
+        };
+        if self.momentum > 0.0 {
+            if let [users, items] = &moving.carried[..] {
+                line.users.add_scaled(self.momentum, users);
+                line.items.add_scaled(self.momentum, items);
             }
-            Update::Simultaneous => {
-                let mut stepped = users.clone();
-                go(Side::Users, &mut stepped, items, Measure::Penalty)?;
-                go(Side::Items, items, users, Measure::Penalty)?;
-                *users = stepped;
-                self.measure(ratings, parameters)
+        }
+        let measured = match (self.rate(epoch), self.quadratic) {
+            (Some(rate), _) => {
+                parameters.users.add_scaled(rate, &line.users);
+                parameters.items.add_scaled(rate, &line.items);
+                self.measure(ratings, parameters)?
             }
+            (None, factor) => {
+                let factor = factor.expect("checked when the solver was built");
+                let weight = self.weight(ratings) * factor;
+                let found = line_search(ratings, parameters, &line, self.ridge, weight)?;
+                parameters.users.add_scaled(found.rate, &line.users);
+                parameters.items.add_scaled(found.rate, &line.items);
+                self.measured(
+                    RowSums {
+                        loss: factor * found.squared_error,
+                        squared_error: found.squared_error,
+                        penalty: found.penalty,
+                    },
+                    ratings,
+                    parameters.std,
+                )
+            }
+        };
+        if self.momentum > 0.0 {
+            moving.carried = vec![line.users, line.items];
+        }
+        Ok(measured)
+    }
+}
+
+impl Solver for Gradient {
+    fn epoch(
+        &self,
+        epoch: usize,
+        ratings: &dyn Ratings,
+        moving: &mut Moving,
+        tick: Tick<'_>,
+    ) -> Result<Measured> {
+        match (self.update, self.rate(epoch)) {
+            (Update::Alternating, Some(rate)) => {
+                self.alternate(epoch, rate, ratings, &mut moving.parameters, tick)
+            }
+            _ => self.step_at_once(epoch, ratings, moving, tick),
         }
     }
 
     fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured> {
-        let step = self.step(0.0, ratings);
-        let sums =
-            alternating::measure(ratings, &step, &parameters.users, &parameters.fixed_items())?;
+        let step = self.step(Goal::Direction, ratings);
+        let items = parameters.fixed_items();
+        let sums = alternating::measure(ratings, &step, &parameters.users, &items)?;
         Ok(self.measured(sums, ratings, parameters.std))
     }
 
     fn memory(&self, shape: Shape, threads: usize) -> u64 {
-        let copy = match self.update {
-            Update::Simultaneous => Factors::bytes(shape.users, self.rank, self.biases),
+        let copies = match self.update {
+            Update::Simultaneous if self.momentum > 0.0 => 2,
+            Update::Simultaneous => 1,
             Update::Alternating => 0,
         };
-        let sums = (alternating::PART * 8 + self.rank * 4) as u64;
-        copy + sums * 3 * threads as u64
+        let sums = (3 * alternating::PART * 4 + self.rank * 4) as u64;
+        copies * Parameters::bytes(shape, self.rank, self.biases) + sums * 3 * threads as u64
     }
 }
 
-/// One step at one rate.
-struct Step<'a, L> {
-    method: &'a Gradient<L>,
-    rate: f32,
+/// What a row is replaced by.
+#[derive(Debug, Clone, Copy)]
+enum Goal {
+    /// The row after a step at this rate.
+    Step(f32),
+    /// The direction of steepest descent.
+    Direction,
+}
+
+struct Step<'a> {
+    method: &'a Gradient,
+    goal: Goal,
     weight: f32,
 }
 
@@ -154,9 +266,10 @@ struct Sums {
     factors: Vec<f32>,
     bias: f32,
     slopes: Vec<f32>,
+    targets: Vec<f32>,
 }
 
-impl<L: Loss> RowStep for Step<'_, L> {
+impl RowStep for Step<'_> {
     type Shared = ();
     type Sums = Sums;
 
@@ -166,6 +279,7 @@ impl<L: Loss> RowStep for Step<'_, L> {
             factors: vec![0.0; stride],
             bias: 0.0,
             slopes: Vec::new(),
+            targets: Vec::new(),
         }
     }
 
@@ -177,17 +291,21 @@ impl<L: Loss> RowStep for Step<'_, L> {
     }
 
     fn accumulate(&self, own: Own<'_>, segment: Row<'_>, fixed: &Fixed<'_>, sums: &mut Sums) {
-        sums.slopes.resize(segment.len(), 0.0);
-        fixed.predict(own, segment, &mut sums.slopes);
-        for (x, &rating) in sums.slopes.iter_mut().zip(segment.values) {
-            *x = self.method.loss.slope(*x, fixed.target(rating));
-            sums.bias += *x;
+        let Sums {
+            slopes, targets, ..
+        } = sums;
+        slopes.resize(segment.len(), 0.0);
+        fixed.predict(own, segment, slopes);
+        targets.clear();
+        targets.extend(segment.values.iter().map(|&rating| fixed.target(rating)));
+        self.method.loss.slopes(slopes, targets);
+        for slope in slopes {
+            sums.bias += *slope;
         }
-        let other = fixed.factors;
         kernel::add_scaled_rows(
             fixed.isa,
             &sums.slopes,
-            other.flat(),
+            fixed.factors.flat(),
             segment.cols,
             &mut sums.factors,
         );
@@ -208,23 +326,27 @@ impl<L: Loss> RowStep for Step<'_, L> {
         _shared: &(),
         sums: &mut Sums,
     ) -> Result<()> {
+        let place = |x: &mut f32, gradient: f32, ridge: f32| {
+            let direction = -(self.weight * gradient + ridge * *x);
+            *x = match self.goal {
+                Goal::Step(rate) => *x + rate * direction,
+                Goal::Direction => direction,
+            };
+        };
         let ridge = self.method.ridge.on_factors(ratings);
         for (x, gradient) in own.factors.iter_mut().zip(&sums.factors) {
-            *x -= self.rate * (self.weight * gradient + ridge * *x);
+            place(x, *gradient, ridge);
         }
         if let Some(bias) = own.bias {
-            let ridge = self.method.ridge.on_bias(ratings);
-            *bias -= self.rate * (self.weight * sums.bias + ridge * *bias);
+            place(bias, sums.bias, self.method.ridge.on_bias(ratings));
         }
         Ok(())
     }
 }
 
-impl<L: Loss> Cost for Step<'_, L> {
+impl Cost for Step<'_> {
     fn loss(&self, prediction: f32, target: f32) -> f64 {
-        self.method
-            .loss
-            .loss(f64::from(prediction), f64::from(target))
+        self.method.loss.value(prediction.into(), target.into())
     }
 
     fn penalty(&self, own: Own<'_>, ratings: usize) -> f64 {

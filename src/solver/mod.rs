@@ -12,13 +12,17 @@
 mod als;
 mod alternating;
 mod gradient;
+mod line_search;
+mod sums;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::kernel::{self, Isa};
 use crate::matrix::{Factors, Ratings, Shape, Side};
 
-pub use alternating::{Fixed, Own, RowSums, sum_rows};
+pub use alternating::{Fixed, Own, sum_rows};
+pub use sums::RowSums;
 
 /// Every solver by its name on the command line.
 pub const SOLVERS: &[Method] = &[als::METHOD, gradient::METHOD];
@@ -69,6 +73,8 @@ pub enum Reduce {
 pub struct Options {
     /// Name of the solver in [`SOLVERS`].
     pub solver: String,
+    /// The loss: a name of [`LOSSES`](crate::loss::LOSSES), or a formula in `p` and `r`.
+    pub loss: String,
     /// Number of factors.
     pub rank: usize,
     /// Passes over both sides.
@@ -93,6 +99,10 @@ pub struct Options {
     pub update: Update,
     /// For gradient descent: one rate, or one for each epoch.
     pub learning_rates: Vec<f32>,
+    /// For gradient descent: the rate of epoch t is divided by `1 + decay (t - 1)`.
+    pub learning_rate_decay: f32,
+    /// For gradient descent: the share of the last step that is added to the next direction.
+    pub momentum: f32,
     /// Stop when the validation RMSE has not fallen for so many epochs, and keep the best.
     pub early_stop: Option<usize>,
 }
@@ -101,6 +111,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             solver: "als".into(),
+            loss: "squared".into(),
             rank: 32,
             epochs: 15,
             seed: 0,
@@ -113,6 +124,8 @@ impl Default for Options {
             reduce: Reduce::Sum,
             update: Update::Simultaneous,
             learning_rates: Vec::new(),
+            learning_rate_decay: 0.0,
+            momentum: 0.0,
             early_stop: None,
         }
     }
@@ -145,6 +158,18 @@ impl Options {
                     value.unwrap_or_default()
                 ));
             }
+        }
+        if !(self.learning_rate_decay >= 0.0 && self.learning_rate_decay.is_finite()) {
+            return bad(format!(
+                "the decay of the learning rate is {}; it must be a number from 0 up",
+                self.learning_rate_decay
+            ));
+        }
+        if !(0.0..1.0).contains(&self.momentum) {
+            return bad(format!(
+                "the momentum is {}; it must be from 0 up to, not including, 1",
+                self.momentum
+            ));
         }
         if let Some(rate) = self
             .learning_rates
@@ -219,6 +244,18 @@ impl Parameters {
         }
     }
 
+    /// The prediction for a user and an item by their rows, not clipped. What is not known counts as nothing: without a
+    /// user it is the mean and the item's bias, without either the mean.
+    pub fn predict(&self, user: Option<usize>, item: Option<usize>) -> f32 {
+        let bias = |factors: &Factors, row: Option<usize>| row.map_or(0.0, |row| factors.bias(row));
+        let mut offset = bias(&self.items, item) + bias(&self.users, user);
+        if let (Some(user), Some(item)) = (user, item) {
+            let (p, q) = (self.users.padded_row(user), self.items.padded_row(item));
+            offset += kernel::dot(Isa::best(), p, q);
+        }
+        self.mean + self.std * offset
+    }
+
     /// The items as the fixed side.
     pub fn fixed_items(&self) -> Fixed<'_> {
         Fixed::new(&self.items, self.mean, self.std)
@@ -248,14 +285,23 @@ pub struct Measured {
     pub rmse: f64,
 }
 
-/// A method of training, with whatever it carries from epoch to epoch.
-pub trait Solver: Send {
+/// All that changes from epoch to epoch: enough to go on from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Moving {
+    /// What the model predicts with.
+    pub parameters: Parameters,
+    /// What the solver carries over to the next epoch: the last step of momentum, for one.
+    pub carried: Vec<Factors>,
+}
+
+/// A method of training. It keeps nothing from epoch to epoch itself.
+pub trait Solver: Send + Sync {
     /// Moves all parameters once, and tells the cost after it. `epoch` counts from 1; `tick` is told of ratings done.
     fn epoch(
-        &mut self,
+        &self,
         epoch: usize,
         ratings: &dyn Ratings,
-        parameters: &mut Parameters,
+        moving: &mut Moving,
         tick: Tick<'_>,
     ) -> Result<Measured>;
 

@@ -7,6 +7,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -147,6 +148,21 @@ impl AtomicDir {
             self.place.done = true;
         }
         sync_parent(&self.place.target)
+    }
+}
+
+/// Opens what lies in several files of a directory; again, should that fail because the directory was replaced meanwhile.
+///
+/// # Errors
+/// As `open`, where it fails on one and the same directory.
+pub fn retry_if_replaced<T>(path: &Path, open: impl Fn() -> Result<T>) -> Result<T> {
+    let identity = || fs::metadata(path).map(|dir| (dir.dev(), dir.ino())).ok();
+    loop {
+        let before = identity();
+        let opened = open();
+        if opened.is_ok() || identity() == before {
+            return opened;
+        }
     }
 }
 

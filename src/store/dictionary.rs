@@ -76,12 +76,15 @@ pub struct Dictionary {
 }
 
 impl Dictionary {
-    /// Opens a dictionary and checks what is cheap to check: its container and lengths.
+    /// Opens a dictionary and checks its checksums: it is small beside the ratings, and whoever opens it goes on to read
+    /// most of it. Random starts hang on ids, so that a wrong one would quietly make another model.
     ///
     /// # Errors
-    /// As [`Container::open`].
+    /// As [`Container::open`], and [`ErrorKind::Damaged`] if a byte is altered.
     pub fn open(path: impl Into<PathBuf>) -> Result<Dictionary> {
         let container = Container::open(path, Kind::Dictionary)?;
+        container.mapping().expect(Access::Scan);
+        container.verify()?;
         let header = container.header();
         let damaged = |what: &str| Error::damaged(container.path(), 0, what);
         let rows = u32::try_from(header.counts[0])

@@ -5,8 +5,8 @@
 //! share one form, the [`Container`]: a header of 64 bytes, a table of named sections, and sections aligned so that they
 //! are used straight off the memory map. `docs/format.md` draws every byte.
 //!
-//! * Opening is cheap: headers, lengths, first and last offsets. A shard's bytes are checked when they are first looked
-//!   at, everything by [`Store::verify`].
+//! * Opening is cheap: headers, lengths, first and last offsets, and the dictionaries' checksums. A shard's bytes are
+//!   checked when they are first looked at, everything by [`Store::verify`].
 //! * Writing never changes what exists: a [`StoreWriter`] fills a directory beside its target, writes the manifest last,
 //!   and renames. [`AtomicFile`] does the same for single files.
 //! * Only `map.rs` maps memory, only `codec.rs` knows the encoding of records.
@@ -26,7 +26,7 @@ mod shard;
 mod verify;
 mod writer;
 
-pub use atomic::{AtomicDir, AtomicFile};
+pub use atomic::{AtomicDir, AtomicFile, retry_if_replaced};
 pub use container::{Container, MANIFEST_FILE, MODEL_FILE, Seal, kind_of};
 pub use create::StoreWriter;
 pub use dictionary::{Dictionary, write_dictionary};

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+use super::atomic::retry_if_replaced;
 use super::container::{MANIFEST_FILE, Seal, kind_of};
 use super::create::{dictionary_file, shards_dir};
 use super::dictionary::Dictionary;
@@ -47,11 +48,17 @@ impl Store {
     /// [`ErrorKind::Damaged`] if a file is cut short, altered in what is checked here, or another store's.
     pub fn open_within(path: impl AsRef<Path>, cache_bytes: u64) -> Result<Store> {
         let path = path.as_ref();
+        let mut store = retry_if_replaced(path, || Store::open_all(path))?;
+        store.keep_within(cache_bytes);
+        Ok(store)
+    }
+
+    fn open_all(path: &Path) -> Result<Store> {
         expect_store(path)?;
         let (manifest, manifest_seal) = Manifest::read(path)?;
         let dictionary = |side: Side| open_dictionary(path, &manifest, side);
         let shards = |part, side, entries| open_shards(path, &manifest, part, side, entries);
-        let mut store = Store {
+        Ok(Store {
             path: path.to_owned(),
             manifest_seal,
             users: dictionary(Side::Users)?,
@@ -61,9 +68,7 @@ impl Store {
             validation: shards(Part::Validation, Side::Users, &manifest.validation)?,
             test: shards(Part::Test, Side::Users, &manifest.test)?,
             manifest,
-        };
-        store.keep_within(cache_bytes);
-        Ok(store)
+        })
     }
 
     /// Changes how much of the store may stay in memory between uses.

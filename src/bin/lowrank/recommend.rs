@@ -189,10 +189,7 @@ fn wanted(list: &str, dictionary: &Dictionary) -> Result<Vec<u32>> {
     let is_file = path.is_file();
     let ids: Vec<&str> = if is_file {
         text = std::fs::read_to_string(path).map_err(|e| Error::io(e, path))?;
-        text.lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .collect()
+        text.lines().map(str::trim).collect()
     } else {
         list.split(',').map(str::trim).collect()
     };
@@ -206,7 +203,9 @@ fn wanted(list: &str, dictionary: &Dictionary) -> Result<Vec<u32>> {
             }
         })
     };
-    (1..).zip(ids).map(row).collect()
+    let blank = |id: &str| is_file && id.is_empty();
+    let ids = (1..).zip(ids).filter(|(_, id)| !blank(id));
+    ids.map(row).collect()
 }
 
 /// A table for each of a few users.

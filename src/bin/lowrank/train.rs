@@ -1,10 +1,10 @@
 //! `lowrank train`
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use lowrank::loss::{Formula, LOSSES};
 use lowrank::matrix::{Ratings, Side};
 use lowrank::memory::{Bytes, Plan};
 use lowrank::model::{Checkpoint, Model, Run, read_start};
@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::args::choices;
+use crate::history;
 use crate::session::{Session, aligned};
 
 /// Factorize the ratings of a store.
@@ -33,6 +34,9 @@ pub struct TrainArgs {
     /// How the cost is minimised
     #[arg(long, default_value = "als", value_parser = solver_names(), hide_possible_values = true, help = solver_help())]
     solver: String,
+    /// What is minimised, by name or as a formula in p (the prediction) and r (the rating)
+    #[arg(long, value_name = "NAME-OR-FORMULA", default_value = "squared", long_help = loss_help())]
+    loss: String,
     /// Number of factors [default: 32, or that of the given start]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=Options::MAX_RANK as i64))]
     rank: Option<u16>,
@@ -71,7 +75,7 @@ pub struct TrainArgs {
     /// Whether both sides step from the same point, or the second sees the first one's step
     #[arg(help_heading = "Gradient descent", long, value_enum, default_value_t = UpdateArg::Simultaneous)]
     update: UpdateArg,
-    /// The step along the gradient
+    /// The step along the gradient [default: the exact one, for squares]
     #[arg(
         help_heading = "Gradient descent",
         long,
@@ -82,6 +86,22 @@ pub struct TrainArgs {
     /// A rate for each epoch: numbers with commas between them, or a file of them
     #[arg(help_heading = "Gradient descent", long, value_name = "LIST-OR-FILE")]
     learning_rates: Option<String>,
+    /// Divide the rate of epoch t by 1 + X (t - 1)
+    #[arg(
+        help_heading = "Gradient descent",
+        long,
+        value_name = "X",
+        default_value_t = 0.0
+    )]
+    learning_rate_decay: f32,
+    /// Add this share of the last step to the next direction
+    #[arg(
+        help_heading = "Gradient descent",
+        long,
+        value_name = "X",
+        default_value_t = 0.0
+    )]
+    momentum: f32,
     /// Start from these factors of users: CSV lines of an id and its factors
     #[arg(
         help_heading = "Starting factors",
@@ -139,6 +159,19 @@ fn solver_help() -> String {
     choices("How the cost is minimised", all)
 }
 
+fn loss_help() -> String {
+    let all = LOSSES
+        .iter()
+        .map(|loss| format!("  {:20} {}\n", loss.name, loss.summary));
+    format!(
+        "What is minimised: a name, with its parameter in parentheses if it shall be another, such as huber(0.5):\n{}\
+         or a formula in p (the prediction) and r (the rating), such as '(p-r)^2' or 'log(1+exp(-r*p))', with the functions \
+         {}. Its derivatives are derived.",
+        all.collect::<String>(),
+        Formula::functions().collect::<Vec<_>>().join(", "),
+    )
+}
+
 /// Runs the command.
 pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     let began = Instant::now();
@@ -180,19 +213,19 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
         memory: plan.budget().0,
         store: args.store.display().to_string(),
     };
-    session.say(header(&store));
+    session.say(history::header(&store));
     if let Some(state) = &resumed {
         for (epoch, pace) in state.history.iter().zip(&state.paces) {
-            session.say(line(epoch, pace));
+            session.say(history::line(epoch, pace));
         }
     }
-    let state = trainer.run(&session.threads, resumed, &session.bars, &mut |state| {
+    let after_epoch = |state: &State| {
         let (Some(epoch), Some(pace)) = (state.history.last(), state.paces.last()) else {
             return Ok(());
         };
-        session.say(line(epoch, pace));
+        session.say(history::line(epoch, pace));
         if let Some(path) = &args.history {
-            write_history(path, state)?;
+            history::write(path, state)?;
         }
         let due = |every: u16| epoch.epoch > 0 && epoch.epoch.is_multiple_of(usize::from(every));
         if args.checkpoint_every.is_some_and(due) {
@@ -200,7 +233,12 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
             Checkpoint::save(&checkpoint, state, &options, fingerprint, &store, &run)?;
         }
         Ok(())
-    })?;
+    };
+    let state = trainer
+        .resume(resumed)
+        .progress(&session.bars)
+        .after_epoch(after_epoch)
+        .run(&session.threads)?;
     let outcome = Outcome::new(&args, &state, &options, began);
     let run = run(&state.paces);
     Model::save(
@@ -268,6 +306,7 @@ fn options(args: &TrainArgs, start: Option<&Start>) -> Result<Options> {
     };
     Ok(Options {
         solver: args.solver.clone(),
+        loss: args.loss.clone(),
         rank: start.map_or(rank, |start| start.users.rank()),
         epochs: args.epochs,
         seed: args.seed,
@@ -286,6 +325,8 @@ fn options(args: &TrainArgs, start: Option<&Start>) -> Result<Options> {
             UpdateArg::Alternating => Update::Alternating,
         },
         learning_rates,
+        learning_rate_decay: args.learning_rate_decay,
+        momentum: args.momentum,
         early_stop: args.early_stop.map(usize::from),
     })
 }
@@ -414,54 +455,6 @@ pub fn names(options: &Options) -> Vec<(String, String)> {
         }
     }
     names
-}
-
-fn header(store: &Store) -> String {
-    let mut header = format!("{:>5}  {:>14}  {:>10}", "epoch", "loss", "train rmse");
-    for (part, name) in [(Part::Validation, "valid. rmse"), (Part::Test, "test rmse")] {
-        if store.part(part).is_some_and(|part| part.ratings() > 0) {
-            header += &format!("  {name:>11}");
-        }
-    }
-    header + &format!("  {:>8}  {:>11}", "seconds", "ratings/s")
-}
-
-fn line(epoch: &Epoch, pace: &Pace) -> String {
-    let mut line = format!(
-        "{:>5}  {:>14.6e}  {:>10.6}",
-        epoch.epoch, epoch.loss, epoch.train_rmse
-    );
-    for rmse in [epoch.validation_rmse, epoch.test_rmse]
-        .into_iter()
-        .flatten()
-    {
-        line += &format!("  {rmse:>11.6}");
-    }
-    let rate = pace.ratings_per_second / 1e6;
-    line + &format!("  {:>8.3}  {rate:>9.2} M", pace.seconds)
-}
-
-/// Writes the whole history anew, so that there is never half a line.
-fn write_history(path: &Path, state: &State) -> Result<()> {
-    let mut file = AtomicFile::create(path, true)?;
-    let mut text =
-        "epoch,loss,train_rmse,validation_rmse,test_rmse,seconds,ratings_per_second\n".to_owned();
-    let optional = |x: Option<f64>| x.map_or(String::new(), |x| x.to_string());
-    for (epoch, pace) in state.history.iter().zip(&state.paces) {
-        text += &format!(
-            "{},{},{},{},{},{},{}\n",
-            epoch.epoch,
-            epoch.loss,
-            epoch.train_rmse,
-            optional(epoch.validation_rmse),
-            optional(epoch.test_rmse),
-            pace.seconds,
-            pace.ratings_per_second,
-        );
-    }
-    file.write_all(text.as_bytes())
-        .map_err(|e| Error::io(e, path))?;
-    file.commit()
 }
 
 #[derive(Serialize)]
