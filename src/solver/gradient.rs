@@ -176,11 +176,11 @@ impl Gradient {
             users: direction(Side::Users)?,
             items: direction(Side::Items)?,
         };
-        if self.momentum > 0.0 {
-            if let [users, items] = &moving.carried[..] {
-                line.users.add_scaled(self.momentum, users);
-                line.items.add_scaled(self.momentum, items);
-            }
+        if self.momentum > 0.0
+            && let [users, items] = &moving.carried[..]
+        {
+            line.users.add_scaled(self.momentum, users);
+            line.items.add_scaled(self.momentum, items);
         }
         let measured = match (self.rate(epoch), self.quadratic) {
             (Some(rate), _) => {
