@@ -446,7 +446,7 @@ fn ids_and_records_that_spill_leave_no_trace() {
         case.lines.push(Line {
             user: format!("a user with a name that is rather long, number {user}"),
             item: format!("an item of the same kind, {item}"),
-            rating: (1 + draw % 10) as f32 / 2.0,
+            rating: (draw % 1000) as f32 / 7.0,
             time: (at * 7919 % count) as i64,
         });
     }
