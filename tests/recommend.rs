@@ -234,7 +234,9 @@ fn everybody_gets_the_best_of_real_films() {
     let table = program.run("recommend m s --users 405").stdout;
     let table = String::from_utf8(table).unwrap();
     assert_eq!(table.lines().count(), 12);
-    assert!(table.starts_with("for user 405\n") && table.contains(of_405[9].title.as_ref().unwrap()));
+    assert!(
+        table.starts_with("for user 405\n") && table.contains(of_405[9].title.as_ref().unwrap())
+    );
 }
 
 /// Ids and titles with all that CSV and JSON have to escape.
