@@ -150,6 +150,17 @@ impl From<std::io::Error> for Error {
     }
 }
 
+/// A failure of the operating system stays one; anything else is bad input.
+impl From<csv::Error> for Error {
+    fn from(source: csv::Error) -> Error {
+        match source.into_kind() {
+            csv::ErrorKind::Io(source) => source.into(),
+            csv::ErrorKind::Utf8 { err, .. } => Error::new(ErrorKind::BadInput, err.to_string()),
+            other => Error::new(ErrorKind::BadInput, format!("{other:?}")),
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.0.path, self.0.at) {
@@ -208,6 +219,14 @@ mod tests {
             "ratings.csv:17: the rating \"x\" is not a number; use --skip-bad-lines"
         );
         assert_eq!(error.position(), Some(Position::Line(17)));
+    }
+
+    #[test]
+    fn what_csv_says_of_the_system_is_still_known() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = Error::from(csv::Error::from(full)).path("a.csv");
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(error.to_string().contains("no space left"), "{error}");
     }
 
     #[test]

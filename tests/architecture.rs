@@ -34,9 +34,9 @@ const ONLY_IN: &[(&str, &[&str])] = &[
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("kernel", &[]),
-    ("loss", &[]),
     ("progress", &[]),
     ("rng", &[]),
+    ("loss", &["error"]),
     ("matrix", &["error"]),
     ("memory", &["error"]),
     ("threads", &["error"]),
@@ -52,7 +52,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "train",
         &[
-            "error", "evaluate", "matrix", "progress", "rng", "solver", "threads",
+            "error", "evaluate", "loss", "matrix", "progress", "rng", "solver", "threads",
         ],
     ),
     (

@@ -1,144 +1,49 @@
-//! What the program does with input that it cannot use: status, message, and nothing left half-written.
+//! What the program does with input and options that it cannot use: status, message, and nothing left half-written.
 
 mod program;
+mod refused;
 mod tree;
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use lowrank::ErrorKind;
-use lowrank::matrix::Ratings;
-use lowrank::model::Model;
 use lowrank::store::Store;
 use program::Program;
+use refused::{ratings, refused, said, trained};
 use serde_json::Value;
 use tree::tree;
-
-/// Some ratings with a header, by `users` users of `items` items; about a third of all pairs, and user 0 has all.
-fn ratings(users: usize, items: usize) -> String {
-    let mut text = "user,item,rating,time\n".to_owned();
-    for user in 0..users {
-        for item in 0..items {
-            let hash = (user * 7919 + item * 104_729) % 97;
-            if user == 0 || hash % 3 == 0 {
-                let stars = 0.5 * (1 + hash % 10) as f64;
-                text += &format!("u{user},i{item},{stars},{}\n", 1_000_000 + hash * 1000);
-            }
-        }
-    }
-    text
-}
-
-/// A folder with ratings, a store of them and a model.
-fn trained() -> Program {
-    let program = Program::new();
-    program.write("good.csv", ratings(30, 12));
-    program.done("import good.csv --out s --test-fraction 0.2 --validation-fraction 0.1");
-    program.done("train s --out m --rank 3 --epochs 3");
-    program
-}
-
-/// What a run said on standard error.
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Expects that a run fails with this status and one line that has all these words, and that it changes no file.
-fn refused(program: &Program, arguments: &str, status: i32, words: &[&str]) -> String {
-    let before = tree(&program.path(""));
-    let output = program.run(&format!("{arguments} --quiet"));
-    let said = said(&output);
-    assert_eq!(
-        output.status.code(),
-        Some(status),
-        "lowrank {arguments}: {said}"
-    );
-    assert!(output.stdout.is_empty(), "lowrank {arguments}");
-    for word in words {
-        assert!(
-            said.contains(word),
-            "lowrank {arguments}: {said:?} without {word:?}"
-        );
-    }
-    // A line of ours; what the parser of arguments says is its own.
-    if said.lines().count() == 1 {
-        assert!(
-            said.starts_with("error: ") && !said.trim_end().ends_with('.'),
-            "{said}"
-        );
-    } else {
-        assert!(
-            status == 2 && said.contains("For more information, try '--help'"),
-            "{said}"
-        );
-    }
-    assert!(
-        tree(&program.path("")) == before,
-        "lowrank {arguments} left something behind"
-    );
-    said
-}
 
 #[test]
 fn what_is_missing_is_named() {
     let program = trained();
-    let missing = "no such file or directory";
-    refused(
-        &program,
+    for arguments in [
         "import none.csv --out t",
-        1,
-        &["none.csv", missing],
-    );
-    refused(
-        &program,
         "import good.csv none.csv --out t",
-        1,
-        &["none.csv", missing],
-    );
-    refused(
-        &program,
         "import good.csv --titles none.csv --out t",
-        1,
-        &["none.csv", missing],
-    );
-    refused(
-        &program,
         "import good.csv --test none.csv --out t",
-        1,
-        &["none.csv", missing],
-    );
-    refused(
-        &program,
         "import good.csv --out none/t",
-        1,
-        &["none", missing],
-    );
-    refused(&program, "train none --out t", 1, &["none", missing]);
-    refused(&program, "train s --out none/t", 1, &["none", missing]);
-    refused(&program, "evaluate none s", 1, &["none", missing]);
-    refused(&program, "evaluate m none", 1, &["none", missing]);
-    refused(
-        &program,
+        "train none --out t",
+        "train s --out none/t",
+        "train s --out t --init-users none.csv --init-items none.csv",
+        "evaluate none s",
+        "evaluate m none",
         "recommend none s --out t.csv",
-        1,
-        &["none", missing],
-    );
-    refused(
-        &program,
         "recommend m none --out t.csv",
-        1,
-        &["none", missing],
-    );
-    refused(
-        &program,
         "recommend m s --out none/t.csv",
-        1,
-        &["none", missing],
-    );
+        "similar none --item i1",
+        "predict none --user u1 --item i1",
+        "predict m --pairs none.csv --out t.csv",
+        "export none --users t.csv",
+        "inspect none",
+        "verify none",
+    ] {
+        refused(
+            &program,
+            arguments,
+            1,
+            &["none", "no such file or directory"],
+        );
+    }
 }
 
 #[test]
@@ -325,296 +230,16 @@ fn an_archive_without_ratings_or_cut_short_is_refused() {
     }
 }
 
-/// Runs `test` with one byte of a file changed, in place.
-fn with_byte(file: &Path, at: u64, test: impl FnOnce()) {
-    let open = fs::OpenOptions::new().read(true).write(true).open(file);
-    let (file, mut kept) = (open.unwrap(), [0]);
-    file.read_exact_at(&mut kept, at).unwrap();
-    file.write_all_at(&[kept[0] ^ (1 << (at % 8))], at).unwrap();
-    test();
-    file.write_all_at(&kept, at).unwrap();
-}
-
-/// Runs a command that reads damaged files. It fails with one line that names one of them, or does what it did before.
-fn fails_or_does_the_same(program: &Program, arguments: &str, out: &str, whole: &[u8]) {
-    let output = program.run(&format!("{arguments} --quiet"));
-    let made = program.path(out);
-    match output.status.code() {
-        Some(0) => {
-            let bytes = fs::read(&made)
-                .or_else(|_| fs::read(made.join("users.factors")))
-                .unwrap();
-            assert!(bytes == whole, "lowrank {arguments} took damage for data");
-            if made.is_dir() {
-                fs::remove_dir_all(made).unwrap();
-            } else {
-                fs::remove_file(made).unwrap();
-            }
-        }
-        Some(1) => {
-            let said = said(&output);
-            assert_eq!(said.lines().count(), 1, "lowrank {arguments}: {said}");
-            assert!(!made.exists(), "lowrank {arguments} left something behind");
-        }
-        _ => panic!("lowrank {arguments}: {:?} {}", output.status, said(&output)),
-    }
-}
-
-#[test]
-fn a_flipped_byte_is_found_and_never_used() {
-    let program = trained();
-    program.done("recommend m s --top 3 --out t.csv");
-    let recommended = fs::read(program.path("t.csv")).unwrap();
-    fs::remove_file(program.path("t.csv")).unwrap();
-    let factors = fs::read(program.path("m/users.factors")).unwrap();
-    let (mut store_flips, mut model_flips) = (0, 0);
-    for (name, bytes) in tree(&program.path("s")) {
-        let file = program.path("s").join(name);
-        for at in (0..bytes.len() as u64).step_by(97) {
-            with_byte(&file, at, || {
-                let verified = Store::open(program.path("s")).and_then(|s| s.verify(&mut |_| {}));
-                let error = verified.unwrap_err();
-                assert_eq!(
-                    error.kind(),
-                    ErrorKind::Damaged,
-                    "{file:?} at {at}: {error}"
-                );
-                assert_eq!(error.file(), Some(file.as_path()));
-                if store_flips % 3 == 0 {
-                    fails_or_does_the_same(
-                        &program,
-                        "train s --out t --rank 3 --epochs 3",
-                        "t",
-                        &factors,
-                    );
-                    fails_or_does_the_same(
-                        &program,
-                        "recommend m s --top 3 --out t.csv",
-                        "t.csv",
-                        &recommended,
-                    );
-                }
-            });
-            store_flips += 1;
-        }
-    }
-    for (name, bytes) in tree(&program.path("m")) {
-        if name == "run.json" {
-            continue;
-        }
-        let file = program.path("m").join(&name);
-        for at in (0..bytes.len() as u64).step_by(97) {
-            with_byte(&file, at, || {
-                if name.ends_with(".factors") || name == "model" {
-                    let error = Model::open(&program.path("m")).unwrap_err();
-                    assert_eq!(
-                        error.kind(),
-                        ErrorKind::Damaged,
-                        "{file:?} at {at}: {error}"
-                    );
-                }
-                fails_or_does_the_same(
-                    &program,
-                    "recommend m s --top 3 --out t.csv",
-                    "t.csv",
-                    &recommended,
-                );
-            });
-            model_flips += 1;
-        }
-    }
-    assert!(
-        store_flips > 60 && model_flips > 20,
-        "{store_flips} {model_flips}"
-    );
-}
-
-#[test]
-fn a_truncated_file_is_refused_by_name() {
-    let program = trained();
-    for (folder, command) in [("s", "train s --out t"), ("m", "recommend m s --out t.csv")] {
-        for (name, bytes) in tree(&program.path(folder)) {
-            if name == "run.json" {
-                continue;
-            }
-            let file = format!("{folder}/{name}");
-            for length in [bytes.len() - 1, bytes.len() / 2, 0] {
-                program.write(&file, &bytes[..length]);
-                refused(&program, command, 1, &[&file]);
-            }
-            fs::remove_file(program.path(&file)).unwrap();
-            refused(&program, command, 1, &[folder]);
-            program.write(&file, &bytes);
-        }
-    }
-}
-
-#[test]
-fn a_file_of_a_later_version_is_told_from_a_damaged_one() {
-    let program = trained();
-    for (file, command) in [
-        ("s/manifest", "train s --out t"),
-        ("s/by_item/00000.shard", "train s --out t"),
-        ("s/items.dict", "recommend m s --out t.csv"),
-        ("m/model", "recommend m s --out t.csv"),
-        ("m/users.factors", "evaluate m s"),
-    ] {
-        let bytes = fs::read(program.path(file)).unwrap();
-        let mut later = bytes.clone();
-        later[8] += 1;
-        let crc = crc32fast::hash(&later[..60]);
-        later[60..64].copy_from_slice(&crc.to_le_bytes());
-        program.write(file, &later);
-        refused(
-            &program,
-            command,
-            1,
-            &[file, "later version of lowrank", "upgrade"],
-        );
-        program.write(file, &bytes);
-    }
-}
-
-#[test]
-fn a_store_is_no_model_and_a_model_no_store() {
-    let program = trained();
-    refused(
-        &program,
-        "train m --out t",
-        1,
-        &["m: this is a model, not a store", "lowrank import"],
-    );
-    refused(
-        &program,
-        "evaluate s s",
-        1,
-        &["s: this is a store, not a model", "lowrank train"],
-    );
-    refused(
-        &program,
-        "evaluate m m",
-        1,
-        &["m: this is a model, not a store"],
-    );
-    refused(
-        &program,
-        "recommend s s --out t.csv",
-        1,
-        &["s: this is a store, not a model"],
-    );
-    refused(
-        &program,
-        "recommend m m --out t.csv",
-        1,
-        &["m: this is a model, not a store"],
-    );
-    refused(
-        &program,
-        "train good.csv --out t",
-        1,
-        &["good.csv: this is not a store"],
-    );
-    refused(
-        &program,
-        "recommend good.csv s --out t.csv",
-        1,
-        &["good.csv: this is not a model"],
-    );
-    refused(&program, "import s --out t", 1, &["s: ", "irectory"]);
-    refused(
-        &program,
-        "import s/manifest --out t",
-        1,
-        &["s/manifest: ", "not text"],
-    );
-}
-
-#[test]
-fn what_exists_is_kept_without_force_and_replaced_in_one_step_with_it() {
-    let program = trained();
-    let everything = "recommend m s --top 3 --out t.csv";
-    program.done(everything);
-    program.done("train s --out m2 --rank 3 --epochs 3 --history h.csv");
-    for arguments in [
-        "import good.csv --out s",
-        "import good.csv --out good.csv",
-        "train s --out m",
-        "train s --out m3 --history h.csv",
-        everything,
-    ] {
-        refused(&program, arguments, 1, &["exists", "--force"]);
-    }
-    // What is not ours is not replaced even so.
-    fs::create_dir(program.path("theirs")).unwrap();
-    program.write("theirs/letter", "dear");
-    for arguments in [
-        "import good.csv --out theirs --force",
-        "train s --out theirs --force",
-    ] {
-        refused(&program, arguments, 1, &["theirs"]);
-    }
-    program.write("other.csv", ratings(40, 15));
-    program.done("import other.csv --out fresh");
-    program.done("import other.csv --out s --force");
-    assert!(tree(&program.path("s")) == tree(&program.path("fresh")));
-    program.done("train fresh --out fresh-m --rank 2 --epochs 2");
-    program.done("train s --out m --rank 2 --epochs 2 --force");
-    let model = |name: &str| {
-        let mut files = tree(&program.path(name));
-        files.remove("run.json");
-        files
-    };
-    assert!(model("m") == model("fresh-m"));
-    program.done("recommend m s --top 3 --out t.csv --force");
-    program.done("recommend m s --top 3 --out fresh.csv");
-    assert_eq!(
-        fs::read(program.path("t.csv")).unwrap(),
-        fs::read(program.path("fresh.csv")).unwrap()
-    );
-    let temporary = tree(&program.path(""))
-        .into_keys()
-        .find(|name| name.contains("tmp"));
-    assert_eq!(temporary, None);
-}
-
-#[test]
-fn a_reader_sees_the_old_store_or_the_new() {
-    let program = Program::new();
-    program.write("a.csv", ratings(20, 9));
-    program.write("b.csv", ratings(50, 12));
-    program.done("import a.csv --out s");
-    let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let (mut old, mut new) = (0, 0);
-            while !over.load(Ordering::Relaxed) {
-                let store = Store::open(program.path("s")).expect("a whole store");
-                store.verify(&mut |_| {}).expect("a store all of one piece");
-                match store.shape().users {
-                    20 => old += 1,
-                    50 => new += 1,
-                    other => panic!("{other} users"),
-                }
-            }
-            (old, new)
-        });
-        for _ in 0..10 {
-            program.done("import b.csv --out s --force");
-            program.done("import a.csv --out s --force");
-        }
-        over.store(true, Ordering::Relaxed);
-        let (old, new) = reader.join().unwrap();
-        assert!(old > 0 && new > 0, "{old} {new}");
-    });
-}
-
 #[test]
 fn a_budget_too_small_names_the_one_that_would_do() {
     let program = trained();
+    program.write("pairs.csv", "u1,i1\nu2,i2\n");
     for (command, out) in [
         ("import good.csv --out t", "t"),
         ("train s --out t --epochs 1 --rank 64", "t"),
         ("recommend m s --out t.csv", "t.csv"),
+        ("export m --users t.csv", "t.csv"),
+        ("predict m --pairs pairs.csv --out t.csv", "t.csv"),
     ] {
         let said = refused(
             &program,
@@ -640,6 +265,25 @@ fn a_budget_too_small_names_the_one_that_would_do() {
             fs::remove_file(made).unwrap();
         }
     }
+}
+
+/// How many ids there are is known only when all text has been read: then it is too late for a guess, not for an answer.
+#[test]
+fn more_ids_than_fit_are_refused_with_a_budget_that_holds_them() {
+    let program = Program::new();
+    let line = |user: u32| format!("user{user},item{},3\n", user % 1000);
+    program.write("ids.csv", (0..400_000).map(line).collect::<String>());
+    let command = "import ids.csv --out t --threads 1";
+    let said = refused(
+        &program,
+        &format!("{command} --memory 32MiB"),
+        1,
+        &["numbers of users"],
+    );
+    let (_, enough) = said.split_once("--memory ").unwrap();
+    let (enough, _) = enough.split_once(' ').unwrap();
+    let imported = program.done(&format!("{command} --memory {enough}"));
+    assert_eq!(imported["users"], 400_000);
 }
 
 #[test]
@@ -709,6 +353,36 @@ fn an_unknown_id_is_named() {
         1,
         &["list:3: ", "no user \"nobody\""],
     );
+    for arguments in ["similar m --item nobody", "similar m --user nobody"] {
+        refused(
+            &program,
+            arguments,
+            1,
+            &["the model knows no", "\"nobody\""],
+        );
+    }
+    // A prediction falls back on what is known, and says so.
+    let known = program.done("predict m --user u1 --item i1");
+    let unknown = program.done("predict m --user nobody --item nothing");
+    let flags = |prediction: &Value| {
+        (
+            prediction["user_known"].clone(),
+            prediction["item_known"].clone(),
+        )
+    };
+    assert_eq!(flags(&known), (true.into(), true.into()));
+    assert_eq!(flags(&unknown), (false.into(), false.into()));
+    let mean = Store::open(program.path("s")).unwrap().manifest().mean;
+    assert!((unknown["prediction"].as_f64().unwrap() - mean).abs() < 1e-6);
+    let output = program.run("predict m --user nobody --item i1");
+    assert!(said(&output).contains("the model knows no user \"nobody\""));
+    program.write("pairs.csv", "user,item\nu1,i1\n,i1\n");
+    refused(
+        &program,
+        "predict m --pairs pairs.csv --out t.csv",
+        1,
+        &["pairs.csv:3: the user is empty"],
+    );
 }
 
 #[test]
@@ -737,74 +411,4 @@ fn a_training_that_runs_away_leaves_nothing() {
         said(&output).contains("diverged in epoch") && said(&output).contains("--learning-rate")
     );
     assert!(!program.path("t").exists());
-}
-
-/// Files may not grow beyond a limit: every write beyond it fails, as on a full disk.
-#[test]
-fn a_disk_that_is_full_leaves_what_was_there() {
-    let program = Program::new();
-    program.write("big.csv", ratings(600, 200));
-    program.done("import big.csv --out s");
-    program.done("train s --out m --rank 16 --epochs 1");
-    program.done("recommend m s --out t.csv");
-    for arguments in [
-        "import big.csv --out n",
-        "import big.csv --out s --force",
-        "train s --out n --rank 16 --epochs 1",
-        "train s --out m --rank 16 --epochs 1 --force",
-        "recommend m s --out n.csv",
-        "recommend m s --out t.csv --force",
-    ] {
-        let before = tree(&program.path(""));
-        // Sixteen blocks of 512 or 1024 bytes. A signal that is ignored stays so in the program that follows.
-        let script = format!("trap '' XFSZ; ulimit -f 16; exec \"$0\" {arguments} --quiet");
-        let output = Command::new("sh")
-            .args(["-c", &script, env!("CARGO_BIN_EXE_lowrank")])
-            .current_dir(program.path(""))
-            .output()
-            .unwrap();
-        let said = said(&output);
-        assert_eq!(output.status.code(), Some(1), "{arguments}: {said}");
-        assert!(
-            said.contains("too large") && said.lines().count() == 1,
-            "{arguments}: {said}"
-        );
-        assert!(
-            tree(&program.path("")) == before,
-            "{arguments} left something behind"
-        );
-    }
-}
-
-/// The same on a file system that is really full, where this may mount one.
-#[test]
-fn a_full_file_system_is_called_by_its_name() {
-    let program = Program::new();
-    program.write("big.csv", ratings(600, 200));
-    fs::create_dir(program.path("full")).unwrap();
-    let script = "mount -t tmpfs -o size=256k none full || exit 77
-        \"$0\" import big.csv --out full/s --quiet
-        echo $? $(ls -A full)";
-    let output = Command::new("unshare")
-        .args([
-            "--map-root-user",
-            "--mount",
-            "sh",
-            "-c",
-            script,
-            env!("CARGO_BIN_EXE_lowrank"),
-        ])
-        .current_dir(program.path(""))
-        .output();
-    match output {
-        Ok(output) if output.status.success() => {
-            assert_eq!(String::from_utf8_lossy(&output.stdout), "1\n");
-            assert!(
-                said(&output).contains("no space left on the device; free some space"),
-                "{}",
-                said(&output)
-            );
-        }
-        _ => eprintln!("skipped: a file system cannot be mounted here"),
-    }
 }

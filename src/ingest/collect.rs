@@ -159,6 +159,13 @@ impl<T: Stamp> Consumer for Collector<'_, T> {
         }
         self.without_time |= chunk.without_time;
         self.raw.spill.append(stream, &chunk.records)?;
+        Ok(())
+    }
+
+    /// Only now may a generation be closed: chunks that were parsed side by side hold numbers of the same one.
+    fn batch_done(&mut self, bytes: u64) -> Result<()> {
+        self.progress.advance(bytes - self.bytes_done);
+        self.bytes_done = bytes;
         let (users, items) = (self.users.open.memory(), self.items.open.memory());
         if users + items > self.ids_share
             || self.users.open.len().max(self.items.open.len()) >= NEW as usize / 2
@@ -171,10 +178,5 @@ impl<T: Stamp> Consumer for Collector<'_, T> {
             larger.close(self.folder)?;
         }
         Ok(())
-    }
-
-    fn progress(&mut self, bytes: u64) {
-        self.progress.advance(bytes - self.bytes_done);
-        self.bytes_done = bytes;
     }
 }

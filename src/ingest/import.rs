@@ -126,14 +126,14 @@ impl Import {
             let held = text.sum::<usize>() + titles.len() * 96;
             plan.hold("titles", held as u64);
         }
-        let budget = plan.rest(Shares::LEAST)?;
+        plan.rest(Shares::LEAST)?;
         let store = StoreWriter::create(out, self.force)?;
         threads.run(|| {
             // Times are carried along only where something asks for them.
             if self.split.test_last > 0 || self.duplicates.needs_times() {
-                self.import::<i64>(store, budget, progress)
+                self.import::<i64>(store, &plan, progress)
             } else {
-                self.import::<()>(store, budget, progress)
+                self.import::<()>(store, &plan, progress)
             }
         })
     }
@@ -141,10 +141,14 @@ impl Import {
     fn import<T: Stamp>(
         &self,
         store: StoreWriter,
-        budget: u64,
+        plan: &Plan,
         progress: &dyn Progress,
     ) -> Result<Report> {
-        let shares = Shares::of(budget, self.shard_bytes, rayon::current_num_threads());
+        let shares = Shares::of(
+            plan.rest(0)?,
+            self.shard_bytes,
+            rayon::current_num_threads(),
+        );
         let mut collector = Collector::<T>::new(shares.ids, shares.raw, store.path(), progress);
         progress.begin("reading", self.input_bytes(), Unit::Bytes);
         let read = read_ratings(&self.inputs, &self.read, &mut collector)?;
@@ -175,7 +179,7 @@ impl Import {
             users: users.finish(store.path())?,
             items: items.finish(store.path())?,
         };
-        numbered.check(budget)?;
+        numbered.check(plan)?;
         let (dictionaries, keys, titled) = self.write_dictionaries(&store, &numbered)?;
         let mut build = Build {
             import: self,
@@ -313,14 +317,22 @@ struct Numbered {
 }
 
 impl Numbered {
-    /// Whether what is kept for each id leaves room to sort.
-    fn check(&self, budget: u64) -> Result<()> {
-        let keys = (self.users.len() + self.items.len()) as u64 * 8;
-        let mut plan = Plan::new(Bytes(budget + Plan::PROGRAM));
-        plan.hold("numbers of users", self.users.memory());
-        plan.hold("numbers of items", self.items.memory());
-        plan.hold("keys of ids", keys);
-        plan.rest(budget / 3).map(drop)
+    /// Whether what is kept for each id leaves a third of what is shared out to sort in.
+    fn check(&self, plan: &Plan) -> Result<()> {
+        let sides = [
+            ("numbers of users", self.users.memory()),
+            ("numbers of items", self.items.memory()),
+            (
+                "keys of ids",
+                (self.users.len() + self.items.len()) as u64 * 8,
+            ),
+        ];
+        let mut plan = plan.clone();
+        for (what, bytes) in sides {
+            plan.hold(what, bytes);
+        }
+        let held: u64 = sides.iter().map(|(_, bytes)| bytes).sum();
+        plan.rest(held / 2).map(drop)
     }
 }
 
@@ -520,9 +532,11 @@ impl Build<'_> {
 
 impl Parts {
     fn add(&mut self, settled: &Settled) {
-        let train = settled.train.values();
-        self.histogram.add(train);
-        self.sum += train.iter().map(|&r| f64::from(r)).sum::<f64>();
+        self.histogram.add(settled.train.values());
+        // User by user: how users are cut into ranges must not show in the last bit.
+        for row in settled.train.iter() {
+            self.sum += row.values.iter().map(|&r| f64::from(r)).sum::<f64>();
+        }
         self.histogram.widen(settled.validation.values());
         self.histogram.widen(settled.test.values());
         self.fingerprint.merge(settled.fingerprint);

@@ -32,10 +32,9 @@ pub fn read_pairs(input: &Input, mut visit: impl FnMut(&str, &str) -> Result<()>
             match more {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
-                Err(error) if error.is_io_error() => {
-                    return Err(Error::io(error.into(), name));
-                }
-                Err(error) => return Err(bad(format!("the line cannot be read: {error}"))),
+                // A damaged archive says so itself; the one thing that CSV cannot be is text of another encoding.
+                Err(error) if error.is_io_error() => return Err(Error::from(error).path(name)),
+                Err(_) => return Err(bad("the line is not UTF-8".to_owned())),
             }
             let (user, item) = match columns {
                 Some(columns) => columns,

@@ -48,6 +48,8 @@ impl Default for ReadOptions {
 /// For each chunk of text, `begin` and then `ratings`, for a few hundred ratings at a time, run on a thread of the pool;
 /// afterwards `commit` is called for one chunk after the other, in the order of the text. How many earlier chunks are
 /// committed already when a chunk is parsed depends on the number of threads: what is committed must not depend on it.
+/// What chunks have looked up stays valid until all chunks that were parsed beside each other are committed, if only
+/// `batch_done` takes anything away.
 pub trait Consumer: Send + Sync {
     /// What one chunk of text comes to.
     type Chunk: Send;
@@ -61,8 +63,11 @@ pub trait Consumer: Send + Sync {
     /// Takes in a chunk, after all earlier ones.
     fn commit(&mut self, chunk: Self::Chunk) -> Result<()>;
 
-    /// Called now and then with the number of bytes of text read from all inputs so far, decompressed.
-    fn progress(&mut self, _bytes: u64) {}
+    /// Called when every chunk that was begun is committed, with the number of bytes of text read from all inputs so far,
+    /// decompressed.
+    fn batch_done(&mut self, _bytes: u64) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What was read.
@@ -159,7 +164,7 @@ fn read_text<C: Consumer>(
             || take_in(&mut batch, &*parser, options, consumer, &mut report),
         );
         taken?;
-        consumer.progress(bytes_before + chunks.bytes());
+        consumer.batch_done(bytes_before + chunks.bytes())?;
         std::mem::swap(&mut batch, &mut next);
     }
     report.bytes = chunks.bytes();
@@ -296,9 +301,10 @@ pub(super) mod tests {
             Ok(())
         }
 
-        fn progress(&mut self, bytes: u64) {
+        fn batch_done(&mut self, bytes: u64) -> Result<()> {
             assert!(bytes >= self.progress);
             self.progress = bytes;
+            Ok(())
         }
     }
 

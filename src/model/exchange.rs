@@ -53,15 +53,14 @@ fn write_csv(out: &mut impl Write, factors: &Factors, ids: &Dictionary) -> Resul
     let names = (0..factors.rank()).map(|k| format!("f{k}"));
     let header = std::iter::once("id".to_owned()).chain(names);
     let bias = factors.has_biases().then(|| "bias".to_owned());
-    let failed = |e: csv::Error| Error::from(std::io::Error::from(e));
-    writer.write_record(header.chain(bias)).map_err(failed)?;
+    writer.write_record(header.chain(bias))?;
     for row in 0..factors.rows() {
-        writer.write_field(ids.id(row)?).map_err(failed)?;
+        writer.write_field(ids.id(row)?)?;
         let bias = factors.has_biases().then(|| factors.bias(row));
         for number in factors.row(row).iter().copied().chain(bias) {
-            writer.write_field(number.to_string()).map_err(failed)?;
+            writer.write_field(number.to_string())?;
         }
-        writer.write_record(None::<&[u8]>).map_err(failed)?;
+        writer.write_record(None::<&[u8]>)?;
     }
     writer.flush()?;
     Ok(())

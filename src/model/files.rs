@@ -113,3 +113,34 @@ pub(super) fn foreign(path: &Path) -> Error {
     .path(path)
     .remedy("put the right file back, or train again")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Position;
+
+    #[test]
+    fn what_is_written_is_read_and_what_is_not_finite_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let (good, bad) = (dir.path().join("good"), dir.path().join("bad"));
+        let mut factors = Factors::zeros(3, 2, true);
+        for row in 0..3 {
+            factors.row_mut(row).copy_from_slice(&[row as f32, 0.5]);
+            factors.biases_mut()[row] = -(row as f32);
+        }
+        let seal = write(&good, &factors).unwrap();
+        assert_eq!(read(&good, seal, 3, 2, true).unwrap(), factors);
+        assert_eq!(verify(&good, seal, 3, 2, true).unwrap(), 9);
+        for (rows, rank, biases) in [(2, 3, true), (3, 2, false), (4, 2, true)] {
+            let error = read(&good, seal, rows, rank, biases).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Damaged);
+        }
+        factors.biases_mut()[1] = f32::NAN;
+        let seal = write(&bad, &factors).unwrap();
+        let error = verify(&bad, seal, 3, 2, true).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        let container = Container::open(&bad, Kind::Factors).unwrap();
+        let at = container.range(BIASES).unwrap().start + 4;
+        assert_eq!(error.position(), Some(Position::Offset(at)));
+    }
+}

@@ -35,6 +35,7 @@ pub struct Record {
     /// Version of the program that trained it.
     pub version: String,
     /// Every option that changes the result.
+    #[serde(with = "by_name")]
     pub options: Options,
     /// Fingerprint of the start, if the caller gave one.
     pub start: Option<u64>,
@@ -66,6 +67,29 @@ struct FactorsFile {
     rank: usize,
     biases: bool,
     seal: Seal,
+}
+
+/// Options as text that names them, so that a later version, which has more of them, still reads these.
+mod by_name {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::solver::Options;
+
+    pub fn serialize<S: Serializer>(options: &Options, to: S) -> Result<S::Ok, S::Error> {
+        if to.is_human_readable() {
+            return options.serialize(to);
+        }
+        let text = serde_json::to_string(options).map_err(serde::ser::Error::custom)?;
+        text.serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Options, D::Error> {
+        if from.is_human_readable() {
+            return Options::deserialize(from);
+        }
+        let text = String::deserialize(from)?;
+        serde_json::from_str(&text).map_err(serde::de::Error::custom)
+    }
 }
 
 fn carried_name(index: usize) -> String {

@@ -70,6 +70,7 @@ pub enum Reduce {
 
 /// Every option that changes the result of training. All of it is kept with the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Options {
     /// Name of the solver in [`SOLVERS`].
     pub solver: String,

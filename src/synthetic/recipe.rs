@@ -149,7 +149,7 @@ impl Recipe {
                     format!(
                         "{ratings} ratings cannot be {least} to {most} for each of {rows} {side}"
                     ),
-                    "ask for another number of ratings, or move the least or the limit",
+                    "ask for other numbers of users, items or ratings",
                 );
             }
         }

@@ -55,3 +55,11 @@ pub struct Common {
     #[arg(long, short, global = true)]
     pub quiet: bool,
 }
+
+/// The help of an option that names a line of a table: what it is, then every name with what that is.
+pub fn choices<'a>(what: &str, all: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let lines: String = all
+        .map(|(name, summary)| format!("\n- {name}: {summary}"))
+        .collect();
+    format!("{what}:{lines}\n")
+}

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::args::Cli;
 use crate::session::{Session, aligned, grouped};
 
-/// Show every step on generated ratings, within seconds
+/// Show every step on generated ratings, within seconds.
 ///
 /// Generates ratings of the shape of MovieLens 100k in a temporary folder, and imports them, trains on them, evaluates,
 /// recommends to everybody, and asks for single answers: each command is printed before it runs.
@@ -46,8 +46,8 @@ const STEPS: &[(&str, &str)] = &[
     ("What is in the store:", "inspect ratings.store"),
     (
         "Factorize, with alternating least squares:",
-        "train ratings.store --out als.model --solver als --rank 16 --regularization 0.02 \
-         --regularization-row 6 --early-stop 3",
+        "train ratings.store --out als.model --solver als --rank 16 --regularization 0.06 \
+         --regularization-row 8 --bias-regularization 0 --bias-regularization-row 5 --epochs 30 --early-stop 3",
     ),
     (
         "How good are its predictions of ratings that it has never seen?",
@@ -190,16 +190,22 @@ impl Outcome {
         let rmse = |rmse: f64| format!("{rmse:.4}");
         let table = aligned(&[
             ("the mean for every pair", rmse(self.rmse_by_mean)),
-            ("the true biases alone", rmse(self.rmse_by_biases)),
-            ("this model, on its test part", rmse(self.test_rmse)),
-            ("the best that is possible", rmse(self.best_reachable_rmse)),
+            (
+                "the true biases, without factors",
+                rmse(self.rmse_by_biases),
+            ),
+            ("this model, on the test part", rmse(self.test_rmse)),
+            (
+                "the truth, without its noise",
+                rmse(self.best_reachable_rmse),
+            ),
         ]);
         let folder = match &self.folder {
             Some(folder) => format!("Everything is in {}.", folder.display()),
             None => "The folder is gone now; with --keep DIR it stays.".to_owned(),
         };
         format!(
-            "\n# The error that is left (RMSE; what the last line leaves is noise):\n{table}\n\
+            "\n# The error that is left (RMSE; the last line is the best that any model can reach):\n{table}\n\
              All {} ratings took {:.1} s. {folder}\n\
              Next, with ratings of your own, or a MovieLens archive as it is downloaded:\n\n  \
              lowrank import ml-25m.zip --out ml-25m.store --test-fraction 0.1\n  \

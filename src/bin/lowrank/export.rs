@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use lowrank::matrix::Side;
 use lowrank::model::{Model, export_factors};
 use lowrank::store::AtomicFile;
@@ -11,16 +11,17 @@ use serde::Serialize;
 
 use crate::session::{Session, aligned, grouped};
 
-/// Write the factors of a model for other programs
+/// Write the factors of a model for other programs.
 ///
 /// CSV has the header id,f0,f1,...,bias, and numbers that read back to the same bits: `lowrank train --init-users FILE
 /// --init-items FILE` starts from such files. A .npy file is a NumPy array of records with the fields id, factors and bias.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("sides").args(["users", "items"]).required(true).multiple(true))]
 pub struct ExportArgs {
     /// The model whose factors are written
     model: PathBuf,
     /// Where the users' factors go: .csv or .npy
-    #[arg(long, value_name = "FILE", required_unless_present = "items")]
+    #[arg(long, value_name = "FILE")]
     users: Option<PathBuf>,
     /// Where the items' factors go: .csv or .npy
     #[arg(long, value_name = "FILE")]

@@ -9,10 +9,11 @@ use lowrank::progress::{Progress, Unit};
 use lowrank::store::AtomicFile;
 use lowrank::synthetic::{PRESETS, Preset, Recipe, Summary, Synthetic};
 
+use crate::args::choices;
 use crate::bars::Bars;
 use crate::session::{Session, aligned, grouped};
 
-/// Make ratings of the shape of MovieLens, of any size
+/// Make ratings of the shape of MovieLens, of any size.
 ///
 /// A few users and items have most of the ratings, people rate what they like, and behind the ratings are planted factors
 /// and noise: so the best RMSE that any model can reach is known, and told at the end. The same options give the same
@@ -20,7 +21,7 @@ use crate::session::{Session, aligned, grouped};
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
     /// The data set to resemble
-    #[arg(long, value_name = "NAME", default_value = PRESETS[0].name, value_parser = names(), help = help())]
+    #[arg(long, value_name = "NAME", default_value = PRESETS[0].name, value_parser = names(), hide_possible_values = true, help = help())]
     preset: String,
     /// Everything random hangs on this
     #[arg(long, value_name = "N", default_value_t = Recipe::default().seed)]
@@ -47,9 +48,8 @@ fn names() -> Vec<&'static str> {
 }
 
 fn help() -> String {
-    let line = |preset: &Preset| format!("\n- {}: {}", preset.name, preset.summary);
-    let lines: String = PRESETS.iter().map(line).collect();
-    format!("The data set to resemble:{lines}\n")
+    let all = PRESETS.iter().map(|preset| (preset.name, preset.summary));
+    choices("The data set to resemble", all)
 }
 
 /// Runs the command.
@@ -70,7 +70,7 @@ pub fn run(args: GenerateArgs, session: &Session) -> Result<()> {
     plan.hold("users, items and ratings in flight", recipe.memory());
     plan.rest(0)?;
     if to_stdout {
-        let summary = write(recipe, io::stdout(), &args.out, session)?;
+        let summary = write(recipe, io::stdout(), Path::new("<stdout>"), session)?;
         session.say(text(&summary, &args.out).trim_end());
         return Ok(());
     }

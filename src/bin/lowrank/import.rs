@@ -13,6 +13,7 @@ use lowrank::memory::Bytes;
 use lowrank::store::Part;
 use serde::Serialize;
 
+use crate::args::choices;
 use crate::session::{Session, aligned, counted, grouped};
 
 /// Read ratings into a store.
@@ -28,25 +29,31 @@ pub struct ImportArgs {
     #[arg(long, short, value_name = "STORE")]
     out: PathBuf,
     /// What the text looks like
-    #[arg(long, default_value = "auto", value_parser = format_names(), help = format_help())]
+    #[arg(help_heading = "Text", long, default_value = "auto", value_parser = format_names(), hide_possible_values = true, help = format_help())]
     format: String,
     /// What the columns of delimited text are, in file order: user, item, rating, time, or _ to skip one
-    #[arg(long, value_name = "LIST")]
+    #[arg(help_heading = "Text", long, value_name = "LIST")]
     columns: Option<Columns>,
     /// What separates the columns of delimited text [default: recognised]
-    #[arg(long, value_name = "TEXT")]
+    #[arg(help_heading = "Text", long, value_name = "TEXT")]
     delimiter: Option<Delimiter>,
     /// Titles of items: movies.csv, movies.dat or u.item [default: those in the zip]
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "Text", long, value_name = "FILE")]
     titles: Option<PathBuf>,
     /// Hold out the ratings of this file for testing
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["test_fraction", "test_last"])]
+    #[arg(help_heading = "Held-out ratings", long, value_name = "FILE", conflicts_with_all = ["test_fraction", "test_last"])]
     test: Option<PathBuf>,
     /// Hold out this share of the ratings for testing, decided by a hash of seed, user and item
-    #[arg(long, value_name = "F", default_value_t = 0.0)]
+    #[arg(
+        help_heading = "Held-out ratings",
+        long,
+        value_name = "F",
+        default_value_t = 0.0
+    )]
     test_fraction: f64,
     /// Hold out the latest N ratings of every user for testing
     #[arg(
+        help_heading = "Held-out ratings",
         long,
         value_name = "N",
         default_value_t = 0,
@@ -54,22 +61,37 @@ pub struct ImportArgs {
     )]
     test_last: usize,
     /// Hold out this share of what is left for validation, which early stopping looks at
-    #[arg(long, value_name = "F", default_value_t = 0.0)]
+    #[arg(
+        help_heading = "Held-out ratings",
+        long,
+        value_name = "F",
+        default_value_t = 0.0
+    )]
     validation_fraction: f64,
     /// Seed of the hash that holds out
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(
+        help_heading = "Held-out ratings",
+        long,
+        value_name = "N",
+        default_value_t = 0
+    )]
     seed: u64,
     /// Which of several ratings of one item by one user counts: last and first go by time, then by line
-    #[arg(long, value_enum, default_value_t = DuplicatesArg::Last)]
+    #[arg(help_heading = "Text", long, value_enum, default_value_t = DuplicatesArg::Last)]
     duplicates: DuplicatesArg,
     /// How ratings are written
-    #[arg(long, value_enum, default_value_t = EncodingArg::Plain)]
+    #[arg(help_heading = "Store", long, value_enum, default_value_t = EncodingArg::Plain)]
     encoding: EncodingArg,
     /// The largest size of a shard
-    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    #[arg(
+        help_heading = "Store",
+        long,
+        value_name = "SIZE",
+        default_value = "64MiB"
+    )]
     shard_size: Bytes,
     /// Count lines that cannot be read, rather than stop at the first
-    #[arg(long)]
+    #[arg(help_heading = "Text", long)]
     skip_bad_lines: bool,
     /// Replace the store if it exists
     #[arg(long)]
@@ -95,13 +117,9 @@ fn format_names() -> Vec<&'static str> {
 }
 
 fn format_help() -> String {
-    let all = FORMATS
-        .iter()
-        .map(|f| format!("{}: {}", f.name(), f.summary()));
-    format!(
-        "What the text looks like ({})",
-        all.collect::<Vec<_>>().join("; ")
-    )
+    let all = FORMATS.iter().map(|f| (f.name(), f.summary()));
+    let auto = std::iter::once(("auto", "recognised by its name and its first lines"));
+    choices("What the text looks like", auto.chain(all))
 }
 
 #[derive(Serialize)]

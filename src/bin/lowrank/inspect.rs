@@ -15,8 +15,9 @@ use serde_json::Value;
 
 use crate::session::{Session, aligned, counted, grouped};
 use crate::table::{Lean, Table, bar};
+use crate::train::names;
 
-/// Tell what a store or a model holds
+/// Tell what a store or a model holds.
 ///
 /// Of a store: its shape, its ratings, how they are spread over users and items, and its files. Of a model: its options,
 /// where its ratings came from, and how well it fits them. With --json in full, each shard included.
@@ -394,16 +395,9 @@ impl ModelReport {
 
     /// Every option that changes the result, as one would type it.
     fn options_text(&self) -> String {
-        let options = serde_json::to_value(&self.record.options).unwrap_or_default();
         let mut text = String::from("options\n");
-        for (name, value) in options.as_object().into_iter().flatten() {
-            let value = match value {
-                Value::Null => continue,
-                Value::Array(values) if values.is_empty() => continue,
-                Value::String(text) => text.to_lowercase(),
-                other => other.to_string(),
-            };
-            text += &format!("  {} {value}\n", name.replace('_', "-"));
+        for (name, value) in names(&self.record.options) {
+            text += &format!("  {name} {value}\n");
         }
         text
     }

@@ -6,6 +6,7 @@ mod demo;
 mod evaluate;
 mod export;
 mod generate;
+mod history;
 mod import;
 mod inspect;
 mod predict;

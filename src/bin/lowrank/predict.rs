@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use lowrank::ingest::{Input, read_pairs};
 use lowrank::matrix::Side;
 use lowrank::model::Model;
@@ -13,22 +13,23 @@ use serde::Serialize;
 
 use crate::session::{Session, aligned, counted, grouped};
 
-/// Predict what a user would rate an item, or many pairs of them
+/// Predict what a user would rate an item, or many pairs of them.
 ///
 /// A user or item that the model does not know gets what is known: the mean and the other side's bias, or the mean alone.
 /// That is said on standard error, and never a failure.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["user", "pairs"]).required(true))]
 pub struct PredictArgs {
     /// The model to predict with
     model: PathBuf,
     /// The user of the pair
-    #[arg(long, value_name = "ID", requires = "item", conflicts_with = "pairs")]
+    #[arg(long, value_name = "ID", requires = "item")]
     user: Option<String>,
     /// The item of the pair
-    #[arg(long, value_name = "ID", requires = "user", conflicts_with = "pairs")]
+    #[arg(long, value_name = "ID", requires = "user")]
     item: Option<String>,
     /// CSV with a user and an item a line, with or without a header; - is standard input
-    #[arg(long, value_name = "FILE", required_unless_present_all = ["user", "item"])]
+    #[arg(long, value_name = "FILE")]
     pairs: Option<PathBuf>,
     /// Where the predictions of --pairs go, as CSV; - is standard output
     #[arg(
@@ -65,7 +66,8 @@ pub fn run(args: PredictArgs, session: &Session) -> Result<()> {
         (pairs, ..) => {
             let pairs = Input::from(pairs.as_deref().unwrap_or(Path::new("-")));
             if to_stdout {
-                let outcome = predictor.write(&pairs, &mut io::stdout().lock(), &args.out)?;
+                let stdout = &mut io::stdout().lock();
+                let outcome = predictor.write(&pairs, stdout, Path::new("<stdout>"))?;
                 note(&outcome, session);
                 return Ok(());
             }
@@ -106,7 +108,7 @@ impl Predictor {
     /// Predicts pair after pair, as they are read.
     fn write(&self, pairs: &Input, out: &mut dyn Write, path: &Path) -> Result<Outcome> {
         let mut out = csv::Writer::from_writer(BufWriter::with_capacity(1 << 16, out));
-        let failed = |e: csv::Error| Error::io(e.into(), path);
+        let failed = |e: csv::Error| Error::from(e).path(path);
         out.write_record(["user", "item", "prediction"])
             .map_err(failed)?;
         let mut outcome = Outcome::default();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use lowrank::Result;
 use lowrank::matrix::Side;
 use lowrank::model::Model;
@@ -12,21 +12,17 @@ use serde::Serialize;
 use crate::session::Session;
 use crate::table::{Lean, Table};
 
-/// The items most like an item, or the users most like a user
+/// The items most like an item, or the users most like a user.
 ///
 /// Likeness is the cosine of the angle between their factors: 1 for the same direction, 0 for nothing in common, -1 for
 /// opposites. Biases do not count.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("whose").args(["item", "user"]).required(true))]
 pub struct SimilarArgs {
     /// The model to look in
     model: PathBuf,
     /// The item to compare with: its id, or its title or a part of it
-    #[arg(
-        long,
-        value_name = "ID-OR-TITLE",
-        required_unless_present = "user",
-        conflicts_with = "user"
-    )]
+    #[arg(long, value_name = "ID-OR-TITLE")]
     item: Option<String>,
     /// The user to compare with
     #[arg(long, value_name = "ID")]

@@ -1,6 +1,5 @@
 //! `lowrank train`
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -15,7 +14,10 @@ use lowrank::store::{AtomicDir, AtomicFile, Part, Store};
 use lowrank::train::{Epoch, Pace, State, Trainer};
 use lowrank::{Error, ErrorKind, Result};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
+use crate::args::choices;
+use crate::history;
 use crate::session::{Session, aligned};
 
 /// Factorize the ratings of a store.
@@ -30,7 +32,7 @@ pub struct TrainArgs {
     #[arg(long, short, value_name = "MODEL")]
     out: PathBuf,
     /// How the cost is minimised
-    #[arg(long, default_value = "als", value_parser = solver_names(), help = solver_help())]
+    #[arg(long, default_value = "als", value_parser = solver_names(), hide_possible_values = true, help = solver_help())]
     solver: String,
     /// What is minimised, by name or as a formula in p (the prediction) and r (the rating)
     #[arg(long, value_name = "NAME-OR-FORMULA", default_value = "squared", long_help = loss_help())]
@@ -45,58 +47,88 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Ridge on factors, times the row's number of ratings
-    #[arg(long, value_name = "X", default_value_t = Options::default().regularization)]
+    #[arg(help_heading = "Regularization", long, value_name = "X", default_value_t = Options::default().regularization)]
     regularization: f32,
     /// Ridge on factors, once a row; both may be used at once
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    #[arg(
+        help_heading = "Regularization",
+        long,
+        value_name = "X",
+        default_value_t = 0.0
+    )]
     regularization_row: f32,
     /// Ridge on biases, times the row's number of ratings [default: as the factors']
-    #[arg(long, value_name = "X")]
+    #[arg(help_heading = "Regularization", long, value_name = "X")]
     bias_regularization: Option<f32>,
     /// Ridge on biases, once a row [default: as the factors']
-    #[arg(long, value_name = "X")]
+    #[arg(help_heading = "Regularization", long, value_name = "X")]
     bias_regularization_row: Option<f32>,
     /// Predict by the product of factors alone, without mean and biases
-    #[arg(long)]
+    #[arg(help_heading = "Prediction", long)]
     no_biases: bool,
     /// Bring the ratings to mean 0 and variance 1 first
-    #[arg(long)]
+    #[arg(help_heading = "Prediction", long)]
     normalize: bool,
-    /// Whether losses are summed or averaged (gradient)
-    #[arg(long, value_enum, default_value_t = ReduceArg::Sum)]
+    /// Whether losses are summed or averaged
+    #[arg(help_heading = "Gradient descent", long, value_enum, default_value_t = ReduceArg::Sum)]
     reduce: ReduceArg,
-    /// Whether both sides step from the same point, or the second sees the first one's step (gradient)
-    #[arg(long, value_enum, default_value_t = UpdateArg::Simultaneous)]
+    /// Whether both sides step from the same point, or the second sees the first one's step
+    #[arg(help_heading = "Gradient descent", long, value_enum, default_value_t = UpdateArg::Simultaneous)]
     update: UpdateArg,
-    /// The step along the gradient [default: the exact one, for squares] (gradient)
-    #[arg(long, value_name = "X", conflicts_with = "learning_rates")]
+    /// The step along the gradient [default: the exact one, for squares]
+    #[arg(
+        help_heading = "Gradient descent",
+        long,
+        value_name = "X",
+        conflicts_with = "learning_rates"
+    )]
     learning_rate: Option<f32>,
-    /// A rate for each epoch: numbers with commas between them, or a file of them (gradient)
-    #[arg(long, value_name = "LIST-OR-FILE")]
+    /// A rate for each epoch: numbers with commas between them, or a file of them
+    #[arg(help_heading = "Gradient descent", long, value_name = "LIST-OR-FILE")]
     learning_rates: Option<String>,
-    /// Divide the rate of epoch t by 1 + X (t - 1) (gradient)
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    /// Divide the rate of epoch t by 1 + X (t - 1)
+    #[arg(
+        help_heading = "Gradient descent",
+        long,
+        value_name = "X",
+        default_value_t = 0.0
+    )]
     learning_rate_decay: f32,
-    /// Add this share of the last step to the next direction (gradient)
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    /// Add this share of the last step to the next direction
+    #[arg(
+        help_heading = "Gradient descent",
+        long,
+        value_name = "X",
+        default_value_t = 0.0
+    )]
     momentum: f32,
     /// Start from these factors of users: CSV lines of an id and its factors
-    #[arg(long, value_name = "FILE", requires = "init_items")]
+    #[arg(
+        help_heading = "Starting factors",
+        long,
+        value_name = "FILE",
+        requires = "init_items"
+    )]
     init_users: Option<PathBuf>,
     /// Start from these factors of items
-    #[arg(long, value_name = "FILE", requires = "init_users")]
+    #[arg(
+        help_heading = "Starting factors",
+        long,
+        value_name = "FILE",
+        requires = "init_users"
+    )]
     init_items: Option<PathBuf>,
     /// Stop when the RMSE of the validation part has not fallen for N epochs, and keep the best
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(help_heading = "While it runs", long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     early_stop: Option<u16>,
     /// Keep what is needed to go on, every N epochs, in MODEL.checkpoint
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(help_heading = "While it runs", long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     checkpoint_every: Option<u16>,
     /// Go on from MODEL.checkpoint, if there is one, to the same model as without interruption
-    #[arg(long)]
+    #[arg(help_heading = "While it runs", long)]
     resume: bool,
     /// Write a line for each epoch to this CSV file
-    #[arg(long, value_name = "FILE")]
+    #[arg(help_heading = "While it runs", long, value_name = "FILE")]
     history: Option<PathBuf>,
     /// Print what training would hold in memory, and stop
     #[arg(long)]
@@ -123,11 +155,8 @@ fn solver_names() -> Vec<&'static str> {
 }
 
 fn solver_help() -> String {
-    let all = SOLVERS.iter().map(|m| format!("{}: {}", m.name, m.summary));
-    format!(
-        "How the cost is minimised ({})",
-        all.collect::<Vec<_>>().join("; ")
-    )
+    let all = SOLVERS.iter().map(|m| (m.name, m.summary));
+    choices("How the cost is minimised", all)
 }
 
 fn loss_help() -> String {
@@ -184,19 +213,19 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
         memory: plan.budget().0,
         store: args.store.display().to_string(),
     };
-    session.say(header(&store));
+    session.say(history::header(&store));
     if let Some(state) = &resumed {
         for (epoch, pace) in state.history.iter().zip(&state.paces) {
-            session.say(line(epoch, pace));
+            session.say(history::line(epoch, pace));
         }
     }
     let after_epoch = |state: &State| {
         let (Some(epoch), Some(pace)) = (state.history.last(), state.paces.last()) else {
             return Ok(());
         };
-        session.say(line(epoch, pace));
+        session.say(history::line(epoch, pace));
         if let Some(path) = &args.history {
-            write_history(path, state)?;
+            history::write(path, state)?;
         }
         let due = |every: u16| epoch.epoch > 0 && epoch.epoch.is_multiple_of(usize::from(every));
         if args.checkpoint_every.is_some_and(due) {
@@ -393,73 +422,39 @@ fn resume(
     }
     let (now, then) = (names(options), names(&checkpoint.options));
     // More epochs than were asked for at first lead to the same model as if they had been asked for then.
-    let other = now
+    if let Some((name, value)) = then.iter().find(|x| x.0 != "epochs" && !now.contains(x)) {
+        return differ(&format!("--{name} {value}"));
+    }
+    if let Some((name, _)) = now
         .iter()
-        .zip(&then)
-        .find(|(a, b)| a != b && a.0 != "epochs");
-    if let Some((_, (name, value))) = other {
-        return differ(&format!("--{} {value}", name.replace('_', "-")));
+        .find(|(name, _)| then.iter().all(|x| x.0 != *name))
+    {
+        return differ(&format!("no --{name}"));
     }
     Ok(Some(checkpoint.state))
 }
 
-/// Options by name, as text.
-fn names(options: &Options) -> Vec<(String, String)> {
-    match serde_json::to_value(options) {
-        Ok(serde_json::Value::Object(map)) => map
-            .into_iter()
-            .map(|(name, value)| (name, value.to_string()))
-            .collect(),
-        _ => unreachable!("a struct is an object"),
-    }
-}
-
-fn header(store: &Store) -> String {
-    let mut header = format!("{:>5}  {:>14}  {:>10}", "epoch", "loss", "train rmse");
-    for (part, name) in [(Part::Validation, "valid. rmse"), (Part::Test, "test rmse")] {
-        if store.part(part).is_some_and(|part| part.ratings() > 0) {
-            header += &format!("  {name:>11}");
+/// Options by the names that they have here, as text; those that are not set are left out.
+pub fn names(options: &Options) -> Vec<(String, String)> {
+    // By way of text, in which an f32 keeps its few digits.
+    let text = serde_json::to_string(options).expect("options are JSON");
+    let map: Map<String, Value> = serde_json::from_str(&text).expect("a struct is an object");
+    let mut names = Vec::new();
+    for (name, value) in map {
+        let value = match value {
+            Value::Null => continue,
+            Value::String(text) => text.to_lowercase(),
+            Value::Array(values) => {
+                let values: Vec<String> = values.iter().map(Value::to_string).collect();
+                values.join(",")
+            }
+            other => other.to_string(),
+        };
+        if !value.is_empty() {
+            names.push((name.replace('_', "-"), value));
         }
     }
-    header + &format!("  {:>8}  {:>11}", "seconds", "ratings/s")
-}
-
-fn line(epoch: &Epoch, pace: &Pace) -> String {
-    let mut line = format!(
-        "{:>5}  {:>14.6e}  {:>10.6}",
-        epoch.epoch, epoch.loss, epoch.train_rmse
-    );
-    for rmse in [epoch.validation_rmse, epoch.test_rmse]
-        .into_iter()
-        .flatten()
-    {
-        line += &format!("  {rmse:>11.6}");
-    }
-    let rate = pace.ratings_per_second / 1e6;
-    line + &format!("  {:>8.3}  {rate:>9.2} M", pace.seconds)
-}
-
-/// Writes the whole history anew, so that there is never half a line.
-fn write_history(path: &Path, state: &State) -> Result<()> {
-    let mut file = AtomicFile::create(path, true)?;
-    let mut text =
-        "epoch,loss,train_rmse,validation_rmse,test_rmse,seconds,ratings_per_second\n".to_owned();
-    let optional = |x: Option<f64>| x.map_or(String::new(), |x| x.to_string());
-    for (epoch, pace) in state.history.iter().zip(&state.paces) {
-        text += &format!(
-            "{},{},{},{},{},{},{}\n",
-            epoch.epoch,
-            epoch.loss,
-            epoch.train_rmse,
-            optional(epoch.validation_rmse),
-            optional(epoch.test_rmse),
-            pace.seconds,
-            pace.ratings_per_second,
-        );
-    }
-    file.write_all(text.as_bytes())
-        .map_err(|e| Error::io(e, path))?;
-    file.commit()
+    names
 }
 
 #[derive(Serialize)]
@@ -509,7 +504,7 @@ impl Outcome {
         }
         lines.push(("train rmse", format!("{:.6}", self.train_rmse)));
         if let Some(rmse) = self.validation_rmse {
-            lines.push(("valid. rmse", format!("{rmse:.6}")));
+            lines.push(("validation rmse", format!("{rmse:.6}")));
         }
         if let Some(rmse) = self.test_rmse {
             lines.push(("test rmse", format!("{rmse:.6}")));

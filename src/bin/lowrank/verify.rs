@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::inspect::Subject;
 use crate::session::{Session, aligned, grouped};
 
-/// Check every byte of a store or a model
+/// Check every byte of a store or a model.
 ///
 /// Of a store: all checksums, every index, that both orientations hold the same ratings, and that they are those which
 /// the import saw. Of a model: all checksums, ids, and that every factor is finite. Damage is named with file and offset,
