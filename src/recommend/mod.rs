@@ -1,6 +1,6 @@
 //! The N best items for every user, exactly, in one stream.
 //!
-//! Users are taken in the store's order, in groups of [`GROUP`]; a group is scored against one band of [`BAND`] items
+//! Users are taken in the store's order, in small groups; a group is scored against one band of items
 //! after the other, so that a band stays in the second cache while all users of the group meet it, and every score is
 //! offered to the user's running N best at once: the scores of a user never exist all together. Groups run in parallel
 //! and are handed on in order. Cost: 2 d flops for each user and item. Memory: the model, a packed copy of the items'
