@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::evaluate::squared_errors;
-use crate::loss;
+use crate::loss::{self, Derived};
 use crate::matrix::{Factors, Ratings, Shape, Side};
 use crate::progress::{Progress, Unit};
 use crate::rng::{Purpose, Stream, key};
@@ -95,6 +95,10 @@ type AfterEpoch<'a> = dyn FnMut(&State) -> Result<()> + Send + 'a;
 pub struct Trainer<'a> {
     ratings: &'a dyn Ratings,
     options: Options,
+    /// The caller's own solver.
+    solver: Option<Box<dyn Solver>>,
+    /// What is minimised, where the options name it.
+    loss: Option<Box<dyn Derived>>,
     validation: Option<&'a dyn Ratings>,
     test: Option<&'a dyn Ratings>,
     start: Option<(Factors, Factors)>,
@@ -109,6 +113,8 @@ impl<'a> Trainer<'a> {
         Trainer {
             ratings,
             options,
+            solver: None,
+            loss: None,
             validation: None,
             test: None,
             start: None,
@@ -151,15 +157,21 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// If the options do not fit together.
     pub fn memory(shape: Shape, options: &Options, threads: usize) -> Result<u64> {
-        options.check()?;
+        let solver = solver::method(&options.solver)?.solver(options)?;
         let parameters = Parameters::bytes(shape, options.rank, options.biases);
         let copies = if options.early_stop.is_some() { 2 } else { 1 };
-        let solver = (solver::method(&options.solver)?.build)(options)?;
         let sums = size_of::<RowSums>() * shape.users.max(shape.items);
         Ok(parameters * copies + solver.memory(shape, threads) + sums as u64)
     }
 
-    fn solver(&self) -> Result<Box<dyn Solver>> {
+    /// Trains with this solver, whichever the options name, on a loss that is its own business.
+    #[must_use]
+    pub fn solver(mut self, solver: Box<dyn Solver>) -> Trainer<'a> {
+        self.solver = Some(solver);
+        self
+    }
+
+    fn checked_solver(&mut self) -> Result<Box<dyn Solver>> {
         self.options.check()?;
         if self.options.early_stop.is_some() && self.validation.is_none() {
             return Err(Error::new(
@@ -168,7 +180,13 @@ impl<'a> Trainer<'a> {
             )
             .remedy("import with --validation-fraction 0.1"));
         }
-        (solver::method(&self.options.solver)?.build)(&self.options)
+        match self.solver.take() {
+            Some(solver) => Ok(solver),
+            None => {
+                self.loss = Some(loss::named_or_formula(&self.options.loss)?);
+                solver::method(&self.options.solver)?.solver(&self.options)
+            }
+        }
     }
 
     /// Goes on from where an earlier training with the same options stood, to the same bits as without interruption.
@@ -200,7 +218,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// If the options do not fit, ratings cannot be read, the cost diverges, or what is shown each epoch says so.
     pub fn run(mut self, threads: &Threads) -> Result<State> {
-        let solver = self.solver()?;
+        let solver = self.checked_solver()?;
         threads.run(|| {
             let mut state = match self.resume.take() {
                 Some(state) => state,
@@ -273,7 +291,9 @@ impl<'a> Trainer<'a> {
 
     /// Checks the loss on the scale of the ratings, in units of the model.
     fn check_loss(&self, mean: f64, std: f64) -> Result<()> {
-        let loss = loss::named_or_formula(&self.options.loss)?;
+        let Some(loss) = &self.loss else {
+            return Ok(());
+        };
         let range = |sign: f32| {
             let largest = Mutex::new(f32::NEG_INFINITY);
             sum_rows(self.ratings, Side::Users, |_, row, _| {
@@ -290,7 +310,7 @@ impl<'a> Trainer<'a> {
         };
         let in_units = |rating: f32| ((f64::from(rating) - mean) / std) as f32;
         let scale = (in_units(range(-1.0)?), in_units(range(1.0)?));
-        loss::check(&*loss, scale).map(drop)
+        loss::check(&**loss, scale).map(drop)
     }
 
     /// The sum of a term over all ratings.

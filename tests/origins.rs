@@ -135,18 +135,21 @@ fn batch_gradient_on_normalised_ratings() {
     golden.assert_factors(&state);
 }
 
-/// Origin 3: the caller writes the cost, the gradient is derived.
+/// Origin 3: the caller writes the cost, error and regularization, and the gradient is derived.
 #[test]
 fn masked_sum_of_squares() {
     let golden = Golden::open("masked_sum_of_squares");
-    let state = golden.train(Options {
-        regularization_row: golden.number("regularization") as f32,
-        learning_rates: vec![golden.number("learning_rate") as f32],
-        epochs: golden.number("epochs") as usize,
-        ..gradient("(p-r)^2")
-    });
-    assert_close("losses", &losses(&state), &golden.rows("losses").concat());
-    golden.assert_factors(&state);
+    for regularizer in ["l2", "0.5*x^2"] {
+        let state = golden.train(Options {
+            regularizer: regularizer.into(),
+            regularization_row: golden.number("regularization") as f32,
+            learning_rates: vec![golden.number("learning_rate") as f32],
+            epochs: golden.number("epochs") as usize,
+            ..gradient("(p-r)^2")
+        });
+        assert_close("losses", &losses(&state), &golden.rows("losses").concat());
+        golden.assert_factors(&state);
+    }
 }
 
 /// Origin 4: half the sum of squares, and the RMSE of a test part after every step.

@@ -46,10 +46,12 @@ impl Dense {
             for (at, row) in rows.iter().enumerate() {
                 let n = count(ratings, side, at);
                 let k = row.len() - 1;
-                let length: f64 = row[..k].iter().map(|x| x * x).sum();
-                cost += 0.5
-                    * (ridge(options, n, false) * length
-                        + ridge(options, n, true) * row[k] * row[k]);
+                for (x, value) in row.iter().enumerate() {
+                    // Without biases the last place is none.
+                    if x < k || options.biases {
+                        cost += ridge(options, n, x == k) * penalty(options, *value).0;
+                    }
+                }
             }
         }
         cost
@@ -106,7 +108,7 @@ impl Dense {
         for (at, row) in gradient.iter_mut().enumerate() {
             let n = count(ratings, side, at);
             for (x, value) in row.iter_mut().enumerate() {
-                *value *= ridge(options, n, x == k);
+                *value = ridge(options, n, x == k) * penalty(options, *value).1;
             }
         }
         for &(u, i, r) in ratings {
@@ -155,6 +157,18 @@ fn ridge(options: &Options, n: usize, bias: bool) -> f64 {
         (options.regularization, options.regularization_row)
     };
     f64::from(by_rating) * n as f64 + f64::from(by_row)
+}
+
+/// Value and slope of the penalty on a coordinate.
+fn penalty(options: &Options, x: f64) -> (f64, f64) {
+    let sign = if x == 0.0 { 0.0 } else { x.signum() };
+    match options.regularizer.as_str() {
+        "l2" => (0.5 * x * x, x),
+        "l1" => (x.abs(), sign),
+        "0.5*x^2 + 0.1*abs(x)" => (0.5 * x * x + 0.1 * x.abs(), x + 0.1 * sign),
+        "exp(x) + x^4" => (x.exp() + x.powi(4), x.exp() + 4.0 * x.powi(3)),
+        other => panic!("{other} has no twin"),
+    }
 }
 
 fn eliminate(mut a: Vec<Vec<f64>>) -> Vec<f64> {
@@ -283,10 +297,11 @@ proptest! {
         triplets in ratings(),
         options in options(),
         simultaneous in any::<bool>(),
+        regularizer in prop::sample::select(vec!["l2", "l1", "0.5*x^2 + 0.1*abs(x)", "exp(x) + x^4"]),
     ) {
         let update = if simultaneous { Update::Simultaneous } else { Update::Alternating };
         let rates = vec![0.02, 0.01, 0.005];
-        let options = Options { solver: "gradient".into(), update, learning_rates: rates.clone(), ..options };
+        let options = Options { solver: "gradient".into(), update, learning_rates: rates.clone(), regularizer: regularizer.into(), ..options };
         let ratings = InMemory::from_triplets(USERS, ITEMS, &triplets).unwrap().with_rows_per_block(4);
         let mut twin = start(&ratings, &options);
         for rate in rates {

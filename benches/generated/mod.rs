@@ -30,6 +30,6 @@ pub fn start(
         ..options.clone()
     };
     let state = Trainer::new(ratings, no_epoch).run(threads)?;
-    let solver = (solver::method(&options.solver)?.build)(options)?;
+    let solver = solver::method(&options.solver)?.solver(options)?;
     Ok((solver, state.moving))
 }

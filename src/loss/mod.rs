@@ -6,7 +6,8 @@
 //! times the other side's factor. Whatever implements [`Loss`] is a [`Derived`] loss, which drivers use: one dynamic call
 //! for a whole row, sixteen ratings at a time inside.
 //!
-//! On the command line a loss is a name of [`LOSSES`] or a formula in `p` and `r` ([`Formula`]).
+//! On the command line a loss is a name of [`LOSSES`] or a formula in `p` and `r` ([`Formula`]); what factors cost by their
+//! size is a [`Penalty`], likewise a name or a formula in `x`.
 
 mod absolute;
 mod check;
@@ -16,6 +17,7 @@ mod formula;
 mod hinge;
 mod huber;
 mod logistic;
+mod penalty;
 mod poisson;
 mod quantile;
 mod real;
@@ -30,6 +32,7 @@ pub use formula::Formula;
 pub use hinge::Hinge;
 pub use huber::Huber;
 pub use logistic::Logistic;
+pub use penalty::{NamedPenalty, PENALTIES, Penalty};
 pub use poisson::Poisson;
 pub use quantile::Quantile;
 pub use real::{Lanes, Real};

@@ -20,6 +20,9 @@ use crate::matrix::{Factors, Ratings, Row, Shape, Side};
 pub const METHOD: Method = Method {
     name: "als",
     summary: "alternating least squares: every row solved exactly in turn, items first (the default)",
+    monotone: true,
+    any_regularizer: false,
+    suited: |options| options,
     build,
 };
 

@@ -1,9 +1,10 @@
 //! Batch gradient descent, per user and per item.
 //!
-//! Objective: `reduce(loss) + 1/2 sum (regularization * n_row + regularization_row) |row|^2`, any loss.
-//! The direction of a row is `-(weight * sum of slope * q + (regularization * n_row + regularization_row) * row)`, where
-//! the weight is 1, or 1 / n for the mean; that of the bias likewise with q = 1. A step goes along it by the learning
-//! rate. Without a rate, and for a loss of the form `c (p - r)^2`, the rate is exact: along a line the cost is a polynomial
+//! Objective: `reduce(loss) + sum (regularization * n_row + regularization_row) penalty(row)`, any loss and any penalty by
+//! coordinate; the default is `1/2 |row|^2`.
+//! The direction of a row is `-(weight * sum of slope * q + (regularization * n_row + regularization_row) * penalty'(row))`,
+//! where the weight is 1, or 1 / n for the mean; that of the bias likewise with q = 1. A step goes along it by the learning
+//! rate. Without a rate, for a loss of the form `c (p - r)^2` and the default penalty, the rate is exact: along a line the cost is a polynomial
 //! of degree four, whose coefficients one pass gathers.
 //! Cost: O(n d) flops for each side and epoch. Reads: by-user and by-item ratings once each (each row's direction is
 //! gathered by the one task that owns the row: no buffers for item gradients, no races), and by-user once more for the
@@ -15,17 +16,43 @@ use super::sums::RowSums;
 use super::{Measured, Method, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick, Update};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel;
-use crate::loss::{self, Derived};
+use crate::loss::{self, Derived, Penalty};
 use crate::matrix::{Factors, Ratings, Row, Shape, Side};
 
 /// Gradient descent in the table of solvers.
 pub const METHOD: Method = Method {
     name: "gradient",
     summary: "gradient descent, any loss: every row steps along its own gradient, all rows in parallel",
-    build,
+    monotone: false,
+    any_regularizer: true,
+    suited: |options| Options {
+        learning_rates: vec![0.02],
+        epochs: 200,
+        ..options
+    },
+    build: |options| {
+        let loss = loss::named_or_formula(&options.loss)?;
+        Ok(Box::new(Gradient::new(options, loss)?))
+    },
 };
 
-fn build(options: &Options) -> Result<Box<dyn Solver>> {
+/// Gradient descent on a loss.
+pub struct Gradient {
+    loss: Box<dyn Derived>,
+    quadratic: Option<f64>,
+    penalty: Penalty,
+    ridge: Ridge,
+    rates: Vec<f32>,
+    decay: f32,
+    momentum: f32,
+    update: Update,
+    reduce: Reduce,
+    rank: usize,
+    biases: bool,
+}
+
+/// Checks that there are rates enough, and that there is one where the exact one is not known.
+fn check_rates(options: &Options, quadratic: Option<f64>, penalty: &Penalty) -> Result<()> {
     let rates = &options.learning_rates;
     if rates.len() > 1 && rates.len() < options.epochs {
         let what = format!(
@@ -36,8 +63,6 @@ fn build(options: &Options) -> Result<Box<dyn Solver>> {
         return Err(Error::new(ErrorKind::BadOption, what)
             .remedy("give one for each epoch, or a single one for all"));
     }
-    let loss = loss::named_or_formula(&options.loss)?;
-    let quadratic = loss::quadratic(&*loss);
     let bad = |what: &str, remedy: &str| {
         Err(Error::new(ErrorKind::BadOption, what).remedy(remedy.to_owned()))
     };
@@ -46,6 +71,12 @@ fn build(options: &Options) -> Result<Box<dyn Solver>> {
             return bad(
                 "gradient descent on this loss needs a learning rate: only squares have an exact one",
                 "give --learning-rate, such as 0.001, or --learning-rates, one for each epoch",
+            );
+        }
+        if !penalty.is_l2() {
+            return bad(
+                "gradient descent with this regularizer needs a learning rate: only l2 has an exact one",
+                "give --learning-rate, such as 0.001, or leave out --regularizer",
             );
         }
         if options.update == Update::Alternating {
@@ -61,34 +92,34 @@ fn build(options: &Options) -> Result<Box<dyn Solver>> {
             "leave out --momentum, or --update alternating",
         );
     }
-    Ok(Box::new(Gradient {
-        loss,
-        quadratic,
-        ridge: options.ridge(),
-        rates: rates.clone(),
-        decay: options.learning_rate_decay,
-        momentum: options.momentum,
-        update: options.update,
-        reduce: options.reduce,
-        rank: options.rank,
-        biases: options.biases,
-    }))
-}
-
-struct Gradient {
-    loss: Box<dyn Derived>,
-    quadratic: Option<f64>,
-    ridge: Ridge,
-    rates: Vec<f32>,
-    decay: f32,
-    momentum: f32,
-    update: Update,
-    reduce: Reduce,
-    rank: usize,
-    biases: bool,
+    Ok(())
 }
 
 impl Gradient {
+    /// Gradient descent with these options on this loss, whatever loss the options name.
+    ///
+    /// # Errors
+    /// If an option is out of range, or a learning rate is missing.
+    pub fn new(options: &Options, loss: Box<dyn Derived>) -> Result<Gradient> {
+        options.check()?;
+        let quadratic = loss::quadratic(&*loss);
+        let penalty = options.penalty()?;
+        check_rates(options, quadratic, &penalty)?;
+        Ok(Gradient {
+            loss,
+            quadratic,
+            penalty,
+            ridge: options.ridge(),
+            rates: options.learning_rates.clone(),
+            decay: options.learning_rate_decay,
+            momentum: options.momentum,
+            update: options.update,
+            reduce: options.reduce,
+            rank: options.rank,
+            biases: options.biases,
+        })
+    }
+
     /// What a loss counts in the cost.
     fn weight(&self, ratings: &dyn Ratings) -> f64 {
         match self.reduce {
@@ -326,19 +357,31 @@ impl RowStep for Step<'_> {
         _shared: &(),
         sums: &mut Sums,
     ) -> Result<()> {
-        let place = |x: &mut f32, gradient: f32, ridge: f32| {
-            let direction = -(self.weight * gradient + ridge * *x);
+        let rank = self.method.rank;
+        let slopes = &mut sums.slopes;
+        slopes.clear();
+        slopes.extend_from_slice(&own.factors[..rank]);
+        slopes.extend(own.bias.as_deref());
+        self.method.penalty.slopes(slopes);
+        let place = |x: &mut f32, gradient: f32, ridge: f32, slope: f32| {
+            let direction = -(self.weight * gradient + ridge * slope);
             *x = match self.goal {
                 Goal::Step(rate) => *x + rate * direction,
                 Goal::Direction => direction,
             };
         };
         let ridge = self.method.ridge.on_factors(ratings);
-        for (x, gradient) in own.factors.iter_mut().zip(&sums.factors) {
-            place(x, *gradient, ridge);
+        let factors = own.factors[..rank].iter_mut().zip(&sums.factors);
+        for ((x, gradient), slope) in factors.zip(&*slopes) {
+            place(x, *gradient, ridge, *slope);
         }
         if let Some(bias) = own.bias {
-            place(bias, sums.bias, self.method.ridge.on_bias(ratings));
+            place(
+                bias,
+                sums.bias,
+                self.method.ridge.on_bias(ratings),
+                slopes[rank],
+            );
         }
         Ok(())
     }
@@ -350,6 +393,20 @@ impl Cost for Step<'_> {
     }
 
     fn penalty(&self, own: Own<'_>, ratings: usize) -> f64 {
-        self.method.ridge.penalty(own.factors, own.bias, ratings)
+        let Gradient {
+            ridge,
+            penalty,
+            rank,
+            biases,
+            ..
+        } = self.method;
+        if penalty.is_l2() {
+            return ridge.penalty(own.factors, own.bias, ratings);
+        }
+        let mut cost = f64::from(ridge.on_factors(ratings)) * penalty.sum(&own.factors[..*rank]);
+        if *biases {
+            cost += f64::from(ridge.on_bias(ratings)) * penalty.value(own.bias.into());
+        }
+        cost
     }
 }

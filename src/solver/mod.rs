@@ -6,7 +6,7 @@
 //! reduce(loss(prediction, rating)) + 1/2 sum over rows of (regularization * n_row + regularization_row) * |row|^2
 //! ```
 //!
-//! where n_row is the row's number of ratings, `reduce` is the sum or the mean over all ratings, and biases have a pair of
+//! (or, with another `regularizer` than `l2`, its sum over the row in place of `1/2 |row|^2`), where n_row is the row's number of ratings, `reduce` is the sum or the mean over all ratings, and biases have a pair of
 //! regularizations of their own. A prediction is `mean + b_user + b_item + <p_user, q_item>`, in units of `std`.
 
 mod als;
@@ -19,9 +19,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{self, Isa};
+use crate::loss::{PENALTIES, Penalty};
 use crate::matrix::{Factors, Ratings, Shape, Side};
 
-pub use alternating::{Fixed, Own, sum_rows};
+pub use alternating::{Cost, Fixed, Measure, Own, OwnMut, RowStep, half_epoch, measure, sum_rows};
+pub use gradient::Gradient;
 pub use sums::RowSums;
 
 /// Every solver by its name on the command line.
@@ -34,8 +36,35 @@ pub struct Method {
     pub name: &'static str,
     /// One line for the help.
     pub summary: &'static str,
-    /// Checks the options that concern this method and makes a solver of them.
+    /// Whether it promises that the cost never rises, with the options that suit it.
+    pub monotone: bool,
+    /// Whether it takes any regularizer, not `l2` alone.
+    pub any_regularizer: bool,
+    /// Sets, beside what the caller cares for, the options that it learns well with where ratings are few and clean.
+    pub suited: fn(Options) -> Options,
+    /// Checks the options that concern this method alone and makes a solver of them; called by [`Method::solver`].
     pub build: fn(&Options) -> Result<Box<dyn Solver>>,
+}
+
+impl Method {
+    /// Checks all options and makes a solver of them.
+    ///
+    /// # Errors
+    /// If an option is out of range, or this method cannot do what it asks for.
+    pub fn solver(&self, options: &Options) -> Result<Box<dyn Solver>> {
+        options.check()?;
+        if !self.any_regularizer && !options.penalty()?.is_l2() {
+            let able = SOLVERS.iter().filter(|method| method.any_regularizer);
+            let able: Vec<_> = able.map(|method| method.name).collect();
+            let name = self.name;
+            let what = format!("{name} takes no other regularizer than l2");
+            return Err(Error::new(ErrorKind::BadOption, what).remedy(format!(
+                "leave out --regularizer, or use --solver {}",
+                able.join(" or ")
+            )));
+        }
+        (self.build)(options)
+    }
 }
 
 /// Finds a method by name.
@@ -76,6 +105,8 @@ pub struct Options {
     pub solver: String,
     /// The loss: a name of [`LOSSES`](crate::loss::LOSSES), or a formula in `p` and `r`.
     pub loss: String,
+    /// What a coordinate costs by its size: a name of [`PENALTIES`](crate::loss::PENALTIES), or a formula in `x`.
+    pub regularizer: String,
     /// Number of factors.
     pub rank: usize,
     /// Passes over both sides.
@@ -113,6 +144,7 @@ impl Default for Options {
         Options {
             solver: "als".into(),
             loss: "squared".into(),
+            regularizer: PENALTIES[0].name.into(),
             rank: 32,
             epochs: 15,
             seed: 0,
@@ -138,6 +170,7 @@ impl Options {
 
     /// Checks what no solver can work with.
     pub fn check(&self) -> Result<()> {
+        self.penalty()?;
         let bad = |message: String| Err(Error::new(ErrorKind::BadOption, message));
         if self.rank == 0 || self.rank > Self::MAX_RANK {
             return bad(format!(
@@ -184,7 +217,15 @@ impl Options {
         Ok(())
     }
 
-    /// The ridges of this cost.
+    /// What a coordinate costs by its size.
+    ///
+    /// # Errors
+    /// If the formula cannot be read, or is not finite.
+    pub fn penalty(&self) -> Result<Penalty> {
+        Penalty::named_or_formula(&self.regularizer)
+    }
+
+    /// The ridges of this cost: what penalties are weighed by.
     pub fn ridge(&self) -> Ridge {
         Ridge {
             factors: [self.regularization, self.regularization_row],

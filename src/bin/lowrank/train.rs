@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use lowrank::loss::{Formula, LOSSES};
+use lowrank::loss::{Formula, LOSSES, PENALTIES};
 use lowrank::matrix::{Ratings, Side};
 use lowrank::memory::{Bytes, Plan};
 use lowrank::model::{Checkpoint, Model, Run, read_start};
@@ -37,6 +37,9 @@ pub struct TrainArgs {
     /// What is minimised, by name or as a formula in p (the prediction) and r (the rating)
     #[arg(long, value_name = "NAME-OR-FORMULA", default_value = "squared", long_help = loss_help())]
     loss: String,
+    /// What factors and biases cost by their size, by name or as a formula in x
+    #[arg(help_heading = "Regularization", long, value_name = "NAME-OR-FORMULA", default_value = PENALTIES[0].name, long_help = regularizer_help())]
+    regularizer: String,
     /// Number of factors [default: 32, or that of the given start]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=Options::MAX_RANK as i64))]
     rank: Option<u16>,
@@ -169,6 +172,17 @@ fn loss_help() -> String {
          {}. Its derivatives are derived.",
         all.collect::<String>(),
         Formula::functions().collect::<Vec<_>>().join(", "),
+    )
+}
+
+fn regularizer_help() -> String {
+    let all = PENALTIES
+        .iter()
+        .map(|penalty| format!("{} for {}", penalty.name, penalty.formula));
+    format!(
+        "What each factor and bias costs by its size, weighed as the ridges are: {}, or another formula in x, such as \
+         '0.5*x^2 + 0.1*abs(x)', with the functions of losses. Its slope is derived.",
+        all.collect::<Vec<_>>().join(", "),
     )
 }
 
@@ -307,6 +321,7 @@ fn options(args: &TrainArgs, start: Option<&Start>) -> Result<Options> {
     Ok(Options {
         solver: args.solver.clone(),
         loss: args.loss.clone(),
+        regularizer: args.regularizer.clone(),
         rank: start.map_or(rank, |start| start.users.rank()),
         epochs: args.epochs,
         seed: args.seed,
