@@ -1,17 +1,15 @@
 //! Training: epochs, validation, early stop, resume, history.
 
-use std::sync::Mutex;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::evaluate::squared_errors;
-use crate::loss::{self, Derived};
 use crate::matrix::{Factors, Ratings, Shape, Side};
 use crate::progress::{Progress, Unit};
 use crate::rng::{Purpose, Stream, key};
-use crate::solver::{self, Moving, Options, Parameters, RowSums, Solver, Update, sum_rows};
+use crate::solver::{self, Init, Moving, Options, Parameters, RowSums, Solver, Update, sum_rows};
 use crate::threads::Threads;
 
 /// A line of the history: where training stood after an epoch. Epoch 0 is before the first step.
@@ -97,8 +95,6 @@ pub struct Trainer<'a> {
     options: Options,
     /// The caller's own solver.
     solver: Option<Box<dyn Solver>>,
-    /// What is minimised, where the options name it.
-    loss: Option<Box<dyn Derived>>,
     validation: Option<&'a dyn Ratings>,
     test: Option<&'a dyn Ratings>,
     start: Option<(Factors, Factors)>,
@@ -114,7 +110,6 @@ impl<'a> Trainer<'a> {
             ratings,
             options,
             solver: None,
-            loss: None,
             validation: None,
             test: None,
             start: None,
@@ -182,10 +177,7 @@ impl<'a> Trainer<'a> {
         }
         match self.solver.take() {
             Some(solver) => Ok(solver),
-            None => {
-                self.loss = Some(loss::named_or_formula(&self.options.loss)?);
-                solver::method(&self.options.solver)?.solver(&self.options)
-            }
+            None => solver::method(&self.options.solver)?.solver(&self.options),
         }
     }
 
@@ -240,10 +232,12 @@ impl<'a> Trainer<'a> {
         let started = Instant::now();
         let shape = self.ratings.shape();
         let (mean, std) = self.normalisation(shape.ratings as f64)?;
-        self.check_loss(mean, std)?;
         let (users, items) = match self.start.take() {
             Some(start) => start,
-            None => (self.random(Side::Users), self.random(Side::Items)),
+            None => (
+                self.random(Side::Users, solver.init()),
+                self.random(Side::Items, solver.init()),
+            ),
         };
         let parameters = Parameters {
             users,
@@ -251,6 +245,7 @@ impl<'a> Trainer<'a> {
             mean: mean as f32,
             std: std as f32,
         };
+        solver.check(&self.options, self.ratings, &parameters)?;
         let measured = solver.measure(self.ratings, &parameters)?;
         let mut state = State {
             moving: Moving {
@@ -289,30 +284,6 @@ impl<'a> Trainer<'a> {
         Ok((mean, std))
     }
 
-    /// Checks the loss on the scale of the ratings, in units of the model.
-    fn check_loss(&self, mean: f64, std: f64) -> Result<()> {
-        let Some(loss) = &self.loss else {
-            return Ok(());
-        };
-        let range = |sign: f32| {
-            let largest = Mutex::new(f32::NEG_INFINITY);
-            sum_rows(self.ratings, Side::Users, |_, row, _| {
-                let of_row = row
-                    .values
-                    .iter()
-                    .map(|r| sign * r)
-                    .fold(f32::NEG_INFINITY, f32::max);
-                let mut largest = largest.lock().expect("no holder panics");
-                *largest = largest.max(of_row);
-                RowSums::default()
-            })?;
-            Ok::<f32, Error>(sign * largest.into_inner().expect("no holder panics"))
-        };
-        let in_units = |rating: f32| ((f64::from(rating) - mean) / std) as f32;
-        let scale = (in_units(range(-1.0)?), in_units(range(1.0)?));
-        loss::check(&**loss, scale).map(drop)
-    }
-
     /// The sum of a term over all ratings.
     fn sum_of(&self, term: impl Fn(f64) -> f64 + Sync) -> Result<f64> {
         let sums = sum_rows(self.ratings, Side::Users, |_, row, _| RowSums {
@@ -322,9 +293,8 @@ impl<'a> Trainer<'a> {
         Ok(sums.loss)
     }
 
-    /// Gaussian factors, rows about of length 1, each keyed by the row's own id: a new rating that renumbers all rows
-    /// leaves their starts as they were.
-    fn random(&self, side: Side) -> Factors {
+    /// Random factors, each row keyed by its own id: a new rating that renumbers all rows leaves their starts as they were.
+    fn random(&self, side: Side, init: Init) -> Factors {
         let Options {
             rank, biases, seed, ..
         } = self.options;
@@ -338,7 +308,10 @@ impl<'a> Trainer<'a> {
             let id = key(self.ratings.id(side, row).as_bytes());
             let mut stream = Stream::new(seed, purpose, 0, id);
             for x in factors.row_mut(row) {
-                *x = (scale * stream.normal()) as f32;
+                *x = match init {
+                    Init::Gaussian => (scale * stream.normal()) as f32,
+                    Init::Uniform => (0.1 + 0.8 * stream.uniform()) as f32,
+                };
             }
         }
         factors

@@ -144,17 +144,16 @@ fn count(ratings: &Triplets, side: usize, at: usize) -> usize {
 }
 
 fn ridge(options: &Options, n: usize, bias: bool) -> f64 {
+    let regularization = options.regularization.unwrap();
     let (by_rating, by_row) = if bias {
         (
-            options
-                .bias_regularization
-                .unwrap_or(options.regularization),
+            options.bias_regularization.unwrap_or(regularization),
             options
                 .bias_regularization_row
                 .unwrap_or(options.regularization_row),
         )
     } else {
-        (options.regularization, options.regularization_row)
+        (regularization, options.regularization_row)
     };
     f64::from(by_rating) * n as f64 + f64::from(by_row)
 }
@@ -216,7 +215,7 @@ fn options() -> impl Strategy<Value = Options> {
         rank,
         seed,
         epochs: 0,
-        regularization: ridges.0,
+        regularization: Some(ridges.0),
         regularization_row: ridges.1,
         biases: biases.0,
         bias_regularization: biases.1,
@@ -366,7 +365,7 @@ fn an_early_stop_keeps_the_best_epoch() {
     let options = Options {
         rank: 12,
         epochs: 60,
-        regularization: 0.001,
+        regularization: Some(0.001),
         early_stop: Some(3),
         ..Options::default()
     };

@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 
 use super::Tick;
-use super::sums::{Fold, GROUP, RowSums};
+use super::sums::{Fold, GROUP, RowSums, Summed};
 use crate::error::{Error, Result};
 use crate::kernel::{self, Isa};
 use crate::matrix::{Block, Factors, Ratings, Row, RowScratch, Side};
@@ -244,15 +244,15 @@ pub fn measure<C: Cost>(
 
 /// Computes one value for each row of a side in parallel, and folds them in the fixed order. `value` is given the row's
 /// number, its ratings and room for predictions.
-pub fn sum_rows(
+pub fn sum_rows<T: Summed>(
     ratings: &dyn Ratings,
     side: Side,
-    value: impl Fn(usize, Row<'_>, &mut Vec<f32>) -> RowSums + Sync,
-) -> Result<RowSums> {
+    value: impl Fn(usize, Row<'_>, &mut Vec<f32>) -> T + Sync,
+) -> Result<T> {
     let scratch = Pool::new(MeasureScratch::default);
     let mut fold = Fold::default();
     scan(ratings, side, false, |block| {
-        let of_task = |range: Range<usize>| -> Vec<RowSums> {
+        let of_task = |range: Range<usize>| -> Vec<T> {
             scratch.with(|s| {
                 range
                     .map(|i| {
@@ -262,7 +262,7 @@ pub fn sum_rows(
                     .collect()
             })
         };
-        let rows: Vec<Vec<RowSums>> = tasks(block).into_par_iter().map(of_task).collect();
+        let rows: Vec<Vec<T>> = tasks(block).into_par_iter().map(of_task).collect();
         fold.add(block.first_row(), &rows.concat());
         Ok(())
     })?;

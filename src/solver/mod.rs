@@ -12,7 +12,10 @@
 mod als;
 mod alternating;
 mod gradient;
+mod gram;
 mod line_search;
+mod nmf;
+mod scale;
 mod sums;
 
 use serde::{Deserialize, Serialize};
@@ -24,10 +27,11 @@ use crate::matrix::{Factors, Ratings, Shape, Side};
 
 pub use alternating::{Cost, Fixed, Measure, Own, OwnMut, RowStep, half_epoch, measure, sum_rows};
 pub use gradient::Gradient;
-pub use sums::RowSums;
+pub use nmf::{Study, StudyLine};
+pub use sums::{RowSums, Summed};
 
 /// Every solver by its name on the command line.
-pub const SOLVERS: &[Method] = &[als::METHOD, gradient::METHOD];
+pub const SOLVERS: &[Method] = &[als::METHOD, gradient::METHOD, nmf::METHOD];
 
 /// A line of the table of solvers.
 #[derive(Debug)]
@@ -97,6 +101,33 @@ pub enum Reduce {
     Mean,
 }
 
+/// What the cells are that have no rating.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Missing {
+    /// Unknown: only ratings count.
+    Skip,
+    /// Zeros, which count as ratings do.
+    Zero,
+}
+
+/// How a non-negative factorization moves a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rule {
+    /// Every factor is multiplied by the ratio of the two parts of its gradient.
+    Multiplicative,
+    /// Hierarchical alternating least squares: one factor after another goes to its minimum.
+    Hals,
+}
+
+/// How random factors are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Init {
+    /// Gaussian, with rows about of length 1.
+    Gaussian,
+    /// Uniform from 0.1 to 0.9.
+    Uniform,
+}
+
 /// Every option that changes the result of training. All of it is kept with the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -113,8 +144,8 @@ pub struct Options {
     pub epochs: usize,
     /// Seed of the random start.
     pub seed: u64,
-    /// Ridge on factors, multiplied by the row's number of ratings.
-    pub regularization: f32,
+    /// Ridge on factors, multiplied by the row's number of ratings; as the method's own if none.
+    pub regularization: Option<f32>,
     /// Ridge on factors, once a row.
     pub regularization_row: f32,
     /// Ridge on biases, multiplied by the row's number of ratings; as the factors' if none.
@@ -127,6 +158,10 @@ pub struct Options {
     pub normalize: bool,
     /// Sum or mean of the losses.
     pub reduce: Reduce,
+    /// Whether cells without a rating count as zeros; as the method's own if none.
+    pub missing: Option<Missing>,
+    /// For a non-negative factorization: how a row moves.
+    pub rule: Rule,
     /// For gradient descent: whether both sides step from the same point.
     pub update: Update,
     /// For gradient descent: one rate, or one for each epoch.
@@ -148,13 +183,15 @@ impl Default for Options {
             rank: 32,
             epochs: 15,
             seed: 0,
-            regularization: 0.05,
+            regularization: None,
             regularization_row: 0.0,
             bias_regularization: None,
             bias_regularization_row: None,
             biases: true,
             normalize: false,
             reduce: Reduce::Sum,
+            missing: None,
+            rule: Rule::Multiplicative,
             update: Update::Simultaneous,
             learning_rates: Vec::new(),
             learning_rate_decay: 0.0,
@@ -168,6 +205,9 @@ impl Options {
     /// The largest rank that a model can have.
     pub const MAX_RANK: usize = 4096;
 
+    /// The ridge per rating of methods that have one, unless another is given.
+    pub const REGULARIZATION: f32 = 0.05;
+
     /// Checks what no solver can work with.
     pub fn check(&self) -> Result<()> {
         self.penalty()?;
@@ -180,7 +220,7 @@ impl Options {
             ));
         }
         let ridges = [
-            ("regularization", Some(self.regularization)),
+            ("regularization", self.regularization),
             ("regularization per row", Some(self.regularization_row)),
             ("bias regularization", self.bias_regularization),
             ("bias regularization per row", self.bias_regularization_row),
@@ -227,10 +267,11 @@ impl Options {
 
     /// The ridges of this cost: what penalties are weighed by.
     pub fn ridge(&self) -> Ridge {
+        let regularization = self.regularization.unwrap_or(Self::REGULARIZATION);
         Ridge {
-            factors: [self.regularization, self.regularization_row],
+            factors: [regularization, self.regularization_row],
             biases: [
-                self.bias_regularization.unwrap_or(self.regularization),
+                self.bias_regularization.unwrap_or(regularization),
                 self.bias_regularization_row
                     .unwrap_or(self.regularization_row),
             ],
@@ -338,6 +379,17 @@ pub struct Moving {
 
 /// A method of training. It keeps nothing from epoch to epoch itself.
 pub trait Solver: Send + Sync {
+    /// Checks, before the first step, that the method can work with these ratings from this start: by default, that the
+    /// loss is finite on their scale.
+    fn check(&self, options: &Options, ratings: &dyn Ratings, start: &Parameters) -> Result<()> {
+        scale::check_loss(options, ratings, start)
+    }
+
+    /// How factors are drawn that the caller does not give.
+    fn init(&self) -> Init {
+        Init::Gaussian
+    }
+
     /// Moves all parameters once, and tells the cost after it. `epoch` counts from 1; `tick` is told of ratings done.
     fn epoch(
         &self,

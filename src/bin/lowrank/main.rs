@@ -13,6 +13,7 @@ mod predict;
 mod recommend;
 mod session;
 mod similar;
+mod study;
 mod table;
 mod train;
 mod verify;
