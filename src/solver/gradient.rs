@@ -11,6 +11,7 @@
 
 use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, half_epoch};
 use super::line_search::{Line, line_search};
+use super::rates::Rates;
 use super::sums::RowSums;
 use super::{Measured, Method, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick, Update};
 use crate::error::{Error, ErrorKind, Result};
@@ -26,16 +27,7 @@ pub const METHOD: Method = Method {
 };
 
 fn build(options: &Options) -> Result<Box<dyn Solver>> {
-    let rates = &options.learning_rates;
-    if rates.len() > 1 && rates.len() < options.epochs {
-        let what = format!(
-            "{} learning rates are too few for {} epochs",
-            rates.len(),
-            options.epochs
-        );
-        return Err(Error::new(ErrorKind::BadOption, what)
-            .remedy("give one for each epoch, or a single one for all"));
-    }
+    let rates = Rates::given(options)?;
     let loss = loss::named_or_formula(&options.loss)?;
     let quadratic = loss::quadratic(&*loss);
     let bad = |what: &str, remedy: &str| {
@@ -65,8 +57,7 @@ fn build(options: &Options) -> Result<Box<dyn Solver>> {
         loss,
         quadratic,
         ridge: options.ridge(),
-        rates: rates.clone(),
-        decay: options.learning_rate_decay,
+        rates,
         momentum: options.momentum,
         update: options.update,
         reduce: options.reduce,
@@ -79,8 +70,7 @@ struct Gradient {
     loss: Box<dyn Derived>,
     quadratic: Option<f64>,
     ridge: Ridge,
-    rates: Vec<f32>,
-    decay: f32,
+    rates: Rates,
     momentum: f32,
     update: Update,
     reduce: Reduce,
@@ -95,12 +85,6 @@ impl Gradient {
             Reduce::Sum => 1.0,
             Reduce::Mean => 1.0 / ratings.shape().ratings as f64,
         }
-    }
-
-    /// The learning rate of an epoch, or none for the exact one.
-    fn rate(&self, epoch: usize) -> Option<f32> {
-        let given = self.rates.get(epoch - 1).or(self.rates.last())?;
-        Some(given / (1.0 + self.decay * (epoch - 1) as f32))
     }
 
     fn step(&self, goal: Goal, ratings: &dyn Ratings) -> Step<'_> {
@@ -182,7 +166,7 @@ impl Gradient {
             line.users.add_scaled(self.momentum, users);
             line.items.add_scaled(self.momentum, items);
         }
-        let measured = match (self.rate(epoch), self.quadratic) {
+        let measured = match (self.rates.at(epoch), self.quadratic) {
             (Some(rate), _) => {
                 parameters.users.add_scaled(rate, &line.users);
                 parameters.items.add_scaled(rate, &line.items);
@@ -220,7 +204,7 @@ impl Solver for Gradient {
         moving: &mut Moving,
         tick: Tick<'_>,
     ) -> Result<Measured> {
-        match (self.update, self.rate(epoch)) {
+        match (self.update, self.rates.at(epoch)) {
             (Update::Alternating, Some(rate)) => {
                 self.alternate(epoch, rate, ratings, &mut moving.parameters, tick)
             }
@@ -233,6 +217,10 @@ impl Solver for Gradient {
         let items = parameters.fixed_items();
         let sums = alternating::measure(ratings, &step, &parameters.users, &items)?;
         Ok(self.measured(sums, ratings, parameters.std))
+    }
+
+    fn steadier(&self) -> Option<&'static str> {
+        (self.update == Update::Simultaneous).then_some("--update alternating")
     }
 
     fn memory(&self, shape: Shape, threads: usize) -> u64 {
