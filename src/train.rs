@@ -9,7 +9,7 @@ use crate::evaluate::squared_errors;
 use crate::matrix::{Factors, Ratings, Shape, Side};
 use crate::progress::{Progress, Unit};
 use crate::rng::{Purpose, Stream, key};
-use crate::solver::{self, Init, Moving, Options, Parameters, RowSums, Solver, Update, sum_rows};
+use crate::solver::{self, Init, Moving, Options, Parameters, RowSums, Solver, sum_rows};
 use crate::threads::Threads;
 
 /// A line of the history: where training stood after an epoch. Epoch 0 is before the first step.
@@ -335,7 +335,7 @@ impl<'a> Trainer<'a> {
         // Tenfold from the lowest, unless that is rounding noise beside what the loss was at first.
         let lowest = losses().fold(first, f64::min).max(1e-6 * first);
         if !measured.cost.is_finite() || measured.cost > 10.0 * lowest {
-            return Err(self.diverged(epoch, before, measured.cost));
+            return Err(self.diverged(solver, epoch, before, measured.cost));
         }
         self.record(state, measured, started)?;
         if self.options.early_stop.is_some() && state.best_epoch() == Some(epoch) {
@@ -372,7 +372,7 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    fn diverged(&self, epoch: usize, before: f64, now: f64) -> Error {
+    fn diverged(&self, solver: &dyn Solver, epoch: usize, before: f64, now: f64) -> Error {
         let what = format!(
             "training diverged in epoch {epoch}: the loss went from {before:.6e} to {now:.6e}"
         );
@@ -384,11 +384,9 @@ impl<'a> Trainer<'a> {
                     "nothing was written; try a lower --learning-rate, such as {}",
                     rate / 4.0
                 );
-                let alternate = self.options.update == Update::Simultaneous;
-                error.remedy(if alternate {
-                    remedy + ", or --update alternating"
-                } else {
-                    remedy
+                error.remedy(match solver.steadier() {
+                    Some(option) => format!("{remedy}, or {option}"),
+                    None => remedy,
                 })
             }
             None => error.remedy("nothing was written; try a higher --regularization"),

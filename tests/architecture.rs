@@ -22,6 +22,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "recommend/similar.rs",
             "solver/alternating.rs",
             "solver/gram.rs",
+            "solver/stochastic.rs",
             "synthetic/generator.rs",
             "synthetic/spread.rs",
             "threads.rs",
@@ -41,7 +42,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("matrix", &["error"]),
     ("memory", &["error"]),
     ("threads", &["error"]),
-    ("solver", &["error", "kernel", "loss", "matrix"]),
+    ("solver", &["error", "kernel", "loss", "matrix", "rng"]),
     ("store", &["error", "matrix", "rng"]),
     ("synthetic", &["error", "matrix", "rng", "threads"]),
     (

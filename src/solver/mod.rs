@@ -15,7 +15,10 @@ mod gradient;
 mod gram;
 mod line_search;
 mod nmf;
+mod rates;
 mod scale;
+mod sgd;
+mod stochastic;
 mod sums;
 
 use serde::{Deserialize, Serialize};
@@ -31,7 +34,7 @@ pub use nmf::{Study, StudyLine};
 pub use sums::{RowSums, Summed};
 
 /// Every solver by its name on the command line.
-pub const SOLVERS: &[Method] = &[als::METHOD, gradient::METHOD, nmf::METHOD];
+pub const SOLVERS: &[Method] = &[als::METHOD, gradient::METHOD, sgd::METHOD, nmf::METHOD];
 
 /// A line of the table of solvers.
 #[derive(Debug)]
@@ -90,6 +93,15 @@ pub enum Update {
     Simultaneous,
     /// The second side sees the first one's new values.
     Alternating,
+}
+
+/// How far a stochastic step goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// By the learning rate.
+    Plain,
+    /// By the learning rate over the root of the row's squared gradients so far.
+    Adagrad,
 }
 
 /// How the losses of all ratings become one number.
@@ -164,6 +176,8 @@ pub struct Options {
     pub rule: Rule,
     /// For gradient descent: whether both sides step from the same point.
     pub update: Update,
+    /// For stochastic gradient descent: how far a step goes.
+    pub step: Step,
     /// For gradient descent: one rate, or one for each epoch.
     pub learning_rates: Vec<f32>,
     /// For gradient descent: the rate of epoch t is divided by `1 + decay (t - 1)`.
@@ -193,6 +207,7 @@ impl Default for Options {
             missing: None,
             rule: Rule::Multiplicative,
             update: Update::Simultaneous,
+            step: Step::Adagrad,
             learning_rates: Vec::new(),
             learning_rate_decay: 0.0,
             momentum: 0.0,
@@ -404,6 +419,11 @@ pub trait Solver: Send + Sync {
 
     /// Memory that training takes beyond the parameters themselves, in bytes.
     fn memory(&self, shape: Shape, threads: usize) -> u64;
+
+    /// An option that would make training less likely to diverge, beside a lower learning rate.
+    fn steadier(&self) -> Option<&'static str> {
+        None
+    }
 
     /// How many times an epoch goes over the ratings, for rates.
     fn passes(&self) -> u64 {

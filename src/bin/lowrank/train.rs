@@ -9,7 +9,7 @@ use lowrank::matrix::{Ratings, Side};
 use lowrank::memory::{Bytes, Plan};
 use lowrank::model::{Checkpoint, Model, Run, read_start};
 use lowrank::rng::mix;
-use lowrank::solver::{Missing, Options, Reduce, Rule, SOLVERS, Update};
+use lowrank::solver::{Missing, Options, Reduce, Rule, SOLVERS, Step, Update};
 use lowrank::store::{AtomicDir, AtomicFile, Part, Store};
 use lowrank::train::{Epoch, Pace, State, Trainer};
 use lowrank::{Error, ErrorKind, Parameters, Result};
@@ -85,7 +85,10 @@ pub struct TrainArgs {
     /// Whether both sides step from the same point, or the second sees the first one's step
     #[arg(help_heading = "Gradient descent", long, value_enum, default_value_t = UpdateArg::Simultaneous)]
     update: UpdateArg,
-    /// The step along the gradient [default: the exact one, for squares]
+    /// For sgd: whether a step goes by the learning rate alone, or adapts to the gradients that the row has seen
+    #[arg(help_heading = "Gradient descent", long, value_enum, default_value_t = StepArg::Adagrad)]
+    step: StepArg,
+    /// The step along the gradient [default: the exact one, for squares; for sgd 0.1, or 0.02 with --step plain]
     #[arg(
         help_heading = "Gradient descent",
         long,
@@ -178,6 +181,12 @@ enum RuleArg {
 enum UpdateArg {
     Simultaneous,
     Alternating,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StepArg {
+    Plain,
+    Adagrad,
 }
 
 fn solver_names() -> Vec<&'static str> {
@@ -379,6 +388,10 @@ fn options(args: &TrainArgs, start: Option<&Start>) -> Result<Options> {
         rule: match args.rule {
             RuleArg::Multiplicative => Rule::Multiplicative,
             RuleArg::Hals => Rule::Hals,
+        },
+        step: match args.step {
+            StepArg::Plain => Step::Plain,
+            StepArg::Adagrad => Step::Adagrad,
         },
         learning_rates,
         learning_rate_decay: args.learning_rate_decay,
