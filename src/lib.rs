@@ -28,6 +28,7 @@
 //!
 //! What each module is about, and how to add a solver, a loss or a format, is told in ARCHITECTURE.md.
 
+pub mod check_gradients;
 pub mod error;
 pub mod evaluate;
 pub mod ingest;

@@ -58,6 +58,12 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "check_gradients",
+        &[
+            "error", "loss", "matrix", "rng", "solver", "threads", "train",
+        ],
+    ),
+    (
         "model",
         &[
             "error", "kernel", "matrix", "rng", "solver", "store", "train",

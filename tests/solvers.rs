@@ -107,7 +107,10 @@ impl Dense {
         let mut gradient = own.clone();
         for (at, row) in gradient.iter_mut().enumerate() {
             let n = count(ratings, side, at);
-            for (x, value) in row.iter_mut().enumerate() {
+            // Without biases the last place is none.
+            let coordinates = if options.biases { k + 1 } else { k };
+            row[coordinates..].fill(0.0);
+            for (x, value) in row[..coordinates].iter_mut().enumerate() {
                 *value = ridge(options, n, x == k) * penalty(options, *value).1;
             }
         }

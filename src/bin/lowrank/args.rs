@@ -34,6 +34,7 @@ pub enum Command {
     Export(crate::export::ExportArgs),
     Inspect(crate::inspect::InspectArgs),
     Verify(crate::verify::VerifyArgs),
+    CheckGradients(crate::check_gradients::CheckGradientsArgs),
     Generate(crate::generate::GenerateArgs),
     Demo(crate::demo::DemoArgs),
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod bars;
+mod check_gradients;
 mod demo;
 mod evaluate;
 mod export;
@@ -60,6 +61,7 @@ fn run(command: Command, session: &Session) -> Result<()> {
         Command::Export(args) => export::run(args, session),
         Command::Inspect(args) => inspect::run(args, session),
         Command::Verify(args) => verify::run(args, session),
+        Command::CheckGradients(args) => check_gradients::run(args, session),
         Command::Generate(args) => generate::run(args, session),
         Command::Demo(_) => unreachable!("a demo runs no demo"),
     }
