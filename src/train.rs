@@ -154,7 +154,7 @@ impl<'a> Trainer<'a> {
         options.check()?;
         let parameters = Parameters::bytes(shape, options.rank, options.biases);
         let copies = if options.early_stop.is_some() { 2 } else { 1 };
-        let solver = (solver::method(&options.solver)?.build)(options)?;
+        let solver = solver::build(options)?;
         let sums = size_of::<RowSums>() * shape.users.max(shape.items);
         Ok(parameters * copies + solver.memory(shape, threads) + sums as u64)
     }
@@ -168,7 +168,7 @@ impl<'a> Trainer<'a> {
             )
             .remedy("import with --validation-fraction 0.1"));
         }
-        (solver::method(&self.options.solver)?.build)(&self.options)
+        solver::build(&self.options)
     }
 
     /// Goes on from where an earlier training with the same options stood, to the same bits as without interruption.

@@ -21,6 +21,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "recommend/mod.rs",
             "recommend/similar.rs",
             "solver/alternating.rs",
+            "solver/gram.rs",
             "synthetic/generator.rs",
             "synthetic/spread.rs",
             "threads.rs",

@@ -4,7 +4,7 @@
 //! agree to 1e-4, the largest difference over the largest entry.
 
 use lowrank::matrix::{Factors, InMemory, Ratings};
-use lowrank::solver::{Options, Reduce};
+use lowrank::solver::{Missing, Options, Reduce};
 use lowrank::{State, Threads, Trainer};
 use serde_json::Value;
 
@@ -103,7 +103,7 @@ fn gradient(loss: &str) -> Options {
     Options {
         solver: "gradient".into(),
         loss: loss.into(),
-        regularization: 0.0,
+        regularization: Some(0.0),
         ..Options::default()
     }
 }
@@ -169,4 +169,27 @@ fn lowrank_factorizer() {
         .collect();
     assert_close("test RMSE", &rmse, &column(2));
     golden.assert_factors(&state);
+}
+
+/// Origin 2: gradients averaged over each row's cells; all cells are rated, or those that are not left out, or zeros.
+#[test]
+fn per_cell_mean_gradient() {
+    for (name, missing) in [
+        ("per_cell_mean_gradient", Missing::Skip),
+        ("per_cell_mean_gradient", Missing::Zero),
+        ("per_cell_mean_gradient_skip", Missing::Skip),
+        ("per_cell_mean_gradient_zeros", Missing::Zero),
+    ] {
+        let golden = Golden::open(name);
+        let state = golden.train(Options {
+            solver: "cell-gradient".into(),
+            loss: "(p-r)^2".into(),
+            missing: Some(missing),
+            learning_rates: vec![golden.number("learning_rate") as f32],
+            epochs: golden.number("epochs") as usize,
+            ..Options::default()
+        });
+        assert_close(name, &losses(&state), &golden.rows("losses").concat());
+        golden.assert_factors(&state);
+    }
 }

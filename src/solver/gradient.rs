@@ -12,7 +12,9 @@
 use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, half_epoch};
 use super::line_search::{Line, line_search};
 use super::sums::RowSums;
-use super::{Measured, Method, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick, Update};
+use super::{
+    Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick, Update,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel;
 use crate::loss::{self, Derived};
@@ -22,20 +24,13 @@ use crate::matrix::{Factors, Ratings, Row, Shape, Side};
 pub const METHOD: Method = Method {
     name: "gradient",
     summary: "gradient descent, any loss: every row steps along its own gradient, all rows in parallel",
+    regularization: 0.05,
+    missing: &[Missing::Skip],
     build,
 };
 
 fn build(options: &Options) -> Result<Box<dyn Solver>> {
     let rates = &options.learning_rates;
-    if rates.len() > 1 && rates.len() < options.epochs {
-        let what = format!(
-            "{} learning rates are too few for {} epochs",
-            rates.len(),
-            options.epochs
-        );
-        return Err(Error::new(ErrorKind::BadOption, what)
-            .remedy("give one for each epoch, or a single one for all"));
-    }
     let loss = loss::named_or_formula(&options.loss)?;
     let quadratic = loss::quadratic(&*loss);
     let bad = |what: &str, remedy: &str| {

@@ -11,9 +11,16 @@
 
 mod als;
 mod alternating;
+mod cell_gradient;
+mod cg;
+mod coordinate;
 mod gradient;
+mod gram;
 mod line_search;
+mod newton;
 mod sums;
+mod sweep;
+mod whole;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +32,14 @@ pub use alternating::{Fixed, Own, sum_rows};
 pub use sums::RowSums;
 
 /// Every solver by its name on the command line.
-pub const SOLVERS: &[Method] = &[als::METHOD, gradient::METHOD];
+pub const SOLVERS: &[Method] = &[
+    als::METHOD,
+    gradient::METHOD,
+    cell_gradient::METHOD,
+    coordinate::METHOD,
+    cg::METHOD,
+    newton::METHOD,
+];
 
 /// A line of the table of solvers.
 #[derive(Debug)]
@@ -34,6 +48,10 @@ pub struct Method {
     pub name: &'static str,
     /// One line for the help.
     pub summary: &'static str,
+    /// Its ridge on factors, multiplied by the row's number of ratings, where none is given.
+    pub regularization: f32,
+    /// What cells without a rating may count as; the first is the default.
+    pub missing: &'static [Missing],
     /// Checks the options that concern this method and makes a solver of them.
     pub build: fn(&Options) -> Result<Box<dyn Solver>>,
 }
@@ -50,6 +68,37 @@ pub fn method(name: &str) -> Result<&'static Method> {
     })
 }
 
+/// Makes a solver of the method that the options name.
+///
+/// # Errors
+/// If there is no such method, or an option is out of range or does not fit it.
+pub fn build(options: &Options) -> Result<Box<dyn Solver>> {
+    options.check()?;
+    let method = method(&options.solver)?;
+    if let Some(missing) = options.missing
+        && !method.missing.contains(&missing)
+    {
+        let able: Vec<_> = SOLVERS
+            .iter()
+            .filter(|m| m.missing.contains(&missing))
+            .map(|m| m.name)
+            .collect();
+        let what = match missing {
+            Missing::Skip => "needs every cell: it cannot leave out what is missing",
+            Missing::Zero => "goes over what is rated alone: missing cells cannot count as zero",
+        };
+        return Err(Error::new(
+            ErrorKind::BadOption,
+            format!("the solver {} {what}", method.name),
+        )
+        .remedy(format!(
+            "leave out --missing, or use --solver {}",
+            able.join(" or ")
+        )));
+    }
+    (method.build)(options)
+}
+
 /// Which factors move on the other's newest values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Update {
@@ -57,6 +106,15 @@ pub enum Update {
     Simultaneous,
     /// The second side sees the first one's new values.
     Alternating,
+}
+
+/// What a cell without a rating counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Missing {
+    /// Nothing: it is in no sum.
+    Skip,
+    /// A rating of zero.
+    Zero,
 }
 
 /// How the losses of all ratings become one number.
@@ -82,8 +140,8 @@ pub struct Options {
     pub epochs: usize,
     /// Seed of the random start.
     pub seed: u64,
-    /// Ridge on factors, multiplied by the row's number of ratings.
-    pub regularization: f32,
+    /// Ridge on factors, multiplied by the row's number of ratings; the method's own default if none.
+    pub regularization: Option<f32>,
     /// Ridge on factors, once a row.
     pub regularization_row: f32,
     /// Ridge on biases, multiplied by the row's number of ratings; as the factors' if none.
@@ -104,6 +162,10 @@ pub struct Options {
     pub learning_rate_decay: f32,
     /// For gradient descent: the share of the last step that is added to the next direction.
     pub momentum: f32,
+    /// What cells without a rating count as; the method's own default if none.
+    pub missing: Option<Missing>,
+    /// For conjugate gradient: steps for each row.
+    pub cg_steps: usize,
     /// Stop when the validation RMSE has not fallen for so many epochs, and keep the best.
     pub early_stop: Option<usize>,
 }
@@ -116,7 +178,7 @@ impl Default for Options {
             rank: 32,
             epochs: 15,
             seed: 0,
-            regularization: 0.05,
+            regularization: None,
             regularization_row: 0.0,
             bias_regularization: None,
             bias_regularization_row: None,
@@ -127,6 +189,8 @@ impl Default for Options {
             learning_rates: Vec::new(),
             learning_rate_decay: 0.0,
             momentum: 0.0,
+            missing: None,
+            cg_steps: 3,
             early_stop: None,
         }
     }
@@ -147,7 +211,7 @@ impl Options {
             ));
         }
         let ridges = [
-            ("regularization", Some(self.regularization)),
+            ("regularization", self.regularization),
             ("regularization per row", Some(self.regularization_row)),
             ("bias regularization", self.bias_regularization),
             ("bias regularization per row", self.bias_regularization_row),
@@ -172,6 +236,18 @@ impl Options {
                 self.momentum
             ));
         }
+        if self.cg_steps == 0 {
+            return bad("conjugate gradient takes at least one step for each row".into());
+        }
+        let rates = self.learning_rates.len();
+        if rates > 1 && rates < self.epochs {
+            let what = format!(
+                "{rates} learning rates are too few for {} epochs",
+                self.epochs
+            );
+            return Err(Error::new(ErrorKind::BadOption, what)
+                .remedy("give one for each epoch, or a single one for all"));
+        }
         if let Some(rate) = self
             .learning_rates
             .iter()
@@ -184,12 +260,34 @@ impl Options {
         Ok(())
     }
 
+    /// The same options with the ridge on factors that training uses: where none is given, the method's own default.
+    #[must_use]
+    pub fn resolved(mut self) -> Options {
+        self.regularization = Some(self.regularization());
+        self
+    }
+
+    fn regularization(&self) -> f32 {
+        let default = || method(&self.solver).map_or(0.0, |method| method.regularization);
+        self.regularization.unwrap_or_else(default)
+    }
+
+    /// The learning rate of an epoch, if any is given.
+    pub fn learning_rate(&self, epoch: usize) -> Option<f32> {
+        let given = self
+            .learning_rates
+            .get(epoch - 1)
+            .or(self.learning_rates.last())?;
+        Some(given / (1.0 + self.learning_rate_decay * (epoch - 1) as f32))
+    }
+
     /// The ridges of this cost.
     pub fn ridge(&self) -> Ridge {
+        let regularization = self.regularization();
         Ridge {
-            factors: [self.regularization, self.regularization_row],
+            factors: [regularization, self.regularization_row],
             biases: [
-                self.bias_regularization.unwrap_or(self.regularization),
+                self.bias_regularization.unwrap_or(regularization),
                 self.bias_regularization_row
                     .unwrap_or(self.regularization_row),
             ],

@@ -9,7 +9,7 @@ use lowrank::matrix::{Ratings, Side};
 use lowrank::memory::{Bytes, Plan};
 use lowrank::model::{Checkpoint, Model, Run, read_start};
 use lowrank::rng::mix;
-use lowrank::solver::{Options, Reduce, SOLVERS, Update};
+use lowrank::solver::{Missing, Options, Reduce, SOLVERS, Update};
 use lowrank::store::{AtomicDir, AtomicFile, Part, Store};
 use lowrank::train::{Epoch, Pace, State, Trainer};
 use lowrank::{Error, ErrorKind, Result};
@@ -46,9 +46,9 @@ pub struct TrainArgs {
     /// Seed of the random start
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Ridge on factors, times the row's number of ratings
-    #[arg(help_heading = "Regularization", long, value_name = "X", default_value_t = Options::default().regularization)]
-    regularization: f32,
+    /// Ridge on factors, times the row's number of ratings [default: 0.05; 0 for cell-gradient]
+    #[arg(help_heading = "Regularization", long, value_name = "X")]
+    regularization: Option<f32>,
     /// Ridge on factors, once a row; both may be used at once
     #[arg(
         help_heading = "Regularization",
@@ -69,6 +69,12 @@ pub struct TrainArgs {
     /// Bring the ratings to mean 0 and variance 1 first
     #[arg(help_heading = "Prediction", long)]
     normalize: bool,
+    /// Whether cells without a rating are left out, or count as a rating of zero [default: as the solver has it]
+    #[arg(help_heading = "Other solvers", long, value_enum)]
+    missing: Option<MissingArg>,
+    /// For cg: steps for each row
+    #[arg(help_heading = "Other solvers", long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    cg_steps: u16,
     /// Whether losses are summed or averaged
     #[arg(help_heading = "Gradient descent", long, value_enum, default_value_t = ReduceArg::Sum)]
     reduce: ReduceArg,
@@ -142,6 +148,12 @@ pub struct TrainArgs {
 enum ReduceArg {
     Sum,
     Mean,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum MissingArg {
+    Skip,
+    Zero,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -327,8 +339,14 @@ fn options(args: &TrainArgs, start: Option<&Start>) -> Result<Options> {
         learning_rates,
         learning_rate_decay: args.learning_rate_decay,
         momentum: args.momentum,
+        missing: args.missing.map(|missing| match missing {
+            MissingArg::Skip => Missing::Skip,
+            MissingArg::Zero => Missing::Zero,
+        }),
+        cg_steps: usize::from(args.cg_steps),
         early_stop: args.early_stop.map(usize::from),
-    })
+    }
+    .resolved())
 }
 
 /// Learning rates from a list, or from a file with commas, blanks or newlines between them.
