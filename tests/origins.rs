@@ -4,7 +4,7 @@
 //! agree to 1e-4, the largest difference over the largest entry.
 
 use lowrank::matrix::{Factors, InMemory, Ratings};
-use lowrank::solver::{Options, Reduce, Study};
+use lowrank::solver::{Missing, Options, Reduce, Study};
 use lowrank::{State, Threads, Trainer};
 use serde_json::Value;
 
@@ -229,4 +229,26 @@ fn nmf_by_multiplicative_updates() {
 #[test]
 fn nmf_where_zeros_count() {
     nmf("nmf_multiplicative_zeros");
+}
+/// Origin 2: gradients averaged over each row's cells; all cells are rated, or those that are not left out, or zeros.
+#[test]
+fn per_cell_mean_gradient() {
+    for (name, missing) in [
+        ("per_cell_mean_gradient", Missing::Skip),
+        ("per_cell_mean_gradient", Missing::Zero),
+        ("per_cell_mean_gradient_skip", Missing::Skip),
+        ("per_cell_mean_gradient_zeros", Missing::Zero),
+    ] {
+        let golden = Golden::open(name);
+        let state = golden.train(Options {
+            solver: "cell-gradient".into(),
+            loss: "(p-r)^2".into(),
+            missing: Some(missing),
+            learning_rates: vec![golden.number("learning_rate") as f32],
+            epochs: golden.number("epochs") as usize,
+            ..Options::default()
+        });
+        assert_close(name, &losses(&state), &golden.rows("losses").concat());
+        golden.assert_factors(&state);
+    }
 }

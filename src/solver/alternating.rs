@@ -96,10 +96,19 @@ pub struct OwnMut<'a> {
 }
 
 impl OwnMut<'_> {
-    fn as_ref(&self) -> Own<'_> {
+    /// The row as it stands.
+    pub fn as_ref(&self) -> Own<'_> {
         Own {
             factors: self.factors,
             bias: self.bias.as_deref().copied().unwrap_or(0.0),
+        }
+    }
+
+    /// Makes the row predict what the other side does: the answer where nothing is known of it.
+    pub fn clear(self) {
+        self.factors.fill(0.0);
+        if let Some(bias) = self.bias {
+            *bias = 0.0;
         }
     }
 }

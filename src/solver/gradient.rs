@@ -14,7 +14,9 @@ use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, half_
 use super::line_search::{Line, line_search};
 use super::rates::Rates;
 use super::sums::RowSums;
-use super::{Measured, Method, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick, Update};
+use super::{
+    Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick, Update,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel;
 use crate::loss::{self, Derived, Penalty};
@@ -24,6 +26,8 @@ use crate::matrix::{Factors, Ratings, Row, Shape, Side};
 pub const METHOD: Method = Method {
     name: "gradient",
     summary: "gradient descent, any loss: every row steps along its own gradient, all rows in parallel",
+    regularization: 0.05,
+    missing: &[Missing::Skip],
     monotone: false,
     any_regularizer: true,
     suited: |options| Options {

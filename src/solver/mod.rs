@@ -11,15 +11,21 @@
 
 mod als;
 mod alternating;
+mod cell_gradient;
+mod cg;
+mod coordinate;
 mod gradient;
 mod gram;
 mod line_search;
+mod newton;
 mod nmf;
 mod rates;
 mod scale;
 mod sgd;
 mod stochastic;
 mod sums;
+mod sweep;
+mod whole;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +40,16 @@ pub use nmf::{Study, StudyLine};
 pub use sums::{RowSums, Summed};
 
 /// Every solver by its name on the command line.
-pub const SOLVERS: &[Method] = &[als::METHOD, gradient::METHOD, sgd::METHOD, nmf::METHOD];
+pub const SOLVERS: &[Method] = &[
+    als::METHOD,
+    cg::METHOD,
+    coordinate::METHOD,
+    newton::METHOD,
+    gradient::METHOD,
+    cell_gradient::METHOD,
+    sgd::METHOD,
+    nmf::METHOD,
+];
 
 /// A line of the table of solvers.
 #[derive(Debug)]
@@ -43,6 +58,10 @@ pub struct Method {
     pub name: &'static str,
     /// One line for the help.
     pub summary: &'static str,
+    /// Its ridge on factors, multiplied by the row's number of ratings, where none is given.
+    pub regularization: f32,
+    /// What cells without a rating may count as; the first is the default.
+    pub missing: &'static [Missing],
     /// Whether it promises that the cost never rises, with the options that suit it.
     pub monotone: bool,
     /// Whether it takes any regularizer, not `l2` alone.
@@ -67,6 +86,23 @@ impl Method {
             let what = format!("{name} takes no other regularizer than l2");
             return Err(Error::new(ErrorKind::BadOption, what).remedy(format!(
                 "leave out --regularizer, or use --solver {}",
+                able.join(" or ")
+            )));
+        }
+        if let Some(missing) = options.missing
+            && !self.missing.contains(&missing)
+        {
+            let able = SOLVERS.iter().filter(|m| m.missing.contains(&missing));
+            let able: Vec<_> = able.map(|m| m.name).collect();
+            let what = match missing {
+                Missing::Skip => "needs every cell: it cannot leave out what is missing",
+                Missing::Zero => {
+                    "goes over what is rated alone: missing cells cannot count as zero"
+                }
+            };
+            let what = format!("the solver {} {what}", self.name);
+            return Err(Error::new(ErrorKind::BadOption, what).remedy(format!(
+                "leave out --missing, or use --solver {}",
                 able.join(" or ")
             )));
         }
@@ -156,7 +192,7 @@ pub struct Options {
     pub epochs: usize,
     /// Seed of the random start.
     pub seed: u64,
-    /// Ridge on factors, multiplied by the row's number of ratings; as the method's own if none.
+    /// Ridge on factors, multiplied by the row's number of ratings; the method's own default if none.
     pub regularization: Option<f32>,
     /// Ridge on factors, once a row.
     pub regularization_row: f32,
@@ -184,6 +220,8 @@ pub struct Options {
     pub learning_rate_decay: f32,
     /// For gradient descent: the share of the last step that is added to the next direction.
     pub momentum: f32,
+    /// For conjugate gradient: steps for each row.
+    pub cg_steps: usize,
     /// Stop when the validation RMSE has not fallen for so many epochs, and keep the best.
     pub early_stop: Option<usize>,
 }
@@ -211,6 +249,7 @@ impl Default for Options {
             learning_rates: Vec::new(),
             learning_rate_decay: 0.0,
             momentum: 0.0,
+            cg_steps: 3,
             early_stop: None,
         }
     }
@@ -219,9 +258,6 @@ impl Default for Options {
 impl Options {
     /// The largest rank that a model can have.
     pub const MAX_RANK: usize = 4096;
-
-    /// The ridge per rating of methods that have one, unless another is given.
-    pub const REGULARIZATION: f32 = 0.05;
 
     /// Checks what no solver can work with.
     pub fn check(&self) -> Result<()> {
@@ -260,6 +296,18 @@ impl Options {
                 self.momentum
             ));
         }
+        if self.cg_steps == 0 {
+            return bad("conjugate gradient takes at least one step for each row".into());
+        }
+        let rates = self.learning_rates.len();
+        if rates > 1 && rates < self.epochs {
+            let what = format!(
+                "{rates} learning rates are too few for {} epochs",
+                self.epochs
+            );
+            return Err(Error::new(ErrorKind::BadOption, what)
+                .remedy("give one for each epoch, or a single one for all"));
+        }
         if let Some(rate) = self
             .learning_rates
             .iter()
@@ -280,9 +328,21 @@ impl Options {
         Penalty::named_or_formula(&self.regularizer)
     }
 
+    /// The same options with the ridge on factors that training uses: where none is given, the method's own default.
+    #[must_use]
+    pub fn resolved(mut self) -> Options {
+        self.regularization = Some(self.regularization());
+        self
+    }
+
+    fn regularization(&self) -> f32 {
+        let default = || method(&self.solver).map_or(0.0, |method| method.regularization);
+        self.regularization.unwrap_or_else(default)
+    }
+
     /// The ridges of this cost: what penalties are weighed by.
     pub fn ridge(&self) -> Ridge {
-        let regularization = self.regularization.unwrap_or(Self::REGULARIZATION);
+        let regularization = self.regularization();
         Ridge {
             factors: [regularization, self.regularization_row],
             biases: [

@@ -13,7 +13,9 @@ use std::sync::OnceLock;
 use super::alternating::{self, Cost, Own};
 use super::rates::Rates;
 use super::stochastic::{self, Band, Bands, Update};
-use super::{Measured, Method, Moving, Options, Parameters, Reduce, Ridge, Solver, Step, Tick};
+use super::{
+    Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge, Solver, Step, Tick,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{self, Isa, SgdRatings, SgdRow, SgdRows, SgdStep};
 use crate::loss::{self, Derived};
@@ -23,6 +25,8 @@ use crate::matrix::{Factors, Ratings, Shape, Side, Tile, Tiles};
 pub const METHOD: Method = Method {
     name: "sgd",
     summary: "stochastic gradient descent, any loss: both rows of a rating step, tiles of ratings in parallel",
+    regularization: 0.05,
+    missing: &[Missing::Skip],
     monotone: false,
     any_regularizer: false,
     suited: |options| Options {

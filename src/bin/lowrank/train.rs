@@ -50,7 +50,7 @@ pub struct TrainArgs {
     /// Seed of the random start
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Ridge on factors, times the row's number of ratings [default: 0.05, or none for nmf]
+    /// Ridge on factors, times the row's number of ratings [default: 0.05; 0 for cell-gradient and nmf]
     #[arg(help_heading = "Regularization", long, value_name = "X")]
     regularization: Option<f32>,
     /// Ridge on factors, once a row; both may be used at once
@@ -73,12 +73,15 @@ pub struct TrainArgs {
     /// Bring the ratings to mean 0 and variance 1 first
     #[arg(help_heading = "Prediction", long)]
     normalize: bool,
-    /// Whether cells without a rating are left out or count as zeros [default: zero for nmf]
-    #[arg(help_heading = "Non-negative factors", long, value_enum)]
+    /// Whether cells without a rating are left out or count as zeros [default: as the solver has it]
+    #[arg(help_heading = "Other solvers", long, value_enum)]
     missing: Option<MissingArg>,
-    /// How a row moves
-    #[arg(help_heading = "Non-negative factors", long, value_enum, default_value_t = RuleArg::Multiplicative)]
+    /// For nmf: how a row moves
+    #[arg(help_heading = "Other solvers", long, value_enum, default_value_t = RuleArg::Multiplicative)]
     rule: RuleArg,
+    /// For cg: steps for each row
+    #[arg(help_heading = "Other solvers", long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    cg_steps: u16,
     /// Whether losses are summed or averaged
     #[arg(help_heading = "Gradient descent", long, value_enum, default_value_t = ReduceArg::Sum)]
     reduce: ReduceArg,
@@ -396,8 +399,14 @@ fn options(args: &TrainArgs, start: Option<&Start>) -> Result<Options> {
         learning_rates,
         learning_rate_decay: args.learning_rate_decay,
         momentum: args.momentum,
+        missing: args.missing.map(|missing| match missing {
+            MissingArg::Skip => Missing::Skip,
+            MissingArg::Zero => Missing::Zero,
+        }),
+        cg_steps: usize::from(args.cg_steps),
         early_stop: args.early_stop.map(usize::from),
-    })
+    }
+    .resolved())
 }
 
 /// Learning rates from a list, or from a file with commas, blanks or newlines between them.

@@ -40,6 +40,8 @@ pub const FLOOR: f32 = 1e-9;
 pub const METHOD: Method = Method {
     name: "nmf",
     summary: "non-negative factors, by multiplicative updates or HALS; what is not rated counts as zero unless skipped",
+    regularization: 0.0,
+    missing: &[Missing::Zero, Missing::Skip],
     monotone: true,
     any_regularizer: false,
     suited: |options| Options {
