@@ -399,10 +399,6 @@ fn options(args: &TrainArgs, start: Option<&Start>) -> Result<Options> {
         learning_rates,
         learning_rate_decay: args.learning_rate_decay,
         momentum: args.momentum,
-        missing: args.missing.map(|missing| match missing {
-            MissingArg::Skip => Missing::Skip,
-            MissingArg::Zero => Missing::Zero,
-        }),
         cg_steps: usize::from(args.cg_steps),
         early_stop: args.early_stop.map(usize::from),
     }
