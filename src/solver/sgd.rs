@@ -37,7 +37,7 @@ pub const METHOD: Method = Method {
 };
 
 /// Learning rates that need no choice on ratings of one to five stars.
-const ADAGRAD_RATE: f32 = 0.1;
+const ADAGRAD_RATE: f32 = 0.2;
 const PLAIN_RATE: f32 = 0.02;
 
 /// What the sums of squared gradients start from, so that the first steps are no longer than the rate.

@@ -91,7 +91,7 @@ pub struct TrainArgs {
     /// For sgd: whether a step goes by the learning rate alone, or adapts to the gradients that the row has seen
     #[arg(help_heading = "Gradient descent", long, value_enum, default_value_t = StepArg::Adagrad)]
     step: StepArg,
-    /// The step along the gradient [default: the exact one, for squares; for sgd 0.1, or 0.02 with --step plain]
+    /// The step along the gradient [default: the exact one, for squares; for sgd 0.2, or 0.02 with --step plain]
     #[arg(
         help_heading = "Gradient descent",
         long,
