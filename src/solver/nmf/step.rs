@@ -50,11 +50,8 @@ impl Nmf {
     fn multiply(&self, own: &mut [f32], whole: &[f64], sums: &Sums) {
         for (at, x) in own.iter_mut().enumerate() {
             let denominator = self.denominator(at, whole, sums);
-            let ratio = match denominator > 0.0 {
-                true => f64::from(sums.numerator[at]) / denominator,
-                // Nothing is known of this row.
-                false => 0.0,
-            };
+            // Starting factors of zero may leave nothing to divide by.
+            let ratio = f64::from(sums.numerator[at]) / denominator.max(f64::MIN_POSITIVE);
             *x = at_floor(sums.before[at] * ratio);
         }
     }
@@ -74,16 +71,20 @@ impl Nmf {
                 None => sums.numerator[at],
             };
             let product: f64 = (0..rank).map(|j| entry(at, j) * sums.before[j]).sum();
-            let step = match entry(at, at) > 0.0 {
+            // A factor that the other side has given up is left alone: its step would be without measure, and users or
+            // items may take it up again from where it is.
+            let step = match entry(at, at) > GIVEN_UP {
                 true => (f64::from(target) - product) / entry(at, at),
-                // Nothing is known of this row.
-                false => -sums.before[at],
+                false => 0.0,
             };
             own[at] = at_floor(sums.before[at] + step);
             sums.before[at] = own[at].into();
         }
     }
 }
+
+/// The squared length of a column of factors that are all about at the floor.
+const GIVEN_UP: f64 = FLOOR as f64;
 
 fn at_floor(x: f64) -> f32 {
     (x as f32).max(FLOOR)
@@ -178,7 +179,7 @@ impl RowStep for Nmf {
     fn finish(
         &self,
         own: OwnMut<'_>,
-        _ratings: usize,
+        ratings: usize,
         _fixed: &Fixed<'_>,
         whole: &Vec<f64>,
         sums: &mut Sums,
@@ -188,6 +189,8 @@ impl RowStep for Nmf {
             *before = x.into();
         }
         match self.rule {
+            // Nothing speaks for this row.
+            _ if ratings == 0 => own.fill(FLOOR),
             Rule::Multiplicative => self.multiply(own, whole, sums),
             Rule::Hals => self.descend(own, whole, sums),
         }
