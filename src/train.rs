@@ -239,7 +239,8 @@ impl<'a> Trainer<'a> {
     fn begin(&mut self, solver: &dyn Solver) -> Result<State> {
         let started = Instant::now();
         let shape = self.ratings.shape();
-        let (mean, std) = self.normalisation(shape.ratings as f64)?;
+        let centred = solver.may_centre() && self.loss.as_deref().is_none_or(loss::of_residual);
+        let (mean, std) = self.normalisation(shape.ratings as f64, centred)?;
         self.check_loss(mean, std)?;
         let (users, items) = match self.start.take() {
             Some(start) => start,
@@ -265,8 +266,9 @@ impl<'a> Trainer<'a> {
         Ok(state)
     }
 
-    /// The mean that predictions start from, and their unit.
-    fn normalisation(&self, count: f64) -> Result<(f64, f64)> {
+    /// The mean that predictions start from, and their unit. A loss of signs or counts is given them as they are, unless
+    /// they are normalised at the caller's will: its biases find the level.
+    fn normalisation(&self, count: f64, centred: bool) -> Result<(f64, f64)> {
         let Options {
             biases, normalize, ..
         } = self.options;
@@ -274,7 +276,7 @@ impl<'a> Trainer<'a> {
             let what = "there are no ratings to train on";
             return Err(Error::new(ErrorKind::BadInput, what));
         }
-        let mean = match biases || normalize {
+        let mean = match biases && centred || normalize {
             true => self.sum_of(|r| r)? / count,
             false => 0.0,
         };

@@ -25,7 +25,7 @@ mod squared;
 mod squared_hinge;
 
 pub use absolute::Absolute;
-pub use check::{Report, check, quadratic};
+pub use check::{Report, check, of_residual, quadratic};
 pub use dual::Dual;
 pub use epsilon_insensitive::EpsilonInsensitive;
 pub use formula::Formula;

@@ -266,6 +266,10 @@ impl Solver for Gradient {
         Ok(self.measured(sums, ratings, parameters.std))
     }
 
+    fn may_centre(&self) -> bool {
+        loss::of_residual(&*self.loss)
+    }
+
     fn memory(&self, shape: Shape, threads: usize) -> u64 {
         let copies = match self.update {
             Update::Simultaneous if self.momentum > 0.0 => 2,
