@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::evaluate::squared_errors;
+use crate::loss;
 use crate::matrix::{Factors, Ratings, Shape, Side};
 use crate::progress::{Progress, Unit};
 use crate::rng::{Purpose, Stream, key};
@@ -231,7 +232,8 @@ impl<'a> Trainer<'a> {
     fn begin(&mut self, solver: &dyn Solver) -> Result<State> {
         let started = Instant::now();
         let shape = self.ratings.shape();
-        let (mean, std) = self.normalisation(shape.ratings as f64)?;
+        let centred = solver.may_centre() && self.loss_is_of_residual();
+        let (mean, std) = self.normalisation(shape.ratings as f64, centred)?;
         let (users, items) = match self.start.take() {
             Some(start) => start,
             None => (
@@ -260,8 +262,14 @@ impl<'a> Trainer<'a> {
         Ok(state)
     }
 
-    /// The mean that predictions start from, and their unit.
-    fn normalisation(&self, count: f64) -> Result<(f64, f64)> {
+    /// Whether the loss that the options name knows no zero. One that only the solver knows is the solver's business.
+    fn loss_is_of_residual(&self) -> bool {
+        loss::named_or_formula(&self.options.loss).map_or(true, |loss| loss::of_residual(&*loss))
+    }
+
+    /// The mean that predictions start from, and their unit. A loss of signs or counts is given them as they are, unless
+    /// they are normalised at the caller's will: its biases find the level.
+    fn normalisation(&self, count: f64, centred: bool) -> Result<(f64, f64)> {
         let Options {
             biases, normalize, ..
         } = self.options;
@@ -269,7 +277,7 @@ impl<'a> Trainer<'a> {
             let what = "there are no ratings to train on";
             return Err(Error::new(ErrorKind::BadInput, what));
         }
-        let mean = match biases || normalize {
+        let mean = match biases && centred || normalize {
             true => self.sum_of(|r| r)? / count,
             false => 0.0,
         };

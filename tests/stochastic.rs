@@ -65,11 +65,11 @@ fn rows(factors: &Factors, counts: impl Fn(usize) -> usize, options: &Options) -
             numbers,
             squares: [1.0; 2],
             ridges: [
-                ridge(options.regularization, options.regularization_row),
+                ridge(options.regularization.unwrap(), options.regularization_row),
                 ridge(
                     options
                         .bias_regularization
-                        .unwrap_or(options.regularization),
+                        .unwrap_or(options.regularization.unwrap()),
                     options
                         .bias_regularization_row
                         .unwrap_or(options.regularization_row),
@@ -171,7 +171,7 @@ fn options() -> impl Strategy<Value = Options> {
                 rank,
                 epochs: 2,
                 seed,
-                regularization: ridges.0,
+                regularization: Some(ridges.0),
                 regularization_row: ridges.1,
                 bias_regularization: ridges.2,
                 biases,
@@ -243,7 +243,7 @@ fn a_planted_matrix_is_learned() {
             solver: "sgd".into(),
             rank: 3,
             epochs: 100,
-            regularization: 1e-4,
+            regularization: Some(1e-4),
             step,
             learning_rates: vec![rate],
             ..Options::default()

@@ -63,6 +63,15 @@ pub fn quadratic(loss: &dyn Derived) -> Option<f64> {
     (is && factor > 0.0).then_some(factor)
 }
 
+/// Whether a loss depends on the residual alone, so that predictions and ratings may be counted from any point, such as
+/// the mean. That of a sign or of a count does not.
+pub fn of_residual(loss: &dyn Derived) -> bool {
+    grid((-2.0, 3.0)).all(|(p, r, _)| {
+        let (here, there) = (loss.value(p, r), loss.value(p + 0.75, r + 0.75));
+        (here - there).abs() <= 1e-9 * here.abs().max(1.0)
+    })
+}
+
 /// Predictions, ratings, and the width of the scale.
 fn grid(scale: (f32, f32)) -> impl Iterator<Item = (f64, f64, f64)> {
     let (low, high) = (f64::from(scale.0), f64::from(scale.1));
@@ -107,6 +116,13 @@ mod tests {
             assert_eq!(factor(text), None, "{text}");
         }
         assert!(!of("-(p-r)^2").unwrap().convex);
+        let residual = |text: &str| of_residual(&*named_or_formula(text).unwrap());
+        for text in ["squared", "huber", "quantile", "abs(p-r)", "(p-r)^4"] {
+            assert!(residual(text), "{text}");
+        }
+        for text in ["logistic", "hinge", "poisson", "(p-2*r)^2"] {
+            assert!(!residual(text), "{text}");
+        }
         assert!(!of("log(1+(p-r)^2)").unwrap().convex);
     }
 

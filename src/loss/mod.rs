@@ -25,7 +25,7 @@ mod squared;
 mod squared_hinge;
 
 pub use absolute::Absolute;
-pub use check::{Report, check, quadratic};
+pub use check::{Report, check, of_residual, quadratic};
 pub use dual::Dual;
 pub use epsilon_insensitive::EpsilonInsensitive;
 pub use formula::Formula;
@@ -171,6 +171,8 @@ pub struct Named {
     pub summary: &'static str,
     /// What it is when no parameter is given, as in `huber` for `huber(1)`; none if it takes none.
     pub parameter: Option<f64>,
+    /// Ratings that it is meant for, the smallest and the largest: stars, signs, counts.
+    pub scale: (f32, f32),
     /// Makes it with its parameter.
     pub make: fn(f64) -> Box<dyn Derived>,
 }
@@ -185,7 +187,15 @@ impl Named {
             name,
             summary,
             parameter: None,
+            scale: (1.0, 5.0),
             make,
+        }
+    }
+
+    const fn on(self, smallest: f32, largest: f32) -> Named {
+        Named {
+            scale: (smallest, largest),
+            ..self
         }
     }
 
@@ -219,12 +229,13 @@ pub const LOSSES: &[Named] = &[
         |tau| Box::new(Quantile { tau }),
     )
     .with(0.5),
-    Named::new("logistic", "log(1 + exp(-r p))", |_| Box::new(Logistic)),
-    Named::new("hinge", "max(0, 1 - r p)", |_| Box::new(Hinge)),
+    Named::new("logistic", "log(1 + exp(-r p))", |_| Box::new(Logistic)).on(-1.0, 1.0),
+    Named::new("hinge", "max(0, 1 - r p)", |_| Box::new(Hinge)).on(-1.0, 1.0),
     Named::new("squared-hinge", "1/2 max(0, 1 - r p)^2", |_| {
         Box::new(SquaredHinge)
-    }),
-    Named::new("poisson", "exp(p) - r p", |_| Box::new(Poisson)),
+    })
+    .on(-1.0, 1.0),
+    Named::new("poisson", "exp(p) - r p", |_| Box::new(Poisson)).on(0.0, 1.0),
 ];
 
 /// A loss by its name, with its parameter in parentheses if it shall not be the default, or by a formula in `p` and `r`.

@@ -263,6 +263,10 @@ impl Solver for Gradient {
         (self.update == Update::Simultaneous).then_some("--update alternating")
     }
 
+    fn may_centre(&self) -> bool {
+        loss::of_residual(&*self.loss)
+    }
+
     fn memory(&self, shape: Shape, threads: usize) -> u64 {
         let copies = match self.update {
             Update::Simultaneous if self.momentum > 0.0 => 2,

@@ -485,6 +485,11 @@ pub trait Solver: Send + Sync {
         None
     }
 
+    /// Whether predictions and ratings may both be counted from the ratings' mean: not where the loss knows a zero.
+    fn may_centre(&self) -> bool {
+        true
+    }
+
     /// How many times an epoch goes over the ratings, for rates.
     fn passes(&self) -> u64 {
         2
