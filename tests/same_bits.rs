@@ -16,9 +16,14 @@ use program::Program;
 use real_data::real_data;
 use tree::tree;
 
-/// Options that train either solver on anything, a little.
-const SOLVERS: [&str; 2] = [
+/// Options that train each solver on anything, a little.
+const SOLVERS: [&str; 7] = [
     "--solver als --rank 8 --epochs 3",
+    "--solver coordinate --rank 18 --epochs 2",
+    "--solver cg --rank 18 --epochs 2 --no-biases",
+    "--solver newton --loss huber --rank 6 --epochs 2",
+    "--solver cell-gradient --loss huber --rank 6 --epochs 3 --learning-rate 0.1",
+    "--solver cell-gradient --missing zero --no-biases --rank 6 --epochs 3 --learning-rate 0.1",
     "--solver gradient --rank 8 --epochs 4 --learning-rate 0.001 --normalize --regularization 0.01",
 ];
 
@@ -33,8 +38,8 @@ fn model(program: &Program, name: &str) -> Files {
     files
 }
 
-/// Trains with both solvers on a store.
-fn models(program: &Program, store: &str, options: &str) -> [Files; 2] {
+/// Trains with each solver on a store.
+fn models(program: &Program, store: &str, options: &str) -> [Files; SOLVERS.len()] {
     SOLVERS.map(|solver| {
         program.done(&format!("train {store} --out m --force {solver} {options}"));
         model(program, "m")
