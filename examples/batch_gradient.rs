@@ -27,7 +27,7 @@ fn main() -> Result<()> {
         reduce: Reduce::Mean,
         normalize: true,
         biases: false,
-        regularization: 0.0,
+        regularization: Some(0.0),
         rank: 4,
         epochs: rates.len(),
         learning_rates: rates,

@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     let options = Options {
         solver: "gradient".into(),
         loss: "0.5*(p-r)^2".into(),
-        regularization: 0.0,
+        regularization: Some(0.0),
         regularization_row: 0.1,
         biases: false,
         rank: 4,

@@ -39,7 +39,7 @@ fn main() -> Result<()> {
             solver: "gradient".into(),
             loss: loss.into(),
             regularizer: regularizer.into(),
-            regularization: 0.0,
+            regularization: Some(0.0),
             regularization_row: 0.02,
             biases: false,
             learning_rates: vec![0.01],

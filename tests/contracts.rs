@@ -40,7 +40,7 @@ fn suited(method: &Method, loss: &str) -> Options {
         loss: loss.into(),
         rank: 3,
         seed: 5,
-        regularization: 0.01,
+        regularization: Some(0.01),
         ..Options::default()
     })
 }

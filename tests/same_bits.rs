@@ -16,11 +16,17 @@ use program::Program;
 use real_data::real_data;
 use tree::tree;
 
-/// Options that train every solver on anything, a little.
-const SOLVERS: [&str; 3] = [
+/// Options that train each solver on anything, a little.
+const SOLVERS: [&str; 9] = [
     "--solver als --rank 8 --epochs 3",
+    "--solver coordinate --rank 18 --epochs 2",
+    "--solver cg --rank 18 --epochs 2 --no-biases",
+    "--solver newton --loss huber --rank 6 --epochs 2",
+    "--solver cell-gradient --loss huber --rank 6 --epochs 3 --learning-rate 0.1",
+    "--solver cell-gradient --missing zero --no-biases --rank 6 --epochs 3 --learning-rate 0.1",
     "--solver gradient --rank 8 --epochs 4 --learning-rate 0.001 --normalize --regularization 0.01",
     "--solver sgd --rank 8 --epochs 3",
+    "--solver nmf --no-biases --rank 6 --epochs 3",
 ];
 
 const IMPORT: &str = "--test-fraction 0.1 --validation-fraction 0.05 --seed 3";
@@ -34,8 +40,8 @@ fn model(program: &Program, name: &str) -> Files {
     files
 }
 
-/// Trains with every solver on a store.
-fn models(program: &Program, store: &str, options: &str) -> [Files; 3] {
+/// Trains with each solver on a store.
+fn models(program: &Program, store: &str, options: &str) -> [Files; SOLVERS.len()] {
     SOLVERS.map(|solver| {
         program.done(&format!("train {store} --out m --force {solver} {options}"));
         model(program, "m")

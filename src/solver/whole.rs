@@ -63,16 +63,6 @@ pub fn transpose(fixed: &Fixed<'_>, cols: &[u32], first: usize, out: &mut [f32])
 /// A whole-row method as a row step; as a solver, one that moves items, then users.
 pub struct Whole<M>(pub M);
 
-impl<M: WholeRow> Whole<M> {
-    /// Memory that rows take while they are worked on, in bytes.
-    pub fn memory(&self, shape: Shape, threads: usize) -> u64 {
-        let [by_rating, beside] = self.0.room();
-        // A long row has two waves of parts in flight, beside the row that they are added to.
-        let ratings = 4 * threads * PART + shape.users.max(shape.items);
-        4 * (ratings * (by_rating + 2) + 4 * threads * beside) as u64
-    }
-}
-
 impl<M: WholeRow + Send> Solver for Whole<M> {
     fn epoch(
         &self,
@@ -89,7 +79,13 @@ impl<M: WholeRow + Send> Solver for Whole<M> {
     }
 
     fn memory(&self, shape: Shape, threads: usize) -> u64 {
-        Whole::memory(self, shape, threads)
+        let [by_rating, beside] = self.0.room();
+        // A long row has two waves of parts in flight, beside the row that they are added to.
+        let rows = 3 * threads + 1;
+        let longest = shape.users.max(shape.items);
+        let ratings = rows * longest.min(PART) + longest;
+        // Columns and targets are in vectors that grow, and so may be twice as long as they need to be.
+        4 * (ratings * (by_rating + 4) + rows * beside) as u64
     }
 }
 
@@ -148,6 +144,8 @@ impl<M: WholeRow> RowStep for Whole<M> {
         };
         let floats = self.0.room()[0] * padded(ratings);
         if sums.by_rating.len() < floats {
+            let more = floats - sums.by_rating.len();
+            sums.by_rating.reserve_exact(more);
             sums.by_rating.resize(floats, 0.0);
         }
         let room = Room {

@@ -50,8 +50,8 @@ pub struct TrainArgs {
     /// Seed of the random start
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Ridge on factors, times the row's number of ratings [default: 0.05; 0 for cell-gradient and nmf]
-    #[arg(help_heading = "Regularization", long, value_name = "X")]
+    /// Ridge on factors, times the row's number of ratings
+    #[arg(help_heading = "Regularization", long, value_name = "X", help = regularization_help())]
     regularization: Option<f32>,
     /// Ridge on factors, once a row; both may be used at once
     #[arg(
@@ -80,7 +80,7 @@ pub struct TrainArgs {
     #[arg(help_heading = "Other solvers", long, value_enum, default_value_t = RuleArg::Multiplicative)]
     rule: RuleArg,
     /// For cg: steps for each row
-    #[arg(help_heading = "Other solvers", long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(help_heading = "Other solvers", long, value_name = "N", default_value_t = Options::default().cg_steps as u16, value_parser = clap::value_parser!(u16).range(1..))]
     cg_steps: u16,
     /// Whether losses are summed or averaged
     #[arg(help_heading = "Gradient descent", long, value_enum, default_value_t = ReduceArg::Sum)]
@@ -199,6 +199,16 @@ fn solver_names() -> Vec<&'static str> {
 fn solver_help() -> String {
     let all = SOLVERS.iter().map(|m| (m.name, m.summary));
     choices("How the cost is minimised", all)
+}
+
+fn regularization_help() -> String {
+    let usual = SOLVERS[0].regularization;
+    let others = SOLVERS.iter().filter(|m| m.regularization != usual);
+    let others = others.map(|m| format!(", {} for {}", m.regularization, m.name));
+    format!(
+        "Ridge on factors, times the row's number of ratings [default: {usual}{}]",
+        others.collect::<String>()
+    )
 }
 
 fn loss_help() -> String {
