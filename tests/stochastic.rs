@@ -235,7 +235,7 @@ fn a_planted_matrix_is_learned() {
             let product: f64 = p[u].iter().zip(&q[i]).map(|(a, b)| a * b).sum();
             (u as u32, i as u32, product as f32)
         })
-        .partition(|&(u, i, _)| (u * 7 + i * 5) % 3 == 0);
+        .partition(|&(u, i, _)| (u * 7 + i * 5).is_multiple_of(3));
     let seen = InMemory::from_triplets(users, items, &seen).unwrap();
     let hidden = InMemory::from_triplets(users, items, &hidden).unwrap();
     for (step, rate) in [(Step::Plain, 0.02), (Step::Adagrad, 0.3)] {
