@@ -34,6 +34,7 @@ pub enum Command {
     Export(crate::export::ExportArgs),
     Inspect(crate::inspect::InspectArgs),
     Verify(crate::verify::VerifyArgs),
+    Plot(crate::plot::PlotArgs),
     Generate(crate::generate::GenerateArgs),
     Demo(crate::demo::DemoArgs),
 }
