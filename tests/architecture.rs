@@ -12,6 +12,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("rand_chacha", &["rng.rs"]),
     ("clap", &["bin/"]),
     ("indicatif", &["bin/"]),
+    ("plotters", &["bin/lowrank/plot/"]),
     (
         "rayon",
         &[

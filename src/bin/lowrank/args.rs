@@ -35,6 +35,7 @@ pub enum Command {
     Inspect(crate::inspect::InspectArgs),
     Verify(crate::verify::VerifyArgs),
     CheckGradients(crate::check_gradients::CheckGradientsArgs),
+    Plot(crate::plot::PlotArgs),
     Generate(crate::generate::GenerateArgs),
     Demo(crate::demo::DemoArgs),
 }

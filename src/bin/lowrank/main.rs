@@ -10,6 +10,7 @@ mod generate;
 mod history;
 mod import;
 mod inspect;
+mod plot;
 mod predict;
 mod recommend;
 mod session;
@@ -60,6 +61,7 @@ fn run(command: Command, session: &Session) -> Result<()> {
         Command::Predict(args) => predict::run(args, session),
         Command::Export(args) => export::run(args, session),
         Command::Inspect(args) => inspect::run(args, session),
+        Command::Plot(args) => plot::run(args, session),
         Command::Verify(args) => verify::run(args, session),
         Command::CheckGradients(args) => check_gradients::run(args, session),
         Command::Generate(args) => generate::run(args, session),
