@@ -345,6 +345,9 @@ mod tests {
             fn taylor(&self, p: f64, r: f64) -> [f64; 3] {
                 [self.value(p, r), 2.0001 * (p - r), 2.0]
             }
+            fn slope(&self, p: f64, r: f64) -> f64 {
+                self.taylor(p, r)[1]
+            }
             fn not_finite(&self, _: f64, _: f64) -> crate::error::Error {
                 unreachable!("it is")
             }

@@ -18,7 +18,7 @@
 //!     (2, 2, 5.0), (2, 3, 4.5), (2, 0, 1.0),
 //! ];
 //! let ratings = InMemory::from_triplets(3, 4, &ratings)?;
-//! let options = Options { rank: 2, regularization: 0.02, ..Options::default() };
+//! let options = Options { rank: 2, regularization: Some(0.02), ..Options::default() };
 //! let model = Trainer::new(&ratings, options).run(&Threads::new(None)?)?.into_parameters();
 //!
 //! // User 1 has rated neither item 2 nor, like user 0, would care for it.

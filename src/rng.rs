@@ -24,6 +24,8 @@ pub enum Purpose {
     SyntheticUsers = 5,
     /// Synthetic items: popularity and character.
     SyntheticItems = 6,
+    /// The order of the waves of a stochastic epoch.
+    Waves = 7,
 }
 
 /// A 64-bit key of an external id: FNV-1a, then the finalizer of splitmix64.

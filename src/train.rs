@@ -1,17 +1,16 @@
 //! Training: epochs, validation, early stop, resume, history.
 
-use std::sync::Mutex;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::evaluate::squared_errors;
-use crate::loss::{self, Derived};
+use crate::loss;
 use crate::matrix::{Factors, Ratings, Shape, Side};
 use crate::progress::{Progress, Unit};
 use crate::rng::{Purpose, Stream, key};
-use crate::solver::{self, Moving, Options, Parameters, RowSums, Solver, Update, sum_rows};
+use crate::solver::{self, Init, Moving, Options, Parameters, RowSums, Solver, sum_rows};
 use crate::threads::Threads;
 
 /// A line of the history: where training stood after an epoch. Epoch 0 is before the first step.
@@ -97,8 +96,6 @@ pub struct Trainer<'a> {
     options: Options,
     /// The caller's own solver.
     solver: Option<Box<dyn Solver>>,
-    /// What is minimised, where the options name it.
-    loss: Option<Box<dyn Derived>>,
     validation: Option<&'a dyn Ratings>,
     test: Option<&'a dyn Ratings>,
     start: Option<(Factors, Factors)>,
@@ -114,7 +111,6 @@ impl<'a> Trainer<'a> {
             ratings,
             options,
             solver: None,
-            loss: None,
             validation: None,
             test: None,
             start: None,
@@ -182,10 +178,7 @@ impl<'a> Trainer<'a> {
         }
         match self.solver.take() {
             Some(solver) => Ok(solver),
-            None => {
-                self.loss = Some(loss::named_or_formula(&self.options.loss)?);
-                solver::method(&self.options.solver)?.solver(&self.options)
-            }
+            None => solver::method(&self.options.solver)?.solver(&self.options),
         }
     }
 
@@ -239,12 +232,14 @@ impl<'a> Trainer<'a> {
     fn begin(&mut self, solver: &dyn Solver) -> Result<State> {
         let started = Instant::now();
         let shape = self.ratings.shape();
-        let centred = solver.may_centre() && self.loss.as_deref().is_none_or(loss::of_residual);
+        let centred = solver.may_centre() && self.loss_is_of_residual();
         let (mean, std) = self.normalisation(shape.ratings as f64, centred)?;
-        self.check_loss(mean, std)?;
         let (users, items) = match self.start.take() {
             Some(start) => start,
-            None => (self.random(Side::Users), self.random(Side::Items)),
+            None => (
+                self.random(Side::Users, solver.init()),
+                self.random(Side::Items, solver.init()),
+            ),
         };
         let parameters = Parameters {
             users,
@@ -252,6 +247,7 @@ impl<'a> Trainer<'a> {
             mean: mean as f32,
             std: std as f32,
         };
+        solver.check(&self.options, self.ratings, &parameters)?;
         let measured = solver.measure(self.ratings, &parameters)?;
         let mut state = State {
             moving: Moving {
@@ -264,6 +260,11 @@ impl<'a> Trainer<'a> {
         };
         self.record(&mut state, measured, started)?;
         Ok(state)
+    }
+
+    /// Whether the loss that the options name knows no zero. One that only the solver knows is the solver's business.
+    fn loss_is_of_residual(&self) -> bool {
+        loss::named_or_formula(&self.options.loss).map_or(true, |loss| loss::of_residual(&*loss))
     }
 
     /// The mean that predictions start from, and their unit. A loss of signs or counts is given them as they are, unless
@@ -291,30 +292,6 @@ impl<'a> Trainer<'a> {
         Ok((mean, std))
     }
 
-    /// Checks the loss on the scale of the ratings, in units of the model.
-    fn check_loss(&self, mean: f64, std: f64) -> Result<()> {
-        let Some(loss) = &self.loss else {
-            return Ok(());
-        };
-        let range = |sign: f32| {
-            let largest = Mutex::new(f32::NEG_INFINITY);
-            sum_rows(self.ratings, Side::Users, |_, row, _| {
-                let of_row = row
-                    .values
-                    .iter()
-                    .map(|r| sign * r)
-                    .fold(f32::NEG_INFINITY, f32::max);
-                let mut largest = largest.lock().expect("no holder panics");
-                *largest = largest.max(of_row);
-                RowSums::default()
-            })?;
-            Ok::<f32, Error>(sign * largest.into_inner().expect("no holder panics"))
-        };
-        let in_units = |rating: f32| ((f64::from(rating) - mean) / std) as f32;
-        let scale = (in_units(range(-1.0)?), in_units(range(1.0)?));
-        loss::check(&**loss, scale).map(drop)
-    }
-
     /// The sum of a term over all ratings.
     fn sum_of(&self, term: impl Fn(f64) -> f64 + Sync) -> Result<f64> {
         let sums = sum_rows(self.ratings, Side::Users, |_, row, _| RowSums {
@@ -324,9 +301,8 @@ impl<'a> Trainer<'a> {
         Ok(sums.loss)
     }
 
-    /// Gaussian factors, rows about of length 1, each keyed by the row's own id: a new rating that renumbers all rows
-    /// leaves their starts as they were.
-    fn random(&self, side: Side) -> Factors {
+    /// Random factors, each row keyed by its own id: a new rating that renumbers all rows leaves their starts as they were.
+    fn random(&self, side: Side, init: Init) -> Factors {
         let Options {
             rank, biases, seed, ..
         } = self.options;
@@ -340,7 +316,10 @@ impl<'a> Trainer<'a> {
             let id = key(self.ratings.id(side, row).as_bytes());
             let mut stream = Stream::new(seed, purpose, 0, id);
             for x in factors.row_mut(row) {
-                *x = (scale * stream.normal()) as f32;
+                *x = match init {
+                    Init::Gaussian => (scale * stream.normal()) as f32,
+                    Init::Uniform => (0.1 + 0.8 * stream.uniform()) as f32,
+                };
             }
         }
         factors
@@ -364,7 +343,7 @@ impl<'a> Trainer<'a> {
         // Tenfold from the lowest, unless that is rounding noise beside what the loss was at first.
         let lowest = losses().fold(first, f64::min).max(1e-6 * first);
         if !measured.cost.is_finite() || measured.cost > 10.0 * lowest {
-            return Err(self.diverged(epoch, before, measured.cost));
+            return Err(self.diverged(solver, epoch, before, measured.cost));
         }
         self.record(state, measured, started)?;
         if self.options.early_stop.is_some() && state.best_epoch() == Some(epoch) {
@@ -401,7 +380,7 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    fn diverged(&self, epoch: usize, before: f64, now: f64) -> Error {
+    fn diverged(&self, solver: &dyn Solver, epoch: usize, before: f64, now: f64) -> Error {
         let what = format!(
             "training diverged in epoch {epoch}: the loss went from {before:.6e} to {now:.6e}"
         );
@@ -413,11 +392,9 @@ impl<'a> Trainer<'a> {
                     "nothing was written; try a lower --learning-rate, such as {}",
                     rate / 4.0
                 );
-                let alternate = self.options.update == Update::Simultaneous;
-                error.remedy(if alternate {
-                    remedy + ", or --update alternating"
-                } else {
-                    remedy
+                error.remedy(match solver.steadier() {
+                    Some(option) => format!("{remedy}, or {option}"),
+                    None => remedy,
                 })
             }
             None => error.remedy("nothing was written; try a higher --regularization"),

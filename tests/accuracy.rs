@@ -39,3 +39,27 @@ fn movielens_100k_in_five_folds() {
     println!("rmse {rmse:.4?}, mean {mean:.4}");
     assert!(mean <= 0.922, "{rmse:?}");
 }
+
+/// Stochastic gradient descent without any choice of options comes close to ALS without any, or is better.
+#[test]
+fn sgd_keeps_up_with_als_by_its_defaults() {
+    for (file, most) in [("ml-100k/orig/u.data", 0.95), ("ml-1m/ratings.csv", 0.86)] {
+        let Some(path) = real_data(file) else {
+            return;
+        };
+        let program = Program::new();
+        program.write("r", fs::read(path).unwrap());
+
+        program.done("import r --out s --test-fraction 0.1");
+        let rmse = |solver: &str| {
+            let trained = program.done(&format!("train s --out m --force --solver {solver}"));
+            trained["test_rmse"].as_f64().unwrap()
+        };
+        let (als, sgd) = (rmse("als"), rmse("sgd"));
+        println!("{file}: als {als:.4}, sgd {sgd:.4}");
+        assert!(
+            sgd < als + 0.005 && sgd < most,
+            "{file}: als {als}, sgd {sgd}"
+        );
+    }
+}

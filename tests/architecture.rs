@@ -21,6 +21,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "recommend/mod.rs",
             "recommend/similar.rs",
             "solver/alternating.rs",
+            "solver/gram.rs",
+            "solver/stochastic.rs",
             "synthetic/generator.rs",
             "synthetic/spread.rs",
             "threads.rs",
@@ -40,7 +42,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("matrix", &["error"]),
     ("memory", &["error"]),
     ("threads", &["error"]),
-    ("solver", &["error", "kernel", "loss", "matrix"]),
+    ("solver", &["error", "kernel", "loss", "matrix", "rng"]),
     ("store", &["error", "matrix", "rng"]),
     ("synthetic", &["error", "matrix", "rng", "threads"]),
     (

@@ -4,7 +4,7 @@
 //! agree to 1e-4, the largest difference over the largest entry.
 
 use lowrank::matrix::{Factors, InMemory, Ratings};
-use lowrank::solver::{Options, Reduce};
+use lowrank::solver::{Missing, Options, Reduce, Study};
 use lowrank::{State, Threads, Trainer};
 use serde_json::Value;
 
@@ -103,7 +103,7 @@ fn gradient(loss: &str) -> Options {
     Options {
         solver: "gradient".into(),
         loss: loss.into(),
-        regularization: 0.0,
+        regularization: Some(0.0),
         ..Options::default()
     }
 }
@@ -172,4 +172,83 @@ fn lowrank_factorizer() {
         .collect();
     assert_close("test RMSE", &rmse, &column(2));
     golden.assert_factors(&state);
+}
+
+/// Origin 5: multiplicative updates on all cells, and every quantity of the convergence study.
+fn nmf(name: &str) {
+    let golden = Golden::open(name);
+    let options = Options {
+        solver: "nmf".into(),
+        epochs: golden.number("iterations") as usize,
+        biases: false,
+        ..Options::default()
+    };
+    let lines = golden.0["study"].as_array().unwrap();
+    let ratings = golden.ratings("ratings").with_rows_per_block(2);
+    let mut study = Study::new(&options).unwrap();
+    let mut before = None;
+    let trainer = Trainer::new(&ratings, options)
+        .start_from(golden.factors("init_users"), golden.factors("init_items"))
+        .after_epoch(|state| {
+            let now = state.parameters().clone();
+            if let Some(before) = &before {
+                study.observe(&ratings, before, &now)?;
+            }
+            before = Some(now);
+            Ok(())
+        });
+    let state = trainer.run(&Threads::new(Some(4)).unwrap()).unwrap();
+    golden.assert_factors(&state);
+    let objectives: Vec<f64> = lines
+        .iter()
+        .map(|line| line["objective"].as_f64().unwrap())
+        .collect();
+    assert_close("losses", &losses(&state)[..lines.len()], &objectives);
+    assert_eq!(study.lines().len(), lines.len());
+    for ((ours, expected), objective) in study.lines().iter().zip(lines).zip(objectives) {
+        let ours = serde_json::to_value(ours).unwrap();
+        let expected = expected.as_object().unwrap();
+        assert_eq!(ours.as_object().unwrap().len(), expected.len());
+        for (name, expected) in expected {
+            let (ours, expected) = (ours[name].as_f64().unwrap(), expected.as_f64().unwrap());
+            if expected.abs() > 1e-6 * objective {
+                assert!(
+                    (ours - expected).abs() <= 1e-3 * expected.abs(),
+                    "{name}: {ours} is not {expected}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn nmf_by_multiplicative_updates() {
+    nmf("nmf_multiplicative");
+}
+
+#[test]
+fn nmf_where_zeros_count() {
+    nmf("nmf_multiplicative_zeros");
+}
+/// Origin 2: gradients averaged over each row's cells; all cells are rated, or those that are not left out, or zeros.
+#[test]
+fn per_cell_mean_gradient() {
+    for (name, missing) in [
+        ("per_cell_mean_gradient", Missing::Skip),
+        ("per_cell_mean_gradient", Missing::Zero),
+        ("per_cell_mean_gradient_skip", Missing::Skip),
+        ("per_cell_mean_gradient_zeros", Missing::Zero),
+    ] {
+        let golden = Golden::open(name);
+        let state = golden.train(Options {
+            solver: "cell-gradient".into(),
+            loss: "(p-r)^2".into(),
+            missing: Some(missing),
+            learning_rates: vec![golden.number("learning_rate") as f32],
+            epochs: golden.number("epochs") as usize,
+            ..Options::default()
+        });
+        assert_close(name, &losses(&state), &golden.rows("losses").concat());
+        golden.assert_factors(&state);
+    }
 }

@@ -16,10 +16,11 @@ use program::Program;
 use real_data::real_data;
 use tree::tree;
 
-/// Options that train either solver on anything, a little.
-const SOLVERS: [&str; 2] = [
+/// Options that train every solver on anything, a little.
+const SOLVERS: [&str; 3] = [
     "--solver als --rank 8 --epochs 3",
     "--solver gradient --rank 8 --epochs 4 --learning-rate 0.001 --normalize --regularization 0.01",
+    "--solver sgd --rank 8 --epochs 3",
 ];
 
 const IMPORT: &str = "--test-fraction 0.1 --validation-fraction 0.05 --seed 3";
@@ -33,8 +34,8 @@ fn model(program: &Program, name: &str) -> Files {
     files
 }
 
-/// Trains with both solvers on a store.
-fn models(program: &Program, store: &str, options: &str) -> [Files; 2] {
+/// Trains with every solver on a store.
+fn models(program: &Program, store: &str, options: &str) -> [Files; 3] {
     SOLVERS.map(|solver| {
         program.done(&format!("train {store} --out m --force {solver} {options}"));
         model(program, "m")
@@ -164,6 +165,8 @@ fn a_training_that_was_killed_ends_with_the_same_bytes() {
         "--solver als --rank 12 --epochs 60",
         "--solver als --rank 12 --epochs 100 --early-stop 40",
         "--solver gradient --rank 8 --epochs 100 --learning-rate 0.0005",
+        "--solver sgd --rank 8 --epochs 100",
+        "--solver sgd --step plain --rank 8 --epochs 100",
     ] {
         program.done(&format!("train s --out whole --force {solver} --threads 1"));
         let killed = format!("train s --out killed --force {solver} --checkpoint-every 1 --quiet");

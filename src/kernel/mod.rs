@@ -17,6 +17,7 @@ mod gram;
 mod peak;
 mod score;
 mod select;
+mod sgd;
 mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -27,6 +28,7 @@ pub use gram::{NormalEquations, PANEL, Segment};
 pub use peak::{PEAK_STEP_FLOP, multiply_adds};
 pub use score::{PackedItems, TILE, UserRows, pack_items, packed_len, score};
 pub use select::{Candidate, TopN, exclude};
+pub use sgd::{SgdRatings, SgdRow, SgdRows, SgdStep, sgd};
 pub use vector::LANES;
 
 use vector::{Portable, Vector};

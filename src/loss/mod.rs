@@ -65,6 +65,9 @@ pub trait Derived: Sync + Send {
     /// Value, slope and curvature of one rating.
     fn taylor(&self, prediction: f64, rating: f64) -> [f64; 3];
 
+    /// The slope at one rating, where they come one by one.
+    fn slope(&self, prediction: f64, rating: f64) -> f64;
+
     /// The error that says that the loss has no value here.
     fn not_finite(&self, prediction: f64, rating: f64) -> Error;
 
@@ -90,6 +93,11 @@ impl<L: Loss> Derived for L {
         let r = Dual::fixed(Dual::fixed(rating));
         let loss = self.loss(p, r);
         [loss.value.value, loss.slope.value, loss.slope.slope]
+    }
+
+    fn slope(&self, prediction: f64, rating: f64) -> f64 {
+        self.loss(Dual::variable(prediction), Dual::fixed(rating))
+            .slope
     }
 
     fn not_finite(&self, prediction: f64, rating: f64) -> Error {
@@ -287,6 +295,7 @@ mod tests {
                     let h = 1e-5;
                     let [value, slope, curvature] = loss.taylor(p, r);
                     assert_eq!(value, loss.value(p, r), "{name}");
+                    assert_eq!(slope, loss.slope(p, r), "{name}");
                     let numeric = (loss.value(p + h, r) - loss.value(p - h, r)) / (2.0 * h);
                     let error = (numeric - slope).abs() / slope.abs().max(1.0);
                     assert!(error < 1e-8, "{name} at {p}, {r}: {numeric} is not {slope}");

@@ -2,11 +2,13 @@
 
 mod factors;
 mod in_memory;
+mod tiles;
 
 use std::borrow::Cow;
 
 pub use factors::Factors;
 pub use in_memory::InMemory;
+pub use tiles::{Grid, Tile, Tiles};
 
 use crate::error::{Error, ErrorKind, Result};
 

@@ -8,13 +8,12 @@
 //! Cost: n (k^2 + k) flop a side and k^3 / 3 a row, for k = rank + 1 with biases. Reads: by-item and by-user ratings once
 //! each, and one row of the fixed side for each rating.
 
-use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, half_epoch};
-use super::sums::RowSums;
-use super::{Measured, Method, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick};
-use crate::error::{Error, ErrorKind, Result};
+use super::alternating::{self, Cost, Fixed, Own, OwnMut, RowStep};
+use super::{Measured, Method, Missing, Moving, Options, Parameters, Ridge, Solver, Tick, sweep};
+use crate::error::Result;
 use crate::kernel::{self, NormalEquations, Segment};
 use crate::loss::{Loss, Squared};
-use crate::matrix::{Factors, Ratings, Row, Shape, Side};
+use crate::matrix::{Ratings, Row, Shape, Side};
 
 /// ALS in the table of solvers.
 pub const METHOD: Method = Method {
@@ -23,31 +22,14 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     suited: |options| options,
+    regularization: 0.05,
+    missing: &[Missing::Skip],
     build,
 };
 
 fn build(options: &Options) -> Result<Box<dyn Solver>> {
-    if options.reduce == Reduce::Mean {
-        return Err(Error::new(
-            ErrorKind::BadOption,
-            "ALS minimises the sum of the losses, not their mean",
-        )
-        .remedy("leave out --reduce, or use --solver gradient"));
-    }
-    if !options.learning_rates.is_empty() {
-        return Err(Error::new(
-            ErrorKind::BadOption,
-            "ALS solves its rows exactly and has no learning rate",
-        )
-        .remedy("leave out --learning-rate, or use --solver gradient"));
-    }
-    if options.loss != "squared" {
-        return Err(Error::new(
-            ErrorKind::BadOption,
-            format!("ALS minimises the squared loss, not {:?}", options.loss),
-        )
-        .remedy("leave out --loss, or use --solver gradient"));
-    }
+    sweep::refuse_steps("ALS", options)?;
+    sweep::refuse_other_losses("ALS", options)?;
     Ok(Box::new(Als {
         ridge: options.ridge(),
         equations: NormalEquations::new(options.rank, options.biases),
@@ -61,15 +43,6 @@ struct Als {
     rank: usize,
 }
 
-impl Als {
-    fn measured(&self, sums: RowSums, ratings: &dyn Ratings, std: f32) -> Measured {
-        Measured {
-            cost: sums.loss + sums.penalty,
-            rmse: f64::from(std) * (sums.squared_error / ratings.shape().ratings as f64).sqrt(),
-        }
-    }
-}
-
 impl Solver for Als {
     fn epoch(
         &self,
@@ -78,26 +51,11 @@ impl Solver for Als {
         moving: &mut Moving,
         tick: Tick<'_>,
     ) -> Result<Measured> {
-        let parameters = &mut moving.parameters;
-        let backwards = epoch % 2 == 1;
-        let (mean, std) = (parameters.mean, parameters.std);
-        let Parameters { users, items, .. } = parameters;
-        let go = |side, moving: &mut Factors, factors: &Factors, measure| {
-            let fixed = Fixed::new(factors, mean, std);
-            half_epoch(
-                ratings, side, backwards, self, moving, &fixed, measure, tick,
-            )
-        };
-        let of_items = go(Side::Items, items, users, Measure::Penalty)?;
-        let mut sums = go(Side::Users, users, items, Measure::All)?;
-        sums.penalty += of_items.penalty;
-        Ok(self.measured(sums, ratings, std))
+        sweep::sweep(self, Side::Items, epoch, ratings, moving, tick)
     }
 
     fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured> {
-        let items = parameters.fixed_items();
-        let sums = alternating::measure(ratings, self, &parameters.users, &items)?;
-        Ok(self.measured(sums, ratings, parameters.std))
+        sweep::measure(self, ratings, parameters)
     }
 
     fn memory(&self, _shape: Shape, threads: usize) -> u64 {
@@ -176,11 +134,7 @@ impl RowStep for Als {
         let size = self.equations.size();
         let pitch = self.equations.pitch();
         if ratings == 0 {
-            // Nothing is known of this row: it predicts what the other side does.
-            own.factors.fill(0.0);
-            if let Some(bias) = own.bias {
-                *bias = 0.0;
-            }
+            own.clear();
             return Ok(());
         }
         let equations = &mut sums.equations;
@@ -190,13 +144,8 @@ impl RowStep for Als {
         if own.bias.is_some() {
             equations[self.rank * pitch + self.rank] += self.ridge.on_bias(ratings);
         }
-        kernel::solve(fixed.isa, size, equations, &mut sums.scratch).map_err(|_| {
-            Error::new(
-                ErrorKind::Singular,
-                format!("{ratings} ratings do not determine {size} unknowns"),
-            )
-            .remedy("give a higher --regularization or --regularization-row")
-        })?;
+        kernel::solve(fixed.isa, size, equations, &mut sums.scratch)
+            .map_err(|_| sweep::undetermined(ratings, size))?;
         let solution = &equations[size * pitch..];
         own.factors[..self.rank].copy_from_slice(&solution[..self.rank]);
         if let Some(bias) = own.bias {

@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 
 use super::Tick;
-use super::sums::{Fold, GROUP, RowSums};
+use super::sums::{Fold, GROUP, RowSums, Summed};
 use crate::error::{Error, Result};
 use crate::kernel::{self, Isa};
 use crate::matrix::{Block, Factors, Ratings, Row, RowScratch, Side};
@@ -96,10 +96,19 @@ pub struct OwnMut<'a> {
 }
 
 impl OwnMut<'_> {
-    fn as_ref(&self) -> Own<'_> {
+    /// The row as it stands.
+    pub fn as_ref(&self) -> Own<'_> {
         Own {
             factors: self.factors,
             bias: self.bias.as_deref().copied().unwrap_or(0.0),
+        }
+    }
+
+    /// Makes the row predict what the other side does: the answer where nothing is known of it.
+    pub fn clear(self) {
+        self.factors.fill(0.0);
+        if let Some(bias) = self.bias {
+            *bias = 0.0;
         }
     }
 }
@@ -244,15 +253,15 @@ pub fn measure<C: Cost>(
 
 /// Computes one value for each row of a side in parallel, and folds them in the fixed order. `value` is given the row's
 /// number, its ratings and room for predictions.
-pub fn sum_rows(
+pub fn sum_rows<T: Summed>(
     ratings: &dyn Ratings,
     side: Side,
-    value: impl Fn(usize, Row<'_>, &mut Vec<f32>) -> RowSums + Sync,
-) -> Result<RowSums> {
+    value: impl Fn(usize, Row<'_>, &mut Vec<f32>) -> T + Sync,
+) -> Result<T> {
     let scratch = Pool::new(MeasureScratch::default);
     let mut fold = Fold::default();
     scan(ratings, side, false, |block| {
-        let of_task = |range: Range<usize>| -> Vec<RowSums> {
+        let of_task = |range: Range<usize>| -> Vec<T> {
             scratch.with(|s| {
                 range
                     .map(|i| {
@@ -262,7 +271,7 @@ pub fn sum_rows(
                     .collect()
             })
         };
-        let rows: Vec<Vec<RowSums>> = tasks(block).into_par_iter().map(of_task).collect();
+        let rows: Vec<Vec<T>> = tasks(block).into_par_iter().map(of_task).collect();
         fold.add(block.first_row(), &rows.concat());
         Ok(())
     })?;

@@ -12,8 +12,11 @@
 
 use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, half_epoch};
 use super::line_search::{Line, line_search};
+use super::rates::Rates;
 use super::sums::RowSums;
-use super::{Measured, Method, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick, Update};
+use super::{
+    Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick, Update,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel;
 use crate::loss::{self, Derived, Penalty};
@@ -23,6 +26,8 @@ use crate::matrix::{Factors, Ratings, Row, Shape, Side};
 pub const METHOD: Method = Method {
     name: "gradient",
     summary: "gradient descent, any loss: every row steps along its own gradient, all rows in parallel",
+    regularization: 0.05,
+    missing: &[Missing::Skip],
     monotone: false,
     any_regularizer: true,
     suited: |options| Options {
@@ -42,8 +47,7 @@ pub struct Gradient {
     quadratic: Option<f64>,
     penalty: Penalty,
     ridge: Ridge,
-    rates: Vec<f32>,
-    decay: f32,
+    rates: Rates,
     momentum: f32,
     update: Update,
     reduce: Reduce,
@@ -51,18 +55,13 @@ pub struct Gradient {
     biases: bool,
 }
 
-/// Checks that there are rates enough, and that there is one where the exact one is not known.
-fn check_rates(options: &Options, quadratic: Option<f64>, penalty: &Penalty) -> Result<()> {
-    let rates = &options.learning_rates;
-    if rates.len() > 1 && rates.len() < options.epochs {
-        let what = format!(
-            "{} learning rates are too few for {} epochs",
-            rates.len(),
-            options.epochs
-        );
-        return Err(Error::new(ErrorKind::BadOption, what)
-            .remedy("give one for each epoch, or a single one for all"));
-    }
+/// Checks that there is a rate where the exact one is not known.
+fn check_rates(
+    options: &Options,
+    rates: &Rates,
+    quadratic: Option<f64>,
+    penalty: &Penalty,
+) -> Result<()> {
     let bad = |what: &str, remedy: &str| {
         Err(Error::new(ErrorKind::BadOption, what).remedy(remedy.to_owned()))
     };
@@ -104,14 +103,14 @@ impl Gradient {
         options.check()?;
         let quadratic = loss::quadratic(&*loss);
         let penalty = options.penalty()?;
-        check_rates(options, quadratic, &penalty)?;
+        let rates = Rates::given(options)?;
+        check_rates(options, &rates, quadratic, &penalty)?;
         Ok(Gradient {
             loss,
             quadratic,
             penalty,
             ridge: options.ridge(),
-            rates: options.learning_rates.clone(),
-            decay: options.learning_rate_decay,
+            rates,
             momentum: options.momentum,
             update: options.update,
             reduce: options.reduce,
@@ -126,12 +125,6 @@ impl Gradient {
             Reduce::Sum => 1.0,
             Reduce::Mean => 1.0 / ratings.shape().ratings as f64,
         }
-    }
-
-    /// The learning rate of an epoch, or none for the exact one.
-    fn rate(&self, epoch: usize) -> Option<f32> {
-        let given = self.rates.get(epoch - 1).or(self.rates.last())?;
-        Some(given / (1.0 + self.decay * (epoch - 1) as f32))
     }
 
     fn step(&self, goal: Goal, ratings: &dyn Ratings) -> Step<'_> {
@@ -213,7 +206,7 @@ impl Gradient {
             line.users.add_scaled(self.momentum, users);
             line.items.add_scaled(self.momentum, items);
         }
-        let measured = match (self.rate(epoch), self.quadratic) {
+        let measured = match (self.rates.at(epoch), self.quadratic) {
             (Some(rate), _) => {
                 parameters.users.add_scaled(rate, &line.users);
                 parameters.items.add_scaled(rate, &line.items);
@@ -251,7 +244,7 @@ impl Solver for Gradient {
         moving: &mut Moving,
         tick: Tick<'_>,
     ) -> Result<Measured> {
-        match (self.update, self.rate(epoch)) {
+        match (self.update, self.rates.at(epoch)) {
             (Update::Alternating, Some(rate)) => {
                 self.alternate(epoch, rate, ratings, &mut moving.parameters, tick)
             }
@@ -264,6 +257,10 @@ impl Solver for Gradient {
         let items = parameters.fixed_items();
         let sums = alternating::measure(ratings, &step, &parameters.users, &items)?;
         Ok(self.measured(sums, ratings, parameters.std))
+    }
+
+    fn steadier(&self) -> Option<&'static str> {
+        (self.update == Update::Simultaneous).then_some("--update alternating")
     }
 
     fn may_centre(&self) -> bool {

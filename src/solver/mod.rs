@@ -11,9 +11,21 @@
 
 mod als;
 mod alternating;
+mod cell_gradient;
+mod cg;
+mod coordinate;
 mod gradient;
+mod gram;
 mod line_search;
+mod newton;
+mod nmf;
+mod rates;
+mod scale;
+mod sgd;
+mod stochastic;
 mod sums;
+mod sweep;
+mod whole;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,10 +36,20 @@ use crate::matrix::{Factors, Ratings, Shape, Side};
 
 pub use alternating::{Cost, Fixed, Measure, Own, OwnMut, RowStep, half_epoch, measure, sum_rows};
 pub use gradient::Gradient;
-pub use sums::RowSums;
+pub use nmf::{Study, StudyLine};
+pub use sums::{RowSums, Summed};
 
 /// Every solver by its name on the command line.
-pub const SOLVERS: &[Method] = &[als::METHOD, gradient::METHOD];
+pub const SOLVERS: &[Method] = &[
+    als::METHOD,
+    cg::METHOD,
+    coordinate::METHOD,
+    newton::METHOD,
+    gradient::METHOD,
+    cell_gradient::METHOD,
+    sgd::METHOD,
+    nmf::METHOD,
+];
 
 /// A line of the table of solvers.
 #[derive(Debug)]
@@ -36,6 +58,10 @@ pub struct Method {
     pub name: &'static str,
     /// One line for the help.
     pub summary: &'static str,
+    /// Its ridge on factors, multiplied by the row's number of ratings, where none is given.
+    pub regularization: f32,
+    /// What cells without a rating may count as; the first is the default.
+    pub missing: &'static [Missing],
     /// Whether it promises that the cost never rises, with the options that suit it.
     pub monotone: bool,
     /// Whether it takes any regularizer, not `l2` alone.
@@ -60,6 +86,23 @@ impl Method {
             let what = format!("{name} takes no other regularizer than l2");
             return Err(Error::new(ErrorKind::BadOption, what).remedy(format!(
                 "leave out --regularizer, or use --solver {}",
+                able.join(" or ")
+            )));
+        }
+        if let Some(missing) = options.missing
+            && !self.missing.contains(&missing)
+        {
+            let able = SOLVERS.iter().filter(|m| m.missing.contains(&missing));
+            let able: Vec<_> = able.map(|m| m.name).collect();
+            let what = match missing {
+                Missing::Skip => "needs every cell: it cannot leave out what is missing",
+                Missing::Zero => {
+                    "goes over what is rated alone: missing cells cannot count as zero"
+                }
+            };
+            let what = format!("the solver {} {what}", self.name);
+            return Err(Error::new(ErrorKind::BadOption, what).remedy(format!(
+                "leave out --missing, or use --solver {}",
                 able.join(" or ")
             )));
         }
@@ -88,6 +131,15 @@ pub enum Update {
     Alternating,
 }
 
+/// How far a stochastic step goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// By the learning rate.
+    Plain,
+    /// By the learning rate over the root of the row's squared gradients so far.
+    Adagrad,
+}
+
 /// How the losses of all ratings become one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reduce {
@@ -95,6 +147,33 @@ pub enum Reduce {
     Sum,
     /// Their mean.
     Mean,
+}
+
+/// What the cells are that have no rating.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Missing {
+    /// Unknown: only ratings count.
+    Skip,
+    /// Zeros, which count as ratings do.
+    Zero,
+}
+
+/// How a non-negative factorization moves a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rule {
+    /// Every factor is multiplied by the ratio of the two parts of its gradient.
+    Multiplicative,
+    /// Hierarchical alternating least squares: one factor after another goes to its minimum.
+    Hals,
+}
+
+/// How random factors are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Init {
+    /// Gaussian, with rows about of length 1.
+    Gaussian,
+    /// Uniform from 0.1 to 0.9.
+    Uniform,
 }
 
 /// Every option that changes the result of training. All of it is kept with the model.
@@ -113,8 +192,8 @@ pub struct Options {
     pub epochs: usize,
     /// Seed of the random start.
     pub seed: u64,
-    /// Ridge on factors, multiplied by the row's number of ratings.
-    pub regularization: f32,
+    /// Ridge on factors, multiplied by the row's number of ratings; the method's own default if none.
+    pub regularization: Option<f32>,
     /// Ridge on factors, once a row.
     pub regularization_row: f32,
     /// Ridge on biases, multiplied by the row's number of ratings; as the factors' if none.
@@ -127,14 +206,22 @@ pub struct Options {
     pub normalize: bool,
     /// Sum or mean of the losses.
     pub reduce: Reduce,
+    /// Whether cells without a rating count as zeros; as the method's own if none.
+    pub missing: Option<Missing>,
+    /// For a non-negative factorization: how a row moves.
+    pub rule: Rule,
     /// For gradient descent: whether both sides step from the same point.
     pub update: Update,
+    /// For stochastic gradient descent: how far a step goes.
+    pub step: Step,
     /// For gradient descent: one rate, or one for each epoch.
     pub learning_rates: Vec<f32>,
     /// For gradient descent: the rate of epoch t is divided by `1 + decay (t - 1)`.
     pub learning_rate_decay: f32,
     /// For gradient descent: the share of the last step that is added to the next direction.
     pub momentum: f32,
+    /// For conjugate gradient: steps for each row.
+    pub cg_steps: usize,
     /// Stop when the validation RMSE has not fallen for so many epochs, and keep the best.
     pub early_stop: Option<usize>,
 }
@@ -148,17 +235,21 @@ impl Default for Options {
             rank: 32,
             epochs: 15,
             seed: 0,
-            regularization: 0.05,
+            regularization: None,
             regularization_row: 0.0,
             bias_regularization: None,
             bias_regularization_row: None,
             biases: true,
             normalize: false,
             reduce: Reduce::Sum,
+            missing: None,
+            rule: Rule::Multiplicative,
             update: Update::Simultaneous,
+            step: Step::Adagrad,
             learning_rates: Vec::new(),
             learning_rate_decay: 0.0,
             momentum: 0.0,
+            cg_steps: 3,
             early_stop: None,
         }
     }
@@ -180,7 +271,7 @@ impl Options {
             ));
         }
         let ridges = [
-            ("regularization", Some(self.regularization)),
+            ("regularization", self.regularization),
             ("regularization per row", Some(self.regularization_row)),
             ("bias regularization", self.bias_regularization),
             ("bias regularization per row", self.bias_regularization_row),
@@ -205,6 +296,18 @@ impl Options {
                 self.momentum
             ));
         }
+        if self.cg_steps == 0 {
+            return bad("conjugate gradient takes at least one step for each row".into());
+        }
+        let rates = self.learning_rates.len();
+        if rates > 1 && rates < self.epochs {
+            let what = format!(
+                "{rates} learning rates are too few for {} epochs",
+                self.epochs
+            );
+            return Err(Error::new(ErrorKind::BadOption, what)
+                .remedy("give one for each epoch, or a single one for all"));
+        }
         if let Some(rate) = self
             .learning_rates
             .iter()
@@ -225,12 +328,25 @@ impl Options {
         Penalty::named_or_formula(&self.regularizer)
     }
 
+    /// The same options with the ridge on factors that training uses: where none is given, the method's own default.
+    #[must_use]
+    pub fn resolved(mut self) -> Options {
+        self.regularization = Some(self.regularization());
+        self
+    }
+
+    fn regularization(&self) -> f32 {
+        let default = || method(&self.solver).map_or(0.0, |method| method.regularization);
+        self.regularization.unwrap_or_else(default)
+    }
+
     /// The ridges of this cost: what penalties are weighed by.
     pub fn ridge(&self) -> Ridge {
+        let regularization = self.regularization();
         Ridge {
-            factors: [self.regularization, self.regularization_row],
+            factors: [regularization, self.regularization_row],
             biases: [
-                self.bias_regularization.unwrap_or(self.regularization),
+                self.bias_regularization.unwrap_or(regularization),
                 self.bias_regularization_row
                     .unwrap_or(self.regularization_row),
             ],
@@ -338,6 +454,17 @@ pub struct Moving {
 
 /// A method of training. It keeps nothing from epoch to epoch itself.
 pub trait Solver: Send + Sync {
+    /// Checks, before the first step, that the method can work with these ratings from this start: by default, that the
+    /// loss is finite on their scale.
+    fn check(&self, options: &Options, ratings: &dyn Ratings, start: &Parameters) -> Result<()> {
+        scale::check_loss(options, ratings, start)
+    }
+
+    /// How factors are drawn that the caller does not give.
+    fn init(&self) -> Init {
+        Init::Gaussian
+    }
+
     /// Moves all parameters once, and tells the cost after it. `epoch` counts from 1; `tick` is told of ratings done.
     fn epoch(
         &self,
@@ -352,6 +479,11 @@ pub trait Solver: Send + Sync {
 
     /// Memory that training takes beyond the parameters themselves, in bytes.
     fn memory(&self, shape: Shape, threads: usize) -> u64;
+
+    /// An option that would make training less likely to diverge, beside a lower learning rate.
+    fn steadier(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Whether predictions and ratings may both be counted from the ratings' mean: not where the loss knows a zero.
     fn may_centre(&self) -> bool {

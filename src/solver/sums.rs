@@ -5,6 +5,37 @@ use std::collections::BTreeMap;
 /// Rows whose sums are folded together: it fixes the order of sums.
 pub const GROUP: usize = 256;
 
+/// What can be summed over rows.
+pub trait Summed: Copy + Send {
+    /// The sum of nothing.
+    const ZERO: Self;
+
+    /// Adds to each sum.
+    fn add(&mut self, other: Self);
+}
+
+impl<const N: usize> Summed for [f64; N] {
+    const ZERO: Self = [0.0; N];
+
+    fn add(&mut self, other: Self) {
+        for (x, y) in self.iter_mut().zip(other) {
+            *x += y;
+        }
+    }
+}
+
+impl Summed for RowSums {
+    const ZERO: Self = RowSums {
+        loss: 0.0,
+        squared_error: 0.0,
+        penalty: 0.0,
+    };
+
+    fn add(&mut self, other: Self) {
+        RowSums::add(self, other);
+    }
+}
+
 /// Sums over rows.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct RowSums {
@@ -26,17 +57,25 @@ impl RowSums {
 }
 
 /// Folds one value a row in groups of [`GROUP`] rows, in row order, whatever the order of the blocks.
-#[derive(Default)]
-pub struct Fold {
+pub struct Fold<T> {
     /// Groups that one block held whole.
-    groups: BTreeMap<usize, RowSums>,
+    groups: BTreeMap<usize, T>,
     /// Rows of groups that a block's border cuts.
-    edges: BTreeMap<usize, RowSums>,
+    edges: BTreeMap<usize, T>,
 }
 
-impl Fold {
+impl<T> Default for Fold<T> {
+    fn default() -> Fold<T> {
+        Fold {
+            groups: BTreeMap::new(),
+            edges: BTreeMap::new(),
+        }
+    }
+}
+
+impl<T: Summed> Fold<T> {
     /// Counts in the values of consecutive rows.
-    pub fn add(&mut self, first_row: usize, rows: &[RowSums]) {
+    pub fn add(&mut self, first_row: usize, rows: &[T]) {
         let end = first_row + rows.len();
         let mut row = first_row;
         while row < end {
@@ -44,7 +83,7 @@ impl Fold {
             let group_end = ((group + 1) * GROUP).min(end);
             let of_group = &rows[row - first_row..group_end - first_row];
             if of_group.len() == GROUP {
-                let mut sum = RowSums::default();
+                let mut sum = T::ZERO;
                 of_group.iter().for_each(|&x| sum.add(x));
                 self.groups.insert(group, sum);
             } else {
@@ -55,11 +94,11 @@ impl Fold {
     }
 
     /// The sum over all rows.
-    pub fn finish(mut self) -> RowSums {
+    pub fn finish(mut self) -> T {
         for (row, sums) in self.edges {
-            self.groups.entry(row / GROUP).or_default().add(sums);
+            self.groups.entry(row / GROUP).or_insert(T::ZERO).add(sums);
         }
-        let mut total = RowSums::default();
+        let mut total = T::ZERO;
         self.groups.values().for_each(|&x| total.add(x));
         total
     }

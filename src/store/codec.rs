@@ -38,14 +38,20 @@ pub fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>> {
 /// # Errors
 /// [`ErrorKind::Damaged`] if they hold no such record or something more.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T> {
-    let damaged =
-        |why: String| Error::new(ErrorKind::Damaged, format!("a bad record: {why}")).path(path);
-    let (record, read) = bincode::serde::decode_from_slice(bytes, CONFIG)
-        .map_err(|error| damaged(error.to_string()))?;
-    if read != bytes.len() {
-        return Err(damaged(format!("{} bytes too many", bytes.len() - read)));
+    // The checksum has been checked: the bytes are as they were written, by a program that meant something else by them.
+    let foreign = || {
+        Error::new(
+            ErrorKind::Damaged,
+            "its record is not one that this version writes",
+        )
+        .path(path)
+        .remedy("make the store or model anew")
+    };
+    let decoded = bincode::serde::decode_from_slice(bytes, CONFIG);
+    match decoded {
+        Ok((record, read)) if read == bytes.len() => Ok(record),
+        _ => Err(foreign()),
     }
-    Ok(record)
 }
 
 #[cfg(test)]

@@ -46,20 +46,17 @@ pub enum Kind {
     Manifest = 3,
     /// The factors of one side.
     Factors = 4,
-    /// The record of a model.
+    /// The record of a model, finished or under way.
     Model = 5,
-    /// The record of a training that is under way.
-    Checkpoint = 6,
 }
 
 impl Kind {
-    const ALL: [Kind; 6] = [
+    const ALL: [Kind; 5] = [
         Kind::Shard,
         Kind::Dictionary,
         Kind::Manifest,
         Kind::Factors,
         Kind::Model,
-        Kind::Checkpoint,
     ];
 
     /// What people call such a file; a manifest and a model's record stand for their whole directory.
@@ -70,7 +67,6 @@ impl Kind {
             Kind::Manifest => "a store",
             Kind::Factors => "a file of factors",
             Kind::Model => "a model",
-            Kind::Checkpoint => "a checkpoint",
         }
     }
 }

@@ -14,6 +14,7 @@ mod predict;
 mod recommend;
 mod session;
 mod similar;
+mod study;
 mod table;
 mod train;
 mod verify;

@@ -9,16 +9,17 @@ use lowrank::matrix::{Ratings, Side};
 use lowrank::memory::{Bytes, Plan};
 use lowrank::model::{Checkpoint, Model, Run, read_start};
 use lowrank::rng::mix;
-use lowrank::solver::{Options, Reduce, SOLVERS, Update};
+use lowrank::solver::{Missing, Options, Reduce, Rule, SOLVERS, Step, Update};
 use lowrank::store::{AtomicDir, AtomicFile, Part, Store};
 use lowrank::train::{Epoch, Pace, State, Trainer};
-use lowrank::{Error, ErrorKind, Result};
+use lowrank::{Error, ErrorKind, Parameters, Result};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::args::choices;
 use crate::history;
 use crate::session::{Session, aligned};
+use crate::study::StudyFile;
 
 /// Factorize the ratings of a store.
 ///
@@ -49,9 +50,9 @@ pub struct TrainArgs {
     /// Seed of the random start
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Ridge on factors, times the row's number of ratings
-    #[arg(help_heading = "Regularization", long, value_name = "X", default_value_t = Options::default().regularization)]
-    regularization: f32,
+    /// Ridge on factors, times the row's number of ratings [default: 0.05; 0 for cell-gradient and nmf]
+    #[arg(help_heading = "Regularization", long, value_name = "X")]
+    regularization: Option<f32>,
     /// Ridge on factors, once a row; both may be used at once
     #[arg(
         help_heading = "Regularization",
@@ -72,13 +73,25 @@ pub struct TrainArgs {
     /// Bring the ratings to mean 0 and variance 1 first
     #[arg(help_heading = "Prediction", long)]
     normalize: bool,
+    /// Whether cells without a rating are left out or count as zeros [default: as the solver has it]
+    #[arg(help_heading = "Other solvers", long, value_enum)]
+    missing: Option<MissingArg>,
+    /// For nmf: how a row moves
+    #[arg(help_heading = "Other solvers", long, value_enum, default_value_t = RuleArg::Multiplicative)]
+    rule: RuleArg,
+    /// For cg: steps for each row
+    #[arg(help_heading = "Other solvers", long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    cg_steps: u16,
     /// Whether losses are summed or averaged
     #[arg(help_heading = "Gradient descent", long, value_enum, default_value_t = ReduceArg::Sum)]
     reduce: ReduceArg,
     /// Whether both sides step from the same point, or the second sees the first one's step
     #[arg(help_heading = "Gradient descent", long, value_enum, default_value_t = UpdateArg::Simultaneous)]
     update: UpdateArg,
-    /// The step along the gradient [default: the exact one, for squares]
+    /// For sgd: whether a step goes by the learning rate alone, or adapts to the gradients that the row has seen
+    #[arg(help_heading = "Gradient descent", long, value_enum, default_value_t = StepArg::Adagrad)]
+    step: StepArg,
+    /// The step along the gradient [default: the exact one, for squares; for sgd 0.2, or 0.02 with --step plain]
     #[arg(
         help_heading = "Gradient descent",
         long,
@@ -133,10 +146,18 @@ pub struct TrainArgs {
     /// Write a line for each epoch to this CSV file
     #[arg(help_heading = "While it runs", long, value_name = "FILE")]
     history: Option<PathBuf>,
+    /// Write how multiplicative updates converge to this CSV file: objective, descent, singular values and more by iteration
+    #[arg(
+        help_heading = "While it runs",
+        long,
+        value_name = "FILE",
+        conflicts_with = "resume"
+    )]
+    study: Option<PathBuf>,
     /// Print what training would hold in memory, and stop
     #[arg(long)]
     plan: bool,
-    /// Replace the model and the history if they exist
+    /// Replace the model, the history and the study if they exist
     #[arg(long)]
     force: bool,
 }
@@ -148,9 +169,27 @@ enum ReduceArg {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+enum MissingArg {
+    Skip,
+    Zero,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum RuleArg {
+    Multiplicative,
+    Hals,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum UpdateArg {
     Simultaneous,
     Alternating,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StepArg {
+    Plain,
+    Adagrad,
 }
 
 fn solver_names() -> Vec<&'static str> {
@@ -169,7 +208,7 @@ fn loss_help() -> String {
     format!(
         "What is minimised: a name, with its parameter in parentheses if it shall be another, such as huber(0.5):\n{}\
          or a formula in p (the prediction) and r (the rating), such as '(p-r)^2' or 'log(1+exp(-r*p))', with the functions \
-         {}. Its derivatives are derived.",
+         {}. Its derivatives are derived. The solver nmf minimises squared or kl, the Kullback-Leibler divergence.",
         all.collect::<String>(),
         Formula::functions().collect::<Vec<_>>().join(", "),
     )
@@ -198,13 +237,16 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     }
     store.keep_within(plan.rest(0)?);
     AtomicDir::check(&args.out, args.force)?;
-    if let Some(history) = args
-        .history
-        .as_ref()
-        .filter(|_| !args.force && !args.resume)
-    {
-        AtomicFile::create(history, false).map(drop)?;
+    let logs = [&args.history, &args.study];
+    for log in logs.into_iter().flatten() {
+        if !args.force && !args.resume {
+            AtomicFile::create(log, false).map(drop)?;
+        }
     }
+    let mut study = match &args.study {
+        Some(path) => Some(StudyFile::new(path, &options)?),
+        None => None,
+    };
     let checkpoint = checkpoint_path(&args.out);
     let fingerprint = start.as_ref().map(|start| start.fingerprint);
     let resumed = match args.resume {
@@ -240,6 +282,9 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
         session.say(history::line(epoch, pace));
         if let Some(path) = &args.history {
             history::write(path, state)?;
+        }
+        if let Some(study) = &mut study {
+            study.observe(&store, state.parameters())?;
         }
         let due = |every: u16| epoch.epoch > 0 && epoch.epoch.is_multiple_of(usize::from(every));
         if args.checkpoint_every.is_some_and(due) {
@@ -339,11 +384,25 @@ fn options(args: &TrainArgs, start: Option<&Start>) -> Result<Options> {
             UpdateArg::Simultaneous => Update::Simultaneous,
             UpdateArg::Alternating => Update::Alternating,
         },
+        missing: args.missing.map(|missing| match missing {
+            MissingArg::Skip => Missing::Skip,
+            MissingArg::Zero => Missing::Zero,
+        }),
+        rule: match args.rule {
+            RuleArg::Multiplicative => Rule::Multiplicative,
+            RuleArg::Hals => Rule::Hals,
+        },
+        step: match args.step {
+            StepArg::Plain => Step::Plain,
+            StepArg::Adagrad => Step::Adagrad,
+        },
         learning_rates,
         learning_rate_decay: args.learning_rate_decay,
         momentum: args.momentum,
+        cg_steps: usize::from(args.cg_steps),
         early_stop: args.early_stop.map(usize::from),
-    })
+    }
+    .resolved())
 }
 
 /// Learning rates from a list, or from a file with commas, blanks or newlines between them.
@@ -374,6 +433,10 @@ fn plan(args: &TrainArgs, options: &Options, store: &Store, session: &Session) -
     plan.hold("factors and scratch", training);
     if args.checkpoint_every.is_some() || args.init_users.is_some() {
         plan.hold("buffers of files", 4 << 20);
+    }
+    if args.study.is_some() {
+        let parameters = Parameters::bytes(store.shape(), options.rank, options.biases);
+        plan.hold("the study", StudyFile::memory(parameters));
     }
     plan.rest(0)?;
     Ok(plan)

@@ -1,7 +1,9 @@
 //! Every solver against a plain dense f64 twin on small ratings with empty rows and columns.
 
+mod by_rows;
+
 use lowrank::matrix::{Factors, InMemory, Ratings, Side};
-use lowrank::solver::{Options, Update};
+use lowrank::solver::{Missing, Options, Update};
 use lowrank::threads::Threads;
 use lowrank::train::{State, Trainer};
 use proptest::prelude::*;
@@ -147,17 +149,16 @@ fn count(ratings: &Triplets, side: usize, at: usize) -> usize {
 }
 
 fn ridge(options: &Options, n: usize, bias: bool) -> f64 {
+    let regularization = options.regularization.unwrap();
     let (by_rating, by_row) = if bias {
         (
-            options
-                .bias_regularization
-                .unwrap_or(options.regularization),
+            options.bias_regularization.unwrap_or(regularization),
             options
                 .bias_regularization_row
                 .unwrap_or(options.regularization_row),
         )
     } else {
-        (options.regularization, options.regularization_row)
+        (regularization, options.regularization_row)
     };
     f64::from(by_rating) * n as f64 + f64::from(by_row)
 }
@@ -190,6 +191,30 @@ fn eliminate(mut a: Vec<Vec<f64>>) -> Vec<f64> {
     (0..n).map(|x| a[x][n] / a[x][x]).collect()
 }
 
+/// The methods that go row by row, with what missing cells count as if that is not the default.
+const BY_ROWS: &[(&str, Option<Missing>)] = &[
+    ("als", None),
+    ("gradient", None),
+    ("cell-gradient", None),
+    ("cell-gradient", Some(Missing::Zero)),
+    ("coordinate", None),
+    ("cg", None),
+    ("newton", None),
+];
+
+fn with_solver((solver, missing): (&str, Option<Missing>), options: Options) -> Options {
+    Options {
+        solver: solver.into(),
+        missing,
+        learning_rates: match solver.ends_with("gradient") {
+            true => vec![0.0001],
+            false => Vec::new(),
+        },
+        biases: options.biases && missing.is_none(),
+        ..options
+    }
+}
+
 const USERS: usize = 12;
 const ITEMS: usize = 9;
 
@@ -219,7 +244,7 @@ fn options() -> impl Strategy<Value = Options> {
         rank,
         seed,
         epochs: 0,
-        regularization: ridges.0,
+        regularization: Some(ridges.0),
         regularization_row: ridges.1,
         biases: biases.0,
         bias_regularization: biases.1,
@@ -319,12 +344,12 @@ proptest! {
     }
 
     #[test]
-    fn bits_depend_on_neither_threads_nor_blocks(triplets in ratings(), options in options(), gradient in any::<bool>()) {
-        let mut options = Options { epochs: 3, ..options };
-        if gradient {
-            options.solver = "gradient".into();
-            options.learning_rates = vec![0.01];
-        }
+    fn bits_depend_on_neither_threads_nor_blocks(
+        triplets in ratings(),
+        options in options(),
+        by_rows in proptest::sample::select(BY_ROWS),
+    ) {
+        let options = with_solver(by_rows, Options { epochs: 3, ..options });
         let ratings = InMemory::from_triplets(USERS, ITEMS, &triplets).unwrap();
         let one = train(&ratings, options.clone(), 1);
         for (threads, rows) in [(1, 1), (2, 3), (4, 100)] {
@@ -343,16 +368,19 @@ fn long_rows_are_summed_alike_on_any_number_of_threads() {
         .flat_map(|u| [(u, 0, (u % 9) as f32), (u, 1 + u % 7, (u % 5) as f32)])
         .collect();
     let ratings = InMemory::from_triplets(users as usize, 8, &triplets).unwrap();
-    let options = Options {
-        rank: 5,
-        epochs: 2,
-        ..Options::default()
-    };
-    let one = train(&ratings, options.clone(), 1);
-    assert_eq!(
-        one.parameters(),
-        train(&ratings.with_rows_per_block(3), options, 3).parameters()
-    );
+    let cut = ratings.clone().with_rows_per_block(1000);
+    for by_rows in BY_ROWS {
+        let options = Options {
+            rank: 5,
+            epochs: 2,
+            biases: by_rows.1.is_none(),
+            ..Options::default()
+        };
+        let options = with_solver(*by_rows, options);
+        let one = train(&ratings, options.clone(), 1);
+        let three = train(&cut, options, 3);
+        assert_eq!(one.parameters(), three.parameters(), "{by_rows:?}");
+    }
 }
 
 #[test]
@@ -369,7 +397,7 @@ fn an_early_stop_keeps_the_best_epoch() {
     let options = Options {
         rank: 12,
         epochs: 60,
-        regularization: 0.001,
+        regularization: Some(0.001),
         early_stop: Some(3),
         ..Options::default()
     };

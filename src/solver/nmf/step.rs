@@ -1,0 +1,210 @@
+//! How one row of a non-negative factorization moves.
+
+use super::super::alternating::{self, Cost, Fixed, Own, OwnMut, RowStep};
+use super::{Divergence, FLOOR, Missing, Nmf, Rule};
+use crate::error::Result;
+use crate::kernel::{self, LANES, Segment};
+use crate::matrix::Row;
+
+/// What a row has gathered over its ratings.
+pub struct Sums {
+    /// The part of the gradient that lets factors grow: `sum of m q`, or `sum of m / p q`.
+    numerator: Vec<f32>,
+    /// The part that lets them shrink, where only ratings count: `sum of p q`, or `sum of q`.
+    denominator: Vec<f32>,
+    /// The normal equations, for HALS where only ratings count.
+    equations: Vec<f32>,
+    panel: Vec<f32>,
+    weights: Vec<f32>,
+    /// The row as it stood.
+    before: Vec<f64>,
+}
+
+impl Nmf {
+    fn solves_equations(&self) -> bool {
+        self.rule == Rule::Hals && self.missing == Missing::Skip
+    }
+
+    /// Memory of one row's sums, in bytes.
+    pub(super) fn sums_bytes(&self) -> u64 {
+        let equations = match self.solves_equations() {
+            true => self.equations.sums_len() + self.equations.panel_len(),
+            false => 0,
+        };
+        let vectors = 2 * self.rank.next_multiple_of(LANES) + 2 * self.rank;
+        ((equations + vectors + 2 * alternating::PART) * size_of::<f32>()) as u64
+    }
+
+    /// What a factor is divided by, for its row as it stood: what the whole of the other side adds, or the ratings.
+    fn denominator(&self, at: usize, whole: &[f64], sums: &Sums) -> f64 {
+        match (self.missing, self.divergence) {
+            (Missing::Skip, _) => f64::from(sums.denominator[at]),
+            (Missing::Zero, Divergence::Squared) => {
+                let row = &whole[at * self.rank..][..self.rank];
+                super::gram::inner(row, &sums.before)
+            }
+            (Missing::Zero, Divergence::KullbackLeibler) => whole[at],
+        }
+    }
+
+    fn multiply(&self, own: &mut [f32], whole: &[f64], sums: &Sums) {
+        for (at, x) in own.iter_mut().enumerate() {
+            let denominator = self.denominator(at, whole, sums);
+            // Starting factors of zero may leave nothing to divide by.
+            let ratio = f64::from(sums.numerator[at]) / denominator.max(f64::MIN_POSITIVE);
+            *x = at_floor(sums.before[at] * ratio);
+        }
+    }
+
+    /// Minimises over one factor after another, each seeing those before it.
+    fn descend(&self, own: &mut [f32], whole: &[f64], sums: &mut Sums) {
+        let (rank, pitch) = (self.rank, self.equations.pitch());
+        let equations = self.solves_equations().then_some(&sums.equations);
+        let entry = |i: usize, j: usize| match equations {
+            // Only the lower triangle of normal equations counts.
+            Some(sums) => f64::from(sums[i.max(j) * pitch + i.min(j)]),
+            None => whole[i * rank + j],
+        };
+        for at in 0..rank {
+            let target = match equations {
+                Some(sums) => sums[rank * pitch + at],
+                None => sums.numerator[at],
+            };
+            let product: f64 = (0..rank).map(|j| entry(at, j) * sums.before[j]).sum();
+            // A factor that the other side has given up is left alone: its step would be without measure, and users or
+            // items may take it up again from where it is.
+            let step = match entry(at, at) > GIVEN_UP {
+                true => (f64::from(target) - product) / entry(at, at),
+                false => 0.0,
+            };
+            own[at] = at_floor(sums.before[at] + step);
+            sums.before[at] = own[at].into();
+        }
+    }
+}
+
+/// The squared length of a column of factors that are all about at the floor.
+const GIVEN_UP: f64 = FLOOR as f64;
+
+fn at_floor(x: f64) -> f32 {
+    (x as f32).max(FLOOR)
+}
+
+impl RowStep for Nmf {
+    type Shared = Vec<f64>;
+    type Sums = Sums;
+
+    fn sums(&self) -> Sums {
+        let vector = vec![0.0; self.rank.next_multiple_of(LANES)];
+        let room = |len: usize| vec![0.0; if self.solves_equations() { len } else { 0 }];
+        Sums {
+            numerator: vector.clone(),
+            denominator: vector,
+            equations: room(self.equations.sums_len()),
+            panel: room(self.equations.panel_len()),
+            weights: Vec::new(),
+            before: vec![0.0; self.rank],
+        }
+    }
+
+    fn shared(&self, fixed: &Fixed<'_>) -> Vec<f64> {
+        self.whole(fixed.factors)
+    }
+
+    fn begin(&self, sums: &mut Sums) {
+        sums.numerator.fill(0.0);
+        sums.denominator.fill(0.0);
+        sums.equations.fill(0.0);
+    }
+
+    fn accumulate(&self, own: Own<'_>, segment: Row<'_>, fixed: &Fixed<'_>, sums: &mut Sums) {
+        let Sums {
+            numerator,
+            denominator,
+            equations,
+            panel,
+            weights,
+            ..
+        } = sums;
+        let (flat, cols) = (fixed.factors.flat(), segment.cols);
+        if self.solves_equations() {
+            let segment = Segment {
+                cols,
+                targets: segment.values,
+                weights: None,
+            };
+            self.equations
+                .accumulate(fixed.isa, flat, segment, equations, panel);
+            return;
+        }
+        let add = |weights: &[f32], sum: &mut [f32]| {
+            kernel::add_scaled_rows(fixed.isa, weights, flat, cols, sum);
+        };
+        weights.resize(segment.len(), 0.0);
+        match self.divergence {
+            Divergence::Squared => {
+                add(segment.values, numerator);
+                if self.missing == Missing::Skip {
+                    fixed.predict(own, segment, weights);
+                    add(weights, denominator);
+                }
+            }
+            Divergence::KullbackLeibler => {
+                fixed.predict(own, segment, weights);
+                for (p, rating) in weights.iter_mut().zip(segment.values) {
+                    *p = rating / p.max(FLOOR * FLOOR);
+                }
+                add(weights, numerator);
+                if self.missing == Missing::Skip {
+                    weights.fill(1.0);
+                    add(weights, denominator);
+                }
+            }
+        }
+    }
+
+    fn merge(&self, next: &Sums, sums: &mut Sums) {
+        let vectors = [
+            (&mut sums.numerator, &next.numerator),
+            (&mut sums.denominator, &next.denominator),
+            (&mut sums.equations, &next.equations),
+        ];
+        for (sum, next) in vectors {
+            for (x, y) in sum.iter_mut().zip(next) {
+                *x += y;
+            }
+        }
+    }
+
+    fn finish(
+        &self,
+        own: OwnMut<'_>,
+        ratings: usize,
+        _fixed: &Fixed<'_>,
+        whole: &Vec<f64>,
+        sums: &mut Sums,
+    ) -> Result<()> {
+        let own = &mut own.factors[..self.rank];
+        for (before, &x) in sums.before.iter_mut().zip(&*own) {
+            *before = x.into();
+        }
+        match self.rule {
+            // Nothing speaks for this row.
+            _ if ratings == 0 => own.fill(FLOOR),
+            Rule::Multiplicative => self.multiply(own, whole, sums),
+            Rule::Hals => self.descend(own, whole, sums),
+        }
+        Ok(())
+    }
+}
+
+impl Cost for Nmf {
+    fn loss(&self, prediction: f32, target: f32) -> f64 {
+        self.divergence
+            .of(self.missing, prediction.into(), target.into())
+    }
+
+    fn penalty(&self, _own: Own<'_>, _ratings: usize) -> f64 {
+        0.0
+    }
+}

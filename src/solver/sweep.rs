@@ -1,0 +1,97 @@
+//! What methods have in common whose epoch is one sweep: one side moves, then the other on the first one's new values.
+
+use super::alternating::{self, Cost, Fixed, Measure, RowStep, half_epoch};
+use super::sums::RowSums;
+use super::{Measured, Moving, Options, Parameters, Reduce, Tick};
+use crate::error::{Error, ErrorKind, Result};
+use crate::matrix::{Factors, Ratings, Side};
+
+/// Moves the first side, then the other, and tells the cost after it.
+pub fn sweep<S: RowStep + Cost>(
+    step: &S,
+    first: Side,
+    epoch: usize,
+    ratings: &dyn Ratings,
+    moving: &mut Moving,
+    tick: Tick<'_>,
+) -> Result<Measured> {
+    let backwards = epoch % 2 == 1;
+    let Parameters {
+        users,
+        items,
+        mean,
+        std,
+    } = &mut moving.parameters;
+    let mut go = |side, measure| {
+        let (moving, other): (&mut Factors, &Factors) = match side {
+            Side::Users => (users, items),
+            Side::Items => (items, users),
+        };
+        let fixed = Fixed::new(other, *mean, *std);
+        half_epoch(
+            ratings, side, backwards, step, moving, &fixed, measure, tick,
+        )
+    };
+    let of_first = go(first, Measure::Penalty)?;
+    let mut sums = go(first.other(), Measure::All)?;
+    sums.penalty += of_first.penalty;
+    Ok(measured(sums, ratings, *std))
+}
+
+/// Tells the cost where the parameters stand.
+pub fn measure<C: Cost>(
+    cost: &C,
+    ratings: &dyn Ratings,
+    parameters: &Parameters,
+) -> Result<Measured> {
+    let items = parameters.fixed_items();
+    let sums = alternating::measure(ratings, cost, &parameters.users, &items)?;
+    Ok(measured(sums, ratings, parameters.std))
+}
+
+fn measured(sums: RowSums, ratings: &dyn Ratings, std: f32) -> Measured {
+    Measured {
+        cost: sums.loss + sums.penalty,
+        rmse: f64::from(std) * (sums.squared_error / ratings.shape().ratings as f64).sqrt(),
+    }
+}
+
+/// Refuses a mean of losses and a learning rate, for methods that find the lowest point of a row by themselves.
+pub fn refuse_steps(name: &str, options: &Options) -> Result<()> {
+    if options.reduce == Reduce::Mean {
+        return Err(Error::new(
+            ErrorKind::BadOption,
+            format!("{name} minimises the sum of the losses, not their mean"),
+        )
+        .remedy("leave out --reduce, or use --solver gradient"));
+    }
+    if !options.learning_rates.is_empty() {
+        return Err(Error::new(
+            ErrorKind::BadOption,
+            format!("{name} solves its rows by itself and has no learning rate"),
+        )
+        .remedy("leave out --learning-rate, or use --solver gradient"));
+    }
+    Ok(())
+}
+
+/// Refuses all losses but the square.
+pub fn refuse_other_losses(name: &str, options: &Options) -> Result<()> {
+    if options.loss == "squared" {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::BadOption,
+        format!("{name} minimises the squared loss, not {:?}", options.loss),
+    )
+    .remedy("leave out --loss, or use --solver newton or gradient"))
+}
+
+/// The error of a row whose equations have no single solution.
+pub fn undetermined(ratings: usize, unknowns: usize) -> Error {
+    Error::new(
+        ErrorKind::Singular,
+        format!("{ratings} ratings do not determine {unknowns} unknowns"),
+    )
+    .remedy("give a higher --regularization or --regularization-row")
+}
