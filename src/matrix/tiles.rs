@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn waves_hold_every_rating_once_and_share_no_row() {
-        let cell = |u: u32, i: u32| (u * 7 + i * 3) % 5 == 0;
+        let cell = |u: u32, i: u32| (u * 7 + i * 3).is_multiple_of(5);
         let triplets: Vec<_> = (0..61)
             .flat_map(|u| (0..45).map(move |i| (u, i)))
             .filter(|&(u, i)| cell(u, i))
