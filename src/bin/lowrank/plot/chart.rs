@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use lowrank::{Error, ErrorKind, Result};
 use plotters::coord::Shift;
+use plotters::coord::combinators::{BindKeyPoints, LogCoord};
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -97,6 +98,12 @@ pub fn draw(charts: &[Chart]) -> Result<String> {
             return Err(Error::new(ErrorKind::BadInput, what).remedy(remedy));
         };
         match chart.log {
+            // Powers of ten alone would leave a short axis without ticks.
+            true if up.end < 20.0 * up.start => {
+                let ticks = even_ticks(&up);
+                let up: LogCoord<f64> = up.log_scale().into();
+                chart.draw(panel, across, up.with_key_points(ticks))
+            }
             true => chart.draw(panel, across, up.log_scale()),
             false => chart.draw(panel, across, up),
         }
@@ -130,7 +137,10 @@ impl Chart {
         let right = if right > left { right } else { left + 1.0 };
         let (low, high) = span(|p| p.1);
         let up = match self.log {
-            true => low / 1.3..high * 1.3,
+            true => {
+                let air = (high / low).powf(0.05).max(1.01);
+                low / air..high * air
+            }
             false if high > low => low - 0.05 * (high - low)..high + 0.05 * (high - low),
             false => low - 0.5..high + 0.5,
         };
@@ -210,6 +220,20 @@ impl Series {
     }
 }
 
+/// Some six numbers in a range at even distances of 1, 2 or 5 times a power of ten.
+fn even_ticks(range: &Range<f64>) -> Vec<f64> {
+    let rough = (range.end - range.start) / 6.0;
+    let power = 10_f64.powf(rough.log10().floor());
+    let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * power);
+    let step = steps
+        .into_iter()
+        .find(|&step| step >= rough)
+        .unwrap_or(rough);
+    let (first, last) = ((range.start / step).ceil(), (range.end / step).floor());
+    let count = (last - first).max(0.0) as usize;
+    (0..=count).map(|at| (first + at as f64) * step).collect()
+}
+
 /// A number at an axis: as few digits as tell it from its neighbours.
 fn label(x: f64) -> String {
     let size = x.abs();
@@ -243,6 +267,15 @@ mod tests {
         ] {
             assert_eq!(label(x), text);
         }
+    }
+
+    #[test]
+    fn ticks_are_even_and_within() {
+        let ticks = even_ticks(&(0.93..1.21));
+        assert_eq!(
+            ticks.iter().map(|&x| label(x)).collect::<Vec<_>>(),
+            ["0.95", "1", "1.05", "1.1", "1.15", "1.2"]
+        );
     }
 
     fn chart(log: bool, points: Vec<(f64, f64)>) -> Chart {
