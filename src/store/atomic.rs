@@ -4,7 +4,7 @@
 //! at the target sees the old or the new, never a mixture, and a crash leaves the old. What a killed process left behind
 //! is cleared away by the next one that writes to the same target: the living hold a lock on what they write.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
@@ -120,6 +120,20 @@ impl AtomicDir {
         AtomicDir::create(target, force).map(drop)
     }
 
+    /// Removes a directory of ours, if it is there, and what killed writers of it have left beside it.
+    ///
+    /// # Errors
+    /// If what is there is not ours, or cannot be removed.
+    pub fn remove(target: impl AsRef<Path>) -> Result<()> {
+        let target = resolve(target.as_ref())?;
+        may_replace(&target)?;
+        clear_leftovers(parent(&target), &temporary_prefix(&target));
+        match fs::remove_dir_all(&target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.at(&target),
+        }
+    }
+
     /// Where the files are to be written before the commit.
     pub fn path(&self) -> &Path {
         &self.place.temporary
@@ -182,20 +196,18 @@ impl Place {
         force: bool,
         create: impl Fn(&Path) -> io::Result<File>,
     ) -> Result<(Place, File)> {
-        let Some(name) = target.file_name() else {
+        if target.file_name().is_none() {
             return Err(
                 Error::new(ErrorKind::BadOption, "not a name that can be written to")
                     .path(&target)
                     .remedy("name a new file or directory"),
             );
-        };
+        }
         if !force && target.symlink_metadata().is_ok() {
             return Err(already_exists(&target));
         }
         let parent = parent(&target);
-        let mut prefix = OsStr::new(".").to_owned();
-        prefix.push(name);
-        prefix.push(".tmp-");
+        let prefix = temporary_prefix(&target);
         clear_leftovers(parent, &prefix);
         for attempt in 0_u32.. {
             let mut name = prefix.clone();
@@ -236,6 +248,14 @@ fn resolve(target: &Path) -> Result<PathBuf> {
         true => fs::canonicalize(target).at(target),
         false => Ok(target.to_owned()),
     }
+}
+
+/// What the temporary names beside a target begin with.
+fn temporary_prefix(target: &Path) -> OsString {
+    let mut prefix = OsString::from(".");
+    prefix.push(target.file_name().unwrap_or_default());
+    prefix.push(".tmp-");
+    prefix
 }
 
 /// Removes temporary files and directories that nobody holds a lock on. Failing to is no failure.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use lowrank::loss::{Formula, LOSSES, PENALTIES};
 use lowrank::matrix::{Ratings, Side};
-use lowrank::memory::{Bytes, Plan};
+use lowrank::memory::Plan;
 use lowrank::model::{Checkpoint, Model, Run, read_start};
 use lowrank::rng::mix;
 use lowrank::solver::{Missing, Options, Reduce, Rule, SOLVERS, Step, Update};
@@ -243,7 +243,7 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     let options = options(&args, start.as_ref())?;
     let plan = plan(&args, &options, &store, session)?;
     if args.plan {
-        return print_plan(&plan, session);
+        return session.print_plan(&plan);
     }
     store.keep_within(plan.rest(0)?);
     AtomicDir::check(&args.out, args.force)?;
@@ -319,8 +319,8 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
         &store,
         &run,
     )?;
-    if checkpoint.exists() && (args.checkpoint_every.is_some() || args.resume) {
-        std::fs::remove_dir_all(&checkpoint).map_err(|e| Error::io(e, &checkpoint))?;
+    if args.checkpoint_every.is_some() || args.resume {
+        AtomicDir::remove(&checkpoint)?;
     }
     session.print(&outcome, outcome.text())
 }
@@ -450,28 +450,6 @@ fn plan(args: &TrainArgs, options: &Options, store: &Store, session: &Session) -
     }
     plan.rest(0)?;
     Ok(plan)
-}
-
-fn print_plan(plan: &Plan, session: &Session) -> Result<()> {
-    #[derive(Serialize)]
-    struct Planned<'a> {
-        budget_bytes: u64,
-        total_bytes: u64,
-        parts: &'a [(&'static str, u64)],
-    }
-    let planned = Planned {
-        budget_bytes: plan.budget().0,
-        total_bytes: plan.total().0,
-        parts: plan.parts(),
-    };
-    let mut lines: Vec<_> = plan
-        .parts()
-        .iter()
-        .map(|(what, bytes)| (*what, Bytes(*bytes).to_string()))
-        .collect();
-    lines.push(("in all", plan.total().to_string()));
-    lines.push(("budget", plan.budget().to_string()));
-    session.print(&planned, aligned(&lines))
 }
 
 fn checkpoint_path(out: &Path) -> PathBuf {
