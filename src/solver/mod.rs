@@ -184,7 +184,7 @@ pub struct Options {
     pub solver: String,
     /// The loss: a name of [`LOSSES`](crate::loss::LOSSES), or a formula in `p` and `r`.
     pub loss: String,
-    /// What a coordinate costs by its size: a name of [`PENALTIES`](crate::loss::PENALTIES), or a formula in `x`.
+    /// What a coordinate costs by its size: a name of [`PENALTIES`], or a formula in `x`.
     pub regularizer: String,
     /// Number of factors.
     pub rank: usize,
