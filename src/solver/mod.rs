@@ -16,6 +16,7 @@ mod cg;
 mod coordinate;
 mod gradient;
 mod gram;
+mod least_squares;
 mod line_search;
 mod newton;
 mod nmf;

@@ -76,6 +76,10 @@ impl Newton {
 impl WholeRow for Newton {
     type Shared = ();
 
+    fn cost(&self) -> &impl Cost {
+        self
+    }
+
     fn room(&self) -> [usize; 2] {
         let size = self.equations.size();
         let equations = self.equations.sums_len() + self.equations.panel_len();
