@@ -66,6 +66,8 @@ pub struct Method {
     pub monotone: bool,
     /// Whether it takes any regularizer, not `l2` alone.
     pub any_regularizer: bool,
+    /// Whether its model may have a mean and biases.
+    pub biases: bool,
     /// Sets, beside what the caller cares for, the options that it learns well with where ratings are few and clean.
     pub suited: fn(Options) -> Options,
     /// Checks the options that concern this method alone and makes a solver of them; called by [`Method::solver`].

@@ -223,10 +223,12 @@ impl Options {
         Penalty::named_or_formula(&self.regularizer)
     }
 
-    /// The same options with the ridge on factors that training uses: where none is given, the method's own default.
+    /// The same options as training uses them: where no ridge on factors is given, it is the method's own default, and there
+    /// are no biases where the method has none.
     #[must_use]
     pub fn resolved(mut self) -> Options {
         self.regularization = Some(self.regularization());
+        self.biases &= method(&self.solver).is_ok_and(|method| method.biases);
         self
     }
 
