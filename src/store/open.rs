@@ -9,9 +9,9 @@ use super::create::{dictionary_file, shards_dir};
 use super::dictionary::Dictionary;
 use super::header::Kind;
 use super::manifest::Manifest;
-use super::shard::{Part, Shard, ShardEntry, shard_file};
+use super::shard::{Encoding, Part, Shard, ShardEntry, shard_file};
 use crate::error::{AtPath, Error, ErrorKind, Result};
-use crate::matrix::{Block, Ratings, Shape, Side};
+use crate::matrix::{Block, Ratings, RowScratch, Shape, Side};
 
 /// Ratings on disk.
 ///
@@ -122,7 +122,7 @@ impl Store {
     /// How many training ratings each row of a side has. Reads no ratings, and checks none.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] if a shard has no offsets.
+    /// [`ErrorKind::Damaged`] if a shard has not the sections of its encoding.
     pub fn rating_counts(&self, side: Side) -> Result<Vec<u32>> {
         let mut counts = Vec::with_capacity(self.shape().rows(side));
         for shard in self.shards(side) {
@@ -130,6 +130,23 @@ impl Store {
             shard.done_with();
         }
         Ok(counts)
+    }
+
+    /// Bytes of the longest training row of either side where rows are decoded, none where they are viewed: what each
+    /// thread that looks at rows may need.
+    ///
+    /// # Errors
+    /// As [`rating_counts`](Store::rating_counts).
+    pub fn row_memory(&self) -> Result<u64> {
+        if self.manifest.encoding == Encoding::Plain {
+            return Ok(0);
+        }
+        let mut longest = 0;
+        for shard in self.by_user.iter().chain(&self.by_item) {
+            longest = shard.row_lengths()?.fold(longest, usize::max);
+            shard.done_with();
+        }
+        Ok((longest * RowScratch::BYTES) as u64)
     }
 
     /// One part's ratings by user, if the store has this part.
@@ -345,7 +362,8 @@ fn foreign(path: &Path) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::shard::ShardsWriter;
+    use super::super::shard::{Encoding, Layout};
+    use super::super::shards_writer::ShardsWriter;
     use super::*;
 
     #[test]
@@ -354,7 +372,13 @@ mod tests {
         let mut lists = [3, 2, 0, 1].map(|rows| {
             let dir = dir.path().join(rows.to_string());
             std::fs::create_dir(&dir).unwrap();
-            let mut writer = ShardsWriter::create(&dir, Side::Users, Part::Train, 1, 0);
+            let layout = Layout {
+                side: Side::Users,
+                part: Part::Train,
+                encoding: Encoding::Packed,
+                width: 1,
+            };
+            let mut writer = ShardsWriter::create(&dir, layout, 0);
             for _ in 0..rows {
                 writer.push_row(&[0], &[1.0]).unwrap();
             }
