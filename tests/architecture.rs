@@ -40,7 +40,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("progress", &[]),
     ("rng", &[]),
     ("loss", &["error"]),
-    ("matrix", &["error"]),
+    ("matrix", &["error", "kernel"]),
     ("memory", &["error"]),
     ("threads", &["error"]),
     ("solver", &["error", "kernel", "loss", "matrix", "rng"]),

@@ -13,6 +13,7 @@
 //! * Only `map.rs` maps memory, only `codec.rs` knows the encoding of records.
 
 mod atomic;
+mod codebook;
 mod codec;
 mod container;
 mod create;
@@ -22,8 +23,10 @@ mod header;
 mod manifest;
 mod map;
 mod open;
+mod packing;
 mod record;
 mod shard;
+mod shards_writer;
 mod tiles;
 mod verify;
 mod writer;
@@ -38,7 +41,8 @@ pub use manifest::{InputCounts, Manifest};
 pub use map::{Access, Element, Mapping};
 pub use open::{Store, UserRows};
 pub use record::{read_record, write_record};
-pub use shard::{Encoding, Layout, Part, Shard, ShardEntry, ShardsWriter, plain_bytes, shard_file};
+pub use shard::{Encoding, Layout, Part, Shard, ShardEntry, shard_file};
+pub use shards_writer::ShardsWriter;
 pub use tiles::StoredTiles;
 pub use verify::Verified;
 pub use writer::{ContainerWriter, Sink};

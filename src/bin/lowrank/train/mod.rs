@@ -160,6 +160,7 @@ fn plan(args: &TrainArgs, options: &Options, store: &Store, session: &Session) -
     let threads = session.threads.count();
     let training = Trainer::memory(store.shape(), options, threads)?;
     plan.hold("factors and scratch", training);
+    plan.hold("rows decoded", threads as u64 * store.row_memory()?);
     if args.checkpoint_every.is_some() || args.init_users.is_some() {
         plan.hold("buffers of files", 4 << 20);
     }
