@@ -13,11 +13,15 @@
 //! * Only `map.rs` maps memory, only `codec.rs` knows the encoding of records.
 
 mod atomic;
+mod claim;
 mod codebook;
 mod codec;
 mod container;
 mod create;
 mod dictionary;
+mod disk;
+#[cfg(test)]
+pub(crate) mod faults;
 mod fingerprint;
 mod header;
 mod manifest;
@@ -35,10 +39,11 @@ pub use atomic::{AtomicDir, AtomicFile, retry_if_replaced};
 pub use container::{Container, MANIFEST_FILE, MODEL_FILE, Seal, kind_of};
 pub use create::StoreWriter;
 pub use dictionary::{Dictionary, write_dictionary};
+pub use disk::DiskFile;
 pub use fingerprint::Fingerprint;
 pub use header::{Header, Kind};
 pub use manifest::{InputCounts, Manifest};
-pub use map::{Access, Element, Mapping};
+pub use map::{Access, Element, Mapping, exit_on_lost_pages};
 pub use open::{Store, UserRows};
 pub use record::{read_record, write_record};
 pub use shard::{Encoding, Layout, Part, Shard, ShardEntry, shard_file};

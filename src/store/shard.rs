@@ -194,6 +194,7 @@ impl Shard {
     /// The rows. The first look at them in this process checks all of them, as [`verify`](Shard::verify) does: a few
     /// nanoseconds a rating, so that no damaged byte reaches a model.
     pub fn block(&self) -> Result<Block<'_>> {
+        self.container.mapping().check_length()?;
         if !self.checked.load(Ordering::Acquire) {
             self.verify()?;
         }

@@ -35,7 +35,8 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
         return session.print_plan(&plan);
     }
     store.keep_within(plan.rest(0)?);
-    AtomicDir::check(&args.out, args.force)?;
+    // Claimed before the work: what may not be written is refused at once, and nobody else may begin it.
+    let out = AtomicDir::create(&args.out, args.force)?;
     let logs = [&args.history, &args.study];
     for log in logs.into_iter().flatten() {
         if !args.force && !args.resume {
@@ -99,15 +100,7 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
         .run(&session.threads)?;
     let outcome = Outcome::new(&args, &state, &options, began);
     let run = run(&state.paces);
-    Model::save(
-        &args.out,
-        args.force,
-        state,
-        &options,
-        fingerprint,
-        &store,
-        &run,
-    )?;
+    Model::save(out, state, &options, fingerprint, &store, &run)?;
     if args.checkpoint_every.is_some() || args.resume {
         AtomicDir::remove(&checkpoint)?;
     }
