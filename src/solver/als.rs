@@ -117,22 +117,20 @@ impl RowStep for Als {
         _shared: &(),
         sums: &mut Sums,
     ) -> Result<()> {
-        let size = self.equations.size();
-        let pitch = self.equations.pitch();
         if ratings == 0 {
             own.clear();
             return Ok(());
         }
         let equations = &mut sums.equations;
         for i in 0..self.rank {
-            equations[i * pitch + i] += self.cost.ridge.on_factors(ratings);
+            equations[self.equations.diagonal(i)] += self.cost.ridge.on_factors(ratings);
         }
         if own.bias.is_some() {
-            equations[self.rank * pitch + self.rank] += self.cost.ridge.on_bias(ratings);
+            equations[self.equations.diagonal(self.rank)] += self.cost.ridge.on_bias(ratings);
         }
-        kernel::solve(fixed.isa, size, equations, &mut sums.scratch)
+        let size = self.equations.size();
+        let solution = kernel::solve(fixed.isa, size, equations, &mut sums.scratch)
             .map_err(|_| sweep::undetermined(ratings, size))?;
-        let solution = &equations[size * pitch..];
         own.factors[..self.rank].copy_from_slice(&solution[..self.rank]);
         if let Some(bias) = own.bias {
             *bias = solution[self.rank];
