@@ -85,11 +85,12 @@ impl RowStep for Als {
         let other = fixed.factors;
         sums.targets.clear();
         let targets = segment.values.iter().map(|&rating| fixed.target(rating));
+        sums.targets.extend(targets);
         if other.has_biases() {
-            let biases = segment.cols.iter().map(|&col| other.bias(col as usize));
-            sums.targets.extend(targets.zip(biases).map(|(t, b)| t - b));
-        } else {
-            sums.targets.extend(targets);
+            let biases = other.biases();
+            for (target, &col) in sums.targets.iter_mut().zip(segment.cols) {
+                *target -= biases[col as usize];
+            }
         }
         let segment = Segment {
             cols: segment.cols,
