@@ -97,7 +97,7 @@ fn cholesky(c: &mut Criterion) {
             &mut panel,
         );
         for i in 0..n {
-            equations[i * (layout.pitch() + 1)] += 5.0;
+            equations[layout.diagonal(i)] += 5.0;
         }
         let mut work = aligned(equations.len());
         let work = &mut work.flat_mut()[..equations.len()];
