@@ -6,7 +6,9 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use lowrank::kernel::{self, ByteIsa, Isa, NormalEquations, PackedItems, Segment, TILE, UserRows};
+use lowrank::kernel::{
+    self, ByteIsa, ByteStep, Isa, NormalEquations, PackedItems, Segment, TILE, UserRows,
+};
 use lowrank::matrix::Factors;
 use lowrank::rng::{Purpose, Stream};
 
@@ -156,18 +158,20 @@ fn screen(c: &mut Criterion) {
     for rank in RANKS {
         let (users, items) = (factors(USERS, rank), factors(ITEMS, rank));
         let scale = kernel::ByteScale::new(rank, items.flat(), &[0.1]);
-        let mut bytes = vec![0; ITEMS / TILE * kernel::byte_tile_len(rank)];
-        let mut starts = vec![[0.0; TILE]; ITEMS / TILE];
-        let packed = bytes.chunks_exact_mut(kernel::byte_tile_len(rank));
-        let tiles: Vec<_> = (packed.zip(&mut starts).enumerate())
-            .map(|(tile, (bytes, starts))| {
+        let pitch = ByteStep::of_rank(rank);
+        let mut steps = vec![ByteStep::ZERO; ITEMS / TILE * pitch];
+        let tiles: Vec<_> = (steps.chunks_exact_mut(pitch).enumerate())
+            .map(|(tile, steps)| {
                 let rows = (tile * TILE..(tile + 1) * TILE).map(|row| (items.row(row), 0.1));
-                kernel::ByteTile::pack(scale, rows, bytes, starts)
+                kernel::ByteTile::pack(scale, rows, steps)
             })
             .collect();
-        let mut blocks = vec![kernel::ByteBlock::new(scale, rank); USERS / kernel::BLOCK];
+        let mut blocks = vec![kernel::ByteBlock::new(scale, rank); USERS / kernel::BYTE_USERS];
         for user in 0..USERS {
-            let (block, at) = (&mut blocks[user / kernel::BLOCK], user % kernel::BLOCK);
+            let (block, at) = (
+                &mut blocks[user / kernel::BYTE_USERS],
+                user % kernel::BYTE_USERS,
+            );
             let length = |row: &[f32]| row.iter().map(|x| x * x).sum::<f32>().sqrt();
             let longest = (0..ITEMS).map(|row| length(items.row(row)));
             let longest = longest.fold(0.0, f32::max);
@@ -177,9 +181,8 @@ fn screen(c: &mut Criterion) {
         }
         let mut hits = vec![kernel::Hit::default(); USERS * ITEMS / TILE];
         let band = kernel::ByteTiles {
-            bytes: &bytes,
+            steps: &steps,
             tiles: &tiles,
-            starts: &starts,
         };
         group.throughput(Throughput::Elements((2 * USERS * ITEMS * rank) as u64));
         for isa in ByteIsa::available().skip(1) {

@@ -11,7 +11,7 @@ use lowrank::ingest::{Duplicates, Import, Input, ReadOptions, Split};
 use lowrank::model::{Model, Run};
 use lowrank::recommend::{Exclude, Recommender, Search, UserTop};
 use lowrank::solver::Options;
-use lowrank::store::Store;
+use lowrank::store::{Encoding, Store};
 use lowrank::synthetic::{Preset, Synthetic};
 use lowrank::threads::Threads;
 use lowrank::train::Trainer;
@@ -29,6 +29,7 @@ fn prepare(folder: &Path, threads: &Threads) -> Result<(Store, Model)> {
         split: Split::default(),
         duplicates: Duplicates::default(),
         titles: None,
+        encoding: Encoding::default(),
         shard_bytes: 64 << 20,
         memory: None,
         force: false,

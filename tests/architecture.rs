@@ -29,7 +29,10 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "threads.rs",
         ],
     ),
-    ("unsafe", &["kernel/x86.rs", "store/map.rs"]),
+    (
+        "unsafe",
+        &["kernel/x86.rs", "kernel/x86/bytes.rs", "store/map.rs"],
+    ),
     ("unsafe_code", &["kernel/x86.rs", "store/map.rs"]),
 ];
 
@@ -40,7 +43,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("progress", &[]),
     ("rng", &[]),
     ("loss", &["error"]),
-    ("matrix", &["error"]),
+    ("matrix", &["error", "kernel"]),
     ("memory", &["error"]),
     ("threads", &["error"]),
     ("solver", &["error", "kernel", "loss", "matrix", "rng"]),

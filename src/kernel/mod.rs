@@ -19,12 +19,13 @@ mod peak;
 mod score;
 mod select;
 mod sgd;
+mod unpack;
 mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use bytes::{
-    BLOCK, ByteBlock, ByteScale, ByteTile, ByteTiles, Hit, LARGEST_RANK, byte_tile_len, screen,
+    BYTE_USERS, ByteBlock, ByteScale, ByteStep, ByteTile, ByteTiles, Hit, LARGEST_RANK, screen,
 };
 pub use cholesky::{NotPositiveDefinite, solve, solve_scratch_len};
 pub use dot::{add_scaled_rows, dot, dot_rows};
@@ -33,6 +34,7 @@ pub use peak::{PEAK_STEP_FLOP, multiply_adds};
 pub use score::{ItemRows, PackedItems, TILE, UserRows, pack_items, packed_len, score, score_rows};
 pub use select::{Candidate, TopN, exclude};
 pub use sgd::{SgdRatings, SgdRow, SgdRows, SgdStep, sgd};
+pub use unpack::{BLOCK, look_up, packed_ids_len, unpack_ids};
 pub use vector::LANES;
 
 use bytes::ByteDot;

@@ -4,11 +4,14 @@
 //! exist. The operations are inlined into `run`'s shells, which enable the instruction set.
 #![allow(unsafe_code)]
 
+mod bytes;
+
+pub(super) use bytes::{Avx512Vnni, AvxVnni};
+
 use std::arch::x86_64::*;
 
-use super::bytes::ByteDot;
 use super::vector::{LANES, Vector};
-use super::{ByteKernel, Kernel};
+use super::{Kernel, unpack};
 
 /// AVX2 and FMA: a vector is two registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,6 +198,18 @@ impl Vector for Avx2Fma {
         // SAFETY: a prefetch changes nothing and cannot fail.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
     }
+
+    #[inline(always)]
+    fn unpack(self, packed: &[u8], width: usize, last: u32, ids: &mut [[u32; 8]]) -> u32 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { unpack_eights(packed, width, last, ids) }
+    }
+
+    #[inline(always)]
+    fn look_up(self, codes: &[[u8; 4]], codebook: &[f32; 16], values: &mut [[f32; 8]]) {
+        // SAFETY: `self` proves AVX2.
+        unsafe { look_up_eights(codes, codebook, values) }
+    }
 }
 
 /// The sum of eight lanes, upper half to lower half three times.
@@ -323,6 +338,18 @@ impl Vector for Avx512 {
         // SAFETY: a prefetch changes nothing and cannot fail.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
     }
+
+    #[inline(always)]
+    fn unpack(self, packed: &[u8], width: usize, last: u32, ids: &mut [[u32; 8]]) -> u32 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { unpack_eights(packed, width, last, ids) }
+    }
+
+    #[inline(always)]
+    fn look_up(self, codes: &[[u8; 4]], codebook: &[f32; 16], values: &mut [[f32; 8]]) {
+        // SAFETY: `self` proves AVX2.
+        unsafe { look_up_eights(codes, codebook, values) }
+    }
 }
 
 /// Lane j of register i becomes lane i of register j.
@@ -357,171 +384,90 @@ fn transpose_sixteen(r: [__m512; LANES]) -> [__m512; LANES] {
     out
 }
 
-/// Products of bytes beside AVX2: a vector is two registers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct AvxVnni(Avx2Fma);
+/// Widths whose gaps lie each within four bytes, wherever in a byte they start.
+const NARROW: usize = 25;
 
-/// Products of bytes beside AVX-512: a vector is one register.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Avx512Vnni(Avx512);
-
-impl AvxVnni {
-    /// The unit, if this machine has it.
-    pub(super) fn detect() -> Option<AvxVnni> {
-        let beside = Avx2Fma::detect()?;
-        is_x86_feature_detected!("avxvnni").then_some(AvxVnni(beside))
-    }
-
-    /// Runs a kernel on this unit.
-    pub(super) fn run<K: ByteKernel>(self, kernel: K) -> K::Output {
-        #[target_feature(enable = "avx2,fma,avxvnni")]
-        fn shell<K: ByteKernel>(unit: AvxVnni, kernel: K) -> K::Output {
-            kernel.run(unit)
+/// Where eight gaps of a width lie, four in each half of a register: which four bytes make a lane, and at which of their
+/// bits the gap starts. The upper half is loaded `width / 2` bytes behind the lower one, which is half a byte early for an
+/// odd width.
+const PLACES: [([u8; 32], [u32; 8]); NARROW + 1] = {
+    let mut places = [([0; 32], [0; 8]); NARROW + 1];
+    let mut width = 0;
+    while width <= NARROW {
+        let mut lane = 0;
+        while lane < 8 {
+            let bit = lane * width - lane / 4 * (width / 2 * 8);
+            let mut byte = 0;
+            while byte < 4 {
+                places[width].0[4 * lane + byte] = (bit / 8 + byte) as u8;
+                byte += 1;
+            }
+            places[width].1[lane] = (bit % 8) as u32;
+            lane += 1;
         }
-        // SAFETY: `self` proves that the machine has AVX2, FMA and AVX-VNNI.
-        unsafe { shell(self, kernel) }
+        width += 1;
     }
+    places
+};
+
+/// As `unpack::unpack`, eight ids at a time: the gaps are shifted into place, and their running sums taken in a register.
+#[target_feature(enable = "avx2")]
+fn unpack_eights(packed: &[u8], width: usize, last: u32, ids: &mut [[u32; 8]]) -> u32 {
+    if width > NARROW {
+        return unpack::unpack(packed, width, last, ids);
+    }
+    assert!(packed.len() >= ids.len() * width + unpack::SLACK, "slack");
+    let (order, shift) = &PLACES[width];
+    // SAFETY: each is 32 bytes long.
+    let (order, shift) = unsafe {
+        (
+            _mm256_loadu_si256(order.as_ptr().cast()),
+            _mm256_loadu_si256(shift.as_ptr().cast()),
+        )
+    };
+    let mask = _mm256_set1_epi32((1 << width) - 1);
+    let one = _mm256_set1_epi32(1);
+    let seventh = _mm256_set1_epi32(7);
+    let mut before = _mm256_set1_epi32(last as i32);
+    for (i, eight) in ids.iter_mut().enumerate() {
+        // SAFETY: both halves end within `width` and 16 bytes of the group's start, and the assertion covers the last group.
+        let bytes = unsafe {
+            let low = packed.as_ptr().add(i * width);
+            _mm256_loadu2_m128i(low.add(width / 2).cast(), low.cast())
+        };
+        let gaps = _mm256_srlv_epi32(_mm256_shuffle_epi8(bytes, order), shift);
+        let x = _mm256_add_epi32(_mm256_and_si256(gaps, mask), one);
+        // Sums within either half, then the sum of the lower half to all lanes of the upper one.
+        let x = _mm256_add_epi32(x, _mm256_slli_si256::<4>(x));
+        let x = _mm256_add_epi32(x, _mm256_slli_si256::<8>(x));
+        let lower = _mm256_permute2x128_si256::<0x08>(x, x);
+        let x = _mm256_add_epi32(x, _mm256_shuffle_epi32::<0xff>(lower));
+        // SAFETY: eight ids are 32 bytes.
+        unsafe { _mm256_storeu_si256(eight.as_mut_ptr().cast(), _mm256_add_epi32(x, before)) };
+        before = _mm256_add_epi32(before, _mm256_permutevar8x32_epi32(x, seventh));
+    }
+    _mm256_cvtsi256_si32(before) as u32
 }
 
-impl Avx512Vnni {
-    /// The unit, if this machine has it.
-    pub(super) fn detect() -> Option<Avx512Vnni> {
-        let beside = Avx512::detect()?;
-        is_x86_feature_detected!("avx512vnni").then_some(Avx512Vnni(beside))
-    }
-
-    /// Runs a kernel on this unit.
-    pub(super) fn run<K: ByteKernel>(self, kernel: K) -> K::Output {
-        #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-        fn shell<K: ByteKernel>(unit: Avx512Vnni, kernel: K) -> K::Output {
-            kernel.run(unit)
-        }
-        // SAFETY: `self` proves that the machine has these parts of AVX-512.
-        unsafe { shell(self, kernel) }
-    }
-}
-
-impl ByteDot for AvxVnni {
-    type Vector = Avx2Fma;
-    type Integers = [__m256i; 2];
-
-    #[inline(always)]
-    fn vector(self) -> Avx2Fma {
-        self.0
-    }
-
-    #[inline(always)]
-    fn zero(self) -> [__m256i; 2] {
-        // SAFETY: `self` proves AVX2.
-        unsafe { [_mm256_setzero_si256(); 2] }
-    }
-
-    #[inline(always)]
-    fn load(self, from: &[u8; 4 * LANES]) -> [__m256i; 2] {
-        // SAFETY: `self` proves AVX2; both halves lie within the bytes.
-        unsafe {
-            [
-                _mm256_loadu_si256(from.as_ptr().cast()),
-                _mm256_loadu_si256(from.as_ptr().add(32).cast()),
-            ]
-        }
-    }
-
-    #[inline(always)]
-    fn hold(self, x: [__m256; 2], limit: f32) -> [__m256; 2] {
-        // SAFETY: `self` proves AVX2.
-        unsafe {
-            let (low, high) = (_mm256_set1_ps(-limit), _mm256_set1_ps(limit));
-            x.map(|x| _mm256_min_ps(_mm256_max_ps(x, low), high))
-        }
-    }
-
-    #[inline(always)]
-    fn to_integers(self, x: [__m256; 2]) -> [__m256i; 2] {
-        // SAFETY: `self` proves AVX2.
-        unsafe { [_mm256_cvtps_epi32(x[0]), _mm256_cvtps_epi32(x[1])] }
-    }
-
-    #[inline(always)]
-    fn dot4(self, items: [__m256i; 2], word: i32, sum: [__m256i; 2]) -> [__m256i; 2] {
-        // SAFETY: `self` proves AVX-VNNI.
-        unsafe {
-            let word = _mm256_set1_epi32(word);
-            [
-                _mm256_dpbusd_avx_epi32(sum[0], items[0], word),
-                _mm256_dpbusd_avx_epi32(sum[1], items[1], word),
-            ]
-        }
-    }
-
-    #[inline(always)]
-    fn and(self, a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
-        // SAFETY: `self` proves AVX2.
-        unsafe { [_mm256_and_si256(a[0], b[0]), _mm256_and_si256(a[1], b[1])] }
-    }
-
-    #[inline(always)]
-    fn not_negative(self, x: [__m256i; 2]) -> u16 {
-        // SAFETY: `self` proves AVX2.
-        unsafe {
-            let low = _mm256_movemask_ps(_mm256_castsi256_ps(x[0]));
-            let high = _mm256_movemask_ps(_mm256_castsi256_ps(x[1]));
-            !(low | high << 8) as u16
-        }
-    }
-}
-
-impl ByteDot for Avx512Vnni {
-    type Vector = Avx512;
-    type Integers = __m512i;
-
-    #[inline(always)]
-    fn vector(self) -> Avx512 {
-        self.0
-    }
-
-    #[inline(always)]
-    fn zero(self) -> __m512i {
-        // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_setzero_si512() }
-    }
-
-    #[inline(always)]
-    fn load(self, from: &[u8; 4 * LANES]) -> __m512i {
-        // SAFETY: `self` proves AVX-512; the bytes fill one register.
-        unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
-    }
-
-    #[inline(always)]
-    fn hold(self, x: __m512, limit: f32) -> __m512 {
-        // SAFETY: `self` proves AVX-512.
-        unsafe {
-            let (low, high) = (_mm512_set1_ps(-limit), _mm512_set1_ps(limit));
-            _mm512_min_ps(_mm512_max_ps(x, low), high)
-        }
-    }
-
-    #[inline(always)]
-    fn to_integers(self, x: __m512) -> __m512i {
-        // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_cvtps_epi32(x) }
-    }
-
-    #[inline(always)]
-    fn dot4(self, items: __m512i, word: i32, sum: __m512i) -> __m512i {
-        // SAFETY: `self` proves the products of bytes.
-        unsafe { _mm512_dpbusd_epi32(sum, items, _mm512_set1_epi32(word)) }
-    }
-
-    #[inline(always)]
-    fn and(self, a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_and_si512(a, b) }
-    }
-
-    #[inline(always)]
-    fn not_negative(self, x: __m512i) -> u16 {
-        // SAFETY: `self` proves AVX-512.
-        unsafe { !_mm512_movepi32_mask(x) }
+/// As `unpack::look_up_eights`, eight values at a time: a code's lower three bits choose within either half of the
+/// codebook, and its fourth bit between the halves.
+#[target_feature(enable = "avx2")]
+fn look_up_eights(codes: &[[u8; 4]], codebook: &[f32; 16], values: &mut [[f32; 8]]) {
+    // SAFETY: either half of the codebook has eight entries.
+    let (low, high) = unsafe {
+        (
+            _mm256_loadu_ps(codebook.as_ptr()),
+            _mm256_loadu_ps(codebook.as_ptr().add(8)),
+        )
+    };
+    let shift = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    for (&codes, values) in codes.iter().zip(values) {
+        let codes = _mm256_set1_epi32(i32::from_le_bytes(codes));
+        let codes = _mm256_srlv_epi32(codes, shift);
+        let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(codes));
+        let low = _mm256_permutevar8x32_ps(low, codes);
+        let high = _mm256_permutevar8x32_ps(high, codes);
+        // SAFETY: there is room for eight values.
+        unsafe { _mm256_storeu_ps(values.as_mut_ptr(), _mm256_blendv_ps(low, high, upper)) };
     }
 }

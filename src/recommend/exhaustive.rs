@@ -9,7 +9,8 @@ use crate::matrix::Factors;
 pub(super) struct Exhaustive {
     isa: Isa,
     rank: usize,
-    packed: Vec<f32>,
+    /// Nothing but numbers side by side, on cache lines.
+    packed: Factors,
     starts: Vec<f32>,
 }
 
@@ -25,8 +26,9 @@ impl Exhaustive {
     pub(super) fn new(items: &Factors) -> Exhaustive {
         let isa = Isa::best();
         let (flat, stride, rank) = (items.flat(), items.stride(), items.rank());
-        let mut packed = vec![0.0; kernel::packed_len(items.rows(), rank)];
-        kernel::pack_items(isa, flat, stride, rank, 0..items.rows(), &mut packed);
+        let lines = kernel::packed_len(items.rows(), rank) / Factors::LANES;
+        let mut packed = Factors::zeros(lines, Factors::LANES, false);
+        kernel::pack_items(isa, flat, stride, rank, 0..items.rows(), packed.flat_mut());
         // Items that only fill the last tile start so low that they are never offered.
         let padded = items.rows().next_multiple_of(kernel::TILE);
         let mut starts = vec![f32::NEG_INFINITY; padded];
@@ -58,7 +60,7 @@ impl Exhaustive {
             let first = band * BAND;
             let scores = &mut scores[..group.users.rows() * starts.len()];
             let items = PackedItems {
-                packed: &self.packed[kernel::packed_len(first, self.rank)..],
+                packed: &self.packed.flat()[kernel::packed_len(first, self.rank)..],
                 rank: self.rank,
                 starts,
             };

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use super::{BAND, Group};
 use crate::kernel::{
-    self, BLOCK, ByteBlock, ByteIsa, ByteScale, ByteTile, ByteTiles, Hit, Isa, ItemRows, LANES,
-    TILE, TopN,
+    self, BYTE_USERS, ByteBlock, ByteIsa, ByteScale, ByteStep, ByteTile, ByteTiles, Hit, Isa,
+    ItemRows, LANES, TILE, TopN,
 };
 use crate::matrix::Factors;
 
@@ -21,9 +21,8 @@ pub(super) struct Screened {
     order: Vec<u32>,
     /// The place of each item.
     places: Vec<u32>,
-    bytes: Vec<u8>,
+    steps: Vec<ByteStep>,
     tiles: Vec<ByteTile>,
-    starts: Vec<[f32; TILE]>,
 }
 
 /// Whether there is anything to screen at this rank.
@@ -34,7 +33,7 @@ pub(super) fn can(rank: usize) -> bool {
 /// Bytes that the search takes for its items, and for a user of a group.
 pub(super) fn memory(items: usize, rank: usize) -> (usize, usize) {
     let tiles = items.div_ceil(TILE);
-    let tile = kernel::byte_tile_len(rank) + size_of::<ByteTile>() + size_of::<[f32; TILE]>();
+    let tile = ByteStep::of_rank(rank) * size_of::<ByteStep>() + size_of::<ByteTile>();
     let user = 4 * tiles
         + BAND * 4
         + size_of::<Hit>() * BAND / TILE
@@ -56,16 +55,13 @@ impl Screened {
         }
         let scale = ByteScale::new(items.rank(), items.flat(), items.biases());
         let count = order.len().div_ceil(TILE);
-        let mut bytes = vec![0; count * kernel::byte_tile_len(items.rank())];
-        let mut starts = vec![[0.0; TILE]; count];
+        let pitch = ByteStep::of_rank(items.rank());
+        let mut steps = vec![ByteStep::ZERO; count * pitch];
         let of_item = |&item: &u32| (items.row(item as usize), items.bias(item as usize));
-        let packed = bytes.chunks_exact_mut(kernel::byte_tile_len(items.rank()));
         let tiles = order
             .chunks(TILE)
-            .zip(packed.zip(&mut starts))
-            .map(|(tile, (bytes, starts))| {
-                ByteTile::pack(scale, tile.iter().map(of_item), bytes, starts)
-            })
+            .zip(steps.chunks_exact_mut(pitch))
+            .map(|(tile, steps)| ByteTile::pack(scale, tile.iter().map(of_item), steps))
             .collect();
         Screened {
             isa,
@@ -73,24 +69,23 @@ impl Screened {
             scale,
             order,
             places,
-            bytes,
+            steps,
             tiles,
-            starts,
         }
     }
 
     /// The best of these items for each user.
     pub(super) fn find(&self, items: &Factors, group: &Group) -> Vec<TopN> {
         let users = group.users.rows();
-        let mut blocks = vec![ByteBlock::new(self.scale, items.rank()); users.div_ceil(BLOCK)];
+        let mut blocks = vec![ByteBlock::new(self.scale, items.rank()); users.div_ceil(BYTE_USERS)];
         for user in 0..users {
             let (row, bias) = (group.users.row(user), group.users.bias(user));
-            blocks[user / BLOCK].set(user % BLOCK, row, bias);
+            blocks[user / BYTE_USERS].set(user % BYTE_USERS, row, bias);
         }
         let seen = self.seen(group);
         let mut tops = vec![TopN::new(group.top); users];
         let mut waiting: Vec<Vec<u32>> = vec![Vec::new(); users];
-        let mut hits = vec![Hit::default(); blocks.len() * BLOCK * BAND / TILE];
+        let mut hits = vec![Hit::default(); blocks.len() * BYTE_USERS * BAND / TILE];
         let rows = ItemRows {
             flat: items.flat(),
             stride: items.stride(),
@@ -123,7 +118,7 @@ impl Screened {
                     settle(user, &waiting[rest..], &mut tops[user]);
                     waiting.truncate(rest);
                 }
-                blocks[user / BLOCK].set_floor(user % BLOCK, tops[user].floor());
+                blocks[user / BYTE_USERS].set_floor(user % BYTE_USERS, tops[user].floor());
             }
         }
         for (user, waiting) in waiting.iter().enumerate() {
@@ -162,11 +157,10 @@ impl Screened {
     }
 
     fn tiles(&self, band: Range<usize>) -> ByteTiles<'_> {
-        let pitch = self.bytes.len() / self.tiles.len();
+        let pitch = self.steps.len() / self.tiles.len();
         ByteTiles {
-            bytes: &self.bytes[band.start * pitch..band.end * pitch],
-            tiles: &self.tiles[band.clone()],
-            starts: &self.starts[band],
+            steps: &self.steps[band.start * pitch..band.end * pitch],
+            tiles: &self.tiles[band],
         }
     }
 }

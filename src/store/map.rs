@@ -26,6 +26,7 @@ compile_error!("mapped files are little-endian: lowrank needs a little-endian ma
 /// Numbers that may be viewed in a mapped file: any bits are a value of theirs.
 pub trait Element: bytemuck::Pod {}
 impl Element for u8 {}
+impl Element for u16 {}
 impl Element for u32 {}
 impl Element for u64 {}
 impl Element for f32 {}

@@ -95,6 +95,11 @@ impl<S: Sink> ContainerWriter<S> {
     }
 
     /// Appends numbers to the section.
+    pub fn write_u16s(&mut self, values: impl IntoIterator<Item = u16>) -> Result<()> {
+        self.write_encoded(values.into_iter().map(u16::to_le_bytes))
+    }
+
+    /// Appends numbers to the section.
     pub fn write_u32s(&mut self, values: impl IntoIterator<Item = u32>) -> Result<()> {
         self.write_encoded(values.into_iter().map(u32::to_le_bytes))
     }

@@ -1,7 +1,7 @@
 //! Which items may be among a user's best, told from factors rounded to bytes: an upper bound of each score that costs a
 //! quarter of the score itself.
 //!
-//! Items come in tiles of [`TILE`], users in blocks of [`BLOCK`]. A user's factors are p = s p8 + e and an item's are
+//! Items come in tiles of [`TILE`], users in blocks of [`BYTE_USERS`]. A user's factors are p = s p8 + e and an item's are
 //! q = t q8 + f, where p8 and q8 are integers from -127 to 127, t is one scale for a whole tile, and e and f are what
 //! rounding leaves. By the inequality of Cauchy and Schwarz
 //!
@@ -43,7 +43,7 @@ use super::score::TILE;
 use super::vector::LANES;
 
 /// Users in a block.
-pub const BLOCK: usize = 8;
+pub const BYTE_USERS: usize = 8;
 
 /// The largest rank that bytes are summed at.
 pub const LARGEST_RANK: usize = 1 << 14;
@@ -66,9 +66,19 @@ const OFFSET: i32 = 128;
 /// Bytes that one step of the kernel takes from a tile: four factors of each item.
 const STEP: usize = 4 * TILE;
 
-/// Bytes that a tile of items takes at this rank.
-pub fn byte_tile_len(rank: usize) -> usize {
-    rank.div_ceil(4) * STEP
+/// Four factors of each item of a tile, item by item: two cache lines.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub struct ByteStep([u8; STEP]);
+
+impl ByteStep {
+    /// All zeros.
+    pub const ZERO: ByteStep = ByteStep([0; STEP]);
+
+    /// How many make a tile at this rank.
+    pub fn of_rank(rank: usize) -> usize {
+        rank.div_ceil(4)
+    }
 }
 
 /// What the scales of single users and tiles are held above.
@@ -98,9 +108,12 @@ impl ByteScale {
     }
 }
 
-/// What the items of a tile have in common.
+/// What there is to a tile of items beside their bytes.
 #[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
 pub struct ByteTile {
+    /// Each item's bias.
+    starts: [f32; TILE],
     /// 1 / t
     per_scale: f32,
     /// The largest |f|, and slack for the largest |q|.
@@ -114,44 +127,42 @@ pub struct ByteTile {
 }
 
 impl ByteTile {
-    /// Rounds up to [`TILE`] items, given by their factors and biases, into `bytes`; `starts` become the biases. Lanes
-    /// without an item never pass.
+    /// Rounds up to [`TILE`] items, given by their factors and biases, into `steps`, as many as their rank takes
+    /// ([`ByteStep::of_rank`]). Lanes without an item never pass.
     ///
     /// # Panics
-    /// If `bytes` has another length than [`byte_tile_len`].
+    /// If there are too few steps, or too many items.
     pub fn pack<'a>(
         scale: ByteScale,
         items: impl Iterator<Item = (&'a [f32], f32)> + Clone,
-        bytes: &mut [u8],
-        starts: &mut [f32; TILE],
+        steps: &mut [ByteStep],
     ) -> ByteTile {
         let wild = |(row, bias): (&[f32], f32)| is_wild(row) || is_wild(&[bias]);
         let tame = items.clone().filter(|&item| !wild(item));
         let largest = tame.map(|(row, _)| magnitude(row)).fold(0.0, f32::max);
         let t = (largest / STEPS).max(scale.tiles);
         let mut tile = ByteTile {
+            starts: [f32::NEG_INFINITY; TILE],
             per_scale: 1.0 / t,
             error: 0.0,
             length: 0.0,
             bias: f32::MIN,
             slack: TINY,
         };
-        bytes.fill(0);
-        starts.fill(f32::NEG_INFINITY);
+        steps.fill(ByteStep::ZERO);
         for (lane, item) in items.enumerate() {
             if wild(item) {
-                starts[lane] = 0.0;
+                tile.starts[lane] = 0.0;
                 tile.slack = f32::INFINITY;
                 continue;
             }
             let (row, bias) = item;
             let mut sums = Lengths::default();
-            let (steps, _) = bytes.as_chunks_mut::<STEP>();
             for (at, &x) in row.iter().enumerate() {
                 let x8 = sums.round(x, t);
-                steps[at / 4][4 * lane + at % 4] = (x8 + OFFSET) as u8;
+                steps[at / 4].0[4 * lane + at % 4] = (x8 + OFFSET) as u8;
             }
-            starts[lane] = bias;
+            tile.starts[lane] = bias;
             let (whole, rest) = (up(sums.rounded), up(sums.rest));
             tile.error = tile.error.max(rest + scale.slack * (whole + rest));
             tile.length = tile.length.max(whole);
@@ -166,20 +177,18 @@ impl ByteTile {
 #[derive(Debug, Clone, Copy)]
 pub struct ByteTiles<'a> {
     /// Their factors, as [`ByteTile::pack`] left them.
-    pub bytes: &'a [u8],
+    pub steps: &'a [ByteStep],
     /// What it returned of each tile.
     pub tiles: &'a [ByteTile],
-    /// The biases.
-    pub starts: &'a [[f32; TILE]],
 }
 
 /// A block of users: their factors in bytes, and the least score that each of them still takes.
 #[derive(Debug, Clone)]
 pub struct ByteBlock {
     scale: ByteScale,
-    /// Four factors of each user, step by step.
-    words: Vec<[i32; BLOCK]>,
-    biases: [f32; BLOCK],
+    /// Four factors of each user, for each [`ByteStep`].
+    words: Vec<[i32; BYTE_USERS]>,
+    biases: [f32; BYTE_USERS],
     // Lanes beyond the block are there to fill up a vector.
     per_scale: [f32; LANES],
     length: [f32; LANES],
@@ -198,8 +207,8 @@ impl ByteBlock {
         assert!(rank <= LARGEST_RANK, "a rank whose sums may overflow");
         ByteBlock {
             scale,
-            words: vec![[0; BLOCK]; rank.div_ceil(4)],
-            biases: [0.0; BLOCK],
+            words: vec![[0; BYTE_USERS]; ByteStep::of_rank(rank)],
+            biases: [0.0; BYTE_USERS],
             per_scale: [1.0; LANES],
             length: [0.0; LANES],
             error: [0.0; LANES],

@@ -1,7 +1,7 @@
 //! Bounds of a block of users for tile after tile of items.
 
 use super::dot::ByteDot;
-use super::{BLOCK, ByteBlock, ByteTile, ByteTiles, HELD, STEP};
+use super::{BYTE_USERS, ByteBlock, ByteStep, ByteTile, ByteTiles, HELD};
 use crate::kernel::score::TILE;
 use crate::kernel::vector::{LANES, Vector, lanes};
 use crate::kernel::{ByteIsa, ByteKernel};
@@ -24,7 +24,7 @@ pub struct Hit {
 /// If a slice is too short, or `hits` has not room for one for each user and tile.
 pub fn screen(isa: ByteIsa, users: &[ByteBlock], items: ByteTiles<'_>, hits: &mut [Hit]) -> usize {
     assert!(
-        hits.len() >= users.len() * BLOCK * items.tiles.len(),
+        hits.len() >= users.len() * BYTE_USERS * items.tiles.len(),
         "no room for all hits"
     );
     isa.run(Screen { users, items, hits })
@@ -42,30 +42,30 @@ impl ByteKernel for Screen<'_> {
     #[inline(always)]
     fn run<D: ByteDot>(self, d: D) -> usize {
         let Screen { users, items, hits } = self;
-        let pitch = items.bytes.len() / items.tiles.len().max(1);
+        let pitch = items.steps.len() / items.tiles.len().max(1);
         let mut found = 0;
-        for (at, (tile, starts)) in items.tiles.iter().zip(items.starts).enumerate() {
-            let bytes = items.bytes[at * pitch..][..pitch].as_chunks().0;
-            for (first, block) in (0..).step_by(BLOCK).zip(users) {
+        for (at, tile) in items.tiles.iter().enumerate() {
+            let steps = &items.steps[at * pitch..][..pitch];
+            for (first, block) in (0..).step_by(BYTE_USERS).zip(users) {
                 let Some((unit, room)) = terms(d, block, tile) else {
                     continue;
                 };
                 let one = Tile {
                     words: &block.words,
-                    bytes,
-                    starts,
+                    steps,
+                    starts: &tile.starts,
                     unit: &unit,
                     room: &room,
                 };
-                let mut passed = [0; BLOCK];
+                let mut passed = [0; BYTE_USERS];
                 if <D::Vector as Vector>::REGISTERS >= 32 {
-                    one.block::<D, BLOCK, 2>(d, 0, 0, &mut passed);
+                    one.block::<D, BYTE_USERS, 2>(d, 0, 0, &mut passed);
                 } else {
                     for (user, half) in [(0, 0), (0, 1), (4, 0), (4, 1)] {
                         one.block::<D, 4, 1>(d, user, half, &mut passed);
                     }
                 }
-                if passed == [0; BLOCK] {
+                if passed == [0; BYTE_USERS] {
                     continue;
                 }
                 for (user, &items) in (first..).zip(&passed) {
@@ -107,8 +107,8 @@ fn terms<D: ByteDot>(
 
 /// One tile, and what sums start from.
 struct Tile<'a> {
-    words: &'a [[i32; BLOCK]],
-    bytes: &'a [[u8; STEP]],
+    words: &'a [[i32; BYTE_USERS]],
+    steps: &'a [ByteStep],
     starts: &'a [f32; TILE],
     unit: &'a [f32; LANES],
     room: &'a [f32; LANES],
@@ -122,7 +122,7 @@ impl Tile<'_> {
         d: D,
         user: usize,
         half: usize,
-        passed: &mut [u32; BLOCK],
+        passed: &mut [u32; BYTE_USERS],
     ) {
         let v = d.vector();
         let mut sums = [[d.zero(); C]; R];
@@ -134,10 +134,10 @@ impl Tile<'_> {
                 sums[r][c] = d.to_integers(v.mul_add(start, unit, room));
             }
         }
-        for (bytes, words) in self.bytes.iter().zip(self.words) {
+        for (step, words) in self.steps.iter().zip(self.words) {
             let mut items = [d.zero(); C];
             for c in 0..C {
-                items[c] = d.load(&bytes.as_chunks().0[half + c]);
+                items[c] = d.load(&step.0.as_chunks().0[half + c]);
             }
             for r in 0..R {
                 for c in 0..C {

@@ -79,38 +79,33 @@ fn scores(users: &Rows, items: &Rows) -> Vec<f32> {
 /// Items in bytes.
 struct Packed {
     scale: ByteScale,
-    bytes: Vec<u8>,
+    steps: Vec<ByteStep>,
     tiles: Vec<ByteTile>,
-    starts: Vec<[f32; TILE]>,
 }
 
 impl Packed {
     fn new(items: &Rows) -> Packed {
         let scale = ByteScale::new(items.rank, &items.flat, &items.biases);
         let rows: Vec<usize> = (0..items.len()).collect();
-        let (mut bytes, mut tiles, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut steps, mut tiles) = (Vec::new(), Vec::new());
         for rows in rows.chunks(TILE) {
-            let mut of_tile = vec![0; byte_tile_len(items.rank)];
-            let mut start = [0.0; TILE];
+            let mut of_tile = vec![ByteStep::ZERO; ByteStep::of_rank(items.rank)];
             let rows = rows.iter().map(|&row| items.row(row));
-            tiles.push(ByteTile::pack(scale, rows, &mut of_tile, &mut start));
-            bytes.extend(of_tile);
-            starts.push(start);
+            tiles.push(ByteTile::pack(scale, rows, &mut of_tile));
+            steps.extend(of_tile);
         }
         Packed {
             scale,
-            bytes,
+            steps,
             tiles,
-            starts,
         }
     }
 
     fn hits(&self, isa: ByteIsa, block: &ByteBlock) -> Vec<Hit> {
-        let mut hits = vec![Hit::default(); BLOCK * self.tiles.len()];
+        let mut hits = vec![Hit::default(); BYTE_USERS * self.tiles.len()];
         let items = ByteTiles {
-            bytes: &self.bytes,
+            steps: &self.steps,
             tiles: &self.tiles,
-            starts: &self.starts,
         };
         let found = screen(isa, std::slice::from_ref(block), items, &mut hits);
         hits.truncate(found);
@@ -125,7 +120,7 @@ proptest! {
     #[test]
     fn whatever_reaches_the_floor_passes(
         rank in 1_usize..=200,
-        users in 1_usize..=BLOCK,
+        users in 1_usize..=BYTE_USERS,
         items in 1_usize..100,
         seed: u64,
     ) {
@@ -176,12 +171,12 @@ fn little_passes_that_is_not_good_enough() {
         flat: noise(seed, 64 * rows),
         biases: noise(seed + 1, rows),
     };
-    let (users, items) = (of(1, BLOCK), of(3, 3200));
+    let (users, items) = (of(1, BYTE_USERS), of(3, 3200));
     let scores = scores(&users, &items);
     let packed = Packed::new(&items);
     let mut block = ByteBlock::new(packed.scale, 64);
     let (mut good, mut passed) = (0, 0);
-    for user in 0..BLOCK {
+    for user in 0..BYTE_USERS {
         let (row, bias) = users.row(user);
         block.set(user, row, bias);
         let mut sorted = scores[user * items.len()..][..items.len()].to_vec();
