@@ -88,7 +88,7 @@ fn a_flipped_bit_is_found_and_never_used() {
     };
     let unused = |number: usize, store: &Path, file: &Path| {
         // Using is slower than checking: a part of the bytes will do.
-        if number % 7 == 0
+        if number.is_multiple_of(7)
             && let Ok(made) = made(store, &model, &threads)
         {
             assert!(whole.contains(&made), "{file:?}: damage was taken for data");

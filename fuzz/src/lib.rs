@@ -115,7 +115,7 @@ impl Bench {
     fn put(&self, name: &str, case: &[u8]) -> PathBuf {
         let path = self.path(name);
         let mut case = case.to_vec();
-        if case.pop().is_some_and(|last| last % 2 == 0) {
+        if case.pop().is_some_and(|last| last.is_multiple_of(2)) {
             seal(&mut case);
         }
         fs::write(&path, case).expect("room for a case");

@@ -115,7 +115,7 @@ fn explore(target: &Target, seed: u64, count: u64, until: Instant) -> (u64, u64)
     seeds.iter().for_each(|case| run(target.name, case));
     let (mut done, mut found) = (0, 0);
     for number in 0..count {
-        if number % 256 == 0 && Instant::now() > until {
+        if number.is_multiple_of(256) && Instant::now() > until {
             break;
         }
         let start = seed ^ number.wrapping_mul(0xd134_2543_de82_ef95);
