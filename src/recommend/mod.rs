@@ -18,11 +18,10 @@ pub use output::{RecommendationFormat, RecommendationWriter};
 pub use similar::{Similar, similar};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::evaluate::IdMap;
 use crate::kernel::{self, Candidate, Isa, PackedItems, TopN};
 use crate::matrix::{Factors, RowScratch, Side};
 use crate::model::Model;
-use crate::store::{Part, Store, UserRows};
+use crate::store::{IdMap, Part, Store, UserRows};
 
 /// Users that are scored together.
 const GROUP: usize = 32;
