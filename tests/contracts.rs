@@ -7,6 +7,7 @@ use lowrank::ingest::{Duplicates, Input, ReadOptions, Split};
 use lowrank::loss::LOSSES;
 use lowrank::matrix::{Factors, InMemory, Ratings, RowScratch, Side};
 use lowrank::solver::{Init, Method, Options, SOLVERS};
+use lowrank::store::Encoding;
 use lowrank::{ErrorKind, Import, Result, State, Store, Threads, Trainer};
 
 const ROWS: u32 = 20;
@@ -186,6 +187,7 @@ fn every_solver_ends_alike_on_a_store_and_in_memory() {
         split: Split::default(),
         duplicates: Duplicates::Error,
         titles: None,
+        encoding: Encoding::default(),
         // The least that there can be: several shards a side.
         shard_bytes: 1,
         memory: None,

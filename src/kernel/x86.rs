@@ -6,8 +6,8 @@
 
 use std::arch::x86_64::*;
 
-use super::Kernel;
 use super::vector::{LANES, Vector};
+use super::{Kernel, unpack};
 
 /// AVX2 and FMA: a vector is two registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,6 +194,18 @@ impl Vector for Avx2Fma {
         // SAFETY: a prefetch changes nothing and cannot fail.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
     }
+
+    #[inline(always)]
+    fn unpack(self, packed: &[u8], width: usize, last: u32, ids: &mut [[u32; 8]]) -> u32 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { unpack_eights(packed, width, last, ids) }
+    }
+
+    #[inline(always)]
+    fn look_up(self, codes: &[[u8; 4]], codebook: &[f32; 16], values: &mut [[f32; 8]]) {
+        // SAFETY: `self` proves AVX2.
+        unsafe { look_up_eights(codes, codebook, values) }
+    }
 }
 
 /// The sum of eight lanes, upper half to lower half three times.
@@ -322,6 +334,18 @@ impl Vector for Avx512 {
         // SAFETY: a prefetch changes nothing and cannot fail.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
     }
+
+    #[inline(always)]
+    fn unpack(self, packed: &[u8], width: usize, last: u32, ids: &mut [[u32; 8]]) -> u32 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { unpack_eights(packed, width, last, ids) }
+    }
+
+    #[inline(always)]
+    fn look_up(self, codes: &[[u8; 4]], codebook: &[f32; 16], values: &mut [[f32; 8]]) {
+        // SAFETY: `self` proves AVX2.
+        unsafe { look_up_eights(codes, codebook, values) }
+    }
 }
 
 /// Lane j of register i becomes lane i of register j.
@@ -354,4 +378,92 @@ fn transpose_sixteen(r: [__m512; LANES]) -> [__m512; LANES] {
         out[i + 12] = _mm512_shuffle_f32x4::<0b11_01_11_01>(odd, odd_high);
     }
     out
+}
+
+/// Widths whose gaps lie each within four bytes, wherever in a byte they start.
+const NARROW: usize = 25;
+
+/// Where eight gaps of a width lie, four in each half of a register: which four bytes make a lane, and at which of their
+/// bits the gap starts. The upper half is loaded `width / 2` bytes behind the lower one, which is half a byte early for an
+/// odd width.
+const PLACES: [([u8; 32], [u32; 8]); NARROW + 1] = {
+    let mut places = [([0; 32], [0; 8]); NARROW + 1];
+    let mut width = 0;
+    while width <= NARROW {
+        let mut lane = 0;
+        while lane < 8 {
+            let bit = lane * width - lane / 4 * (width / 2 * 8);
+            let mut byte = 0;
+            while byte < 4 {
+                places[width].0[4 * lane + byte] = (bit / 8 + byte) as u8;
+                byte += 1;
+            }
+            places[width].1[lane] = (bit % 8) as u32;
+            lane += 1;
+        }
+        width += 1;
+    }
+    places
+};
+
+/// As `unpack::unpack`, eight ids at a time: the gaps are shifted into place, and their running sums taken in a register.
+#[target_feature(enable = "avx2")]
+fn unpack_eights(packed: &[u8], width: usize, last: u32, ids: &mut [[u32; 8]]) -> u32 {
+    if width > NARROW {
+        return unpack::unpack(packed, width, last, ids);
+    }
+    assert!(packed.len() >= ids.len() * width + unpack::SLACK, "slack");
+    let (order, shift) = &PLACES[width];
+    // SAFETY: each is 32 bytes long.
+    let (order, shift) = unsafe {
+        (
+            _mm256_loadu_si256(order.as_ptr().cast()),
+            _mm256_loadu_si256(shift.as_ptr().cast()),
+        )
+    };
+    let mask = _mm256_set1_epi32((1 << width) - 1);
+    let one = _mm256_set1_epi32(1);
+    let seventh = _mm256_set1_epi32(7);
+    let mut before = _mm256_set1_epi32(last as i32);
+    for (i, eight) in ids.iter_mut().enumerate() {
+        // SAFETY: both halves end within `width` and 16 bytes of the group's start, and the assertion covers the last group.
+        let bytes = unsafe {
+            let low = packed.as_ptr().add(i * width);
+            _mm256_loadu2_m128i(low.add(width / 2).cast(), low.cast())
+        };
+        let gaps = _mm256_srlv_epi32(_mm256_shuffle_epi8(bytes, order), shift);
+        let x = _mm256_add_epi32(_mm256_and_si256(gaps, mask), one);
+        // Sums within either half, then the sum of the lower half to all lanes of the upper one.
+        let x = _mm256_add_epi32(x, _mm256_slli_si256::<4>(x));
+        let x = _mm256_add_epi32(x, _mm256_slli_si256::<8>(x));
+        let lower = _mm256_permute2x128_si256::<0x08>(x, x);
+        let x = _mm256_add_epi32(x, _mm256_shuffle_epi32::<0xff>(lower));
+        // SAFETY: eight ids are 32 bytes.
+        unsafe { _mm256_storeu_si256(eight.as_mut_ptr().cast(), _mm256_add_epi32(x, before)) };
+        before = _mm256_add_epi32(before, _mm256_permutevar8x32_epi32(x, seventh));
+    }
+    _mm256_cvtsi256_si32(before) as u32
+}
+
+/// As `unpack::look_up_eights`, eight values at a time: a code's lower three bits choose within either half of the
+/// codebook, and its fourth bit between the halves.
+#[target_feature(enable = "avx2")]
+fn look_up_eights(codes: &[[u8; 4]], codebook: &[f32; 16], values: &mut [[f32; 8]]) {
+    // SAFETY: either half of the codebook has eight entries.
+    let (low, high) = unsafe {
+        (
+            _mm256_loadu_ps(codebook.as_ptr()),
+            _mm256_loadu_ps(codebook.as_ptr().add(8)),
+        )
+    };
+    let shift = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    for (&codes, values) in codes.iter().zip(values) {
+        let codes = _mm256_set1_epi32(i32::from_le_bytes(codes));
+        let codes = _mm256_srlv_epi32(codes, shift);
+        let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(codes));
+        let low = _mm256_permutevar8x32_ps(low, codes);
+        let high = _mm256_permutevar8x32_ps(high, codes);
+        // SAFETY: there is room for eight values.
+        unsafe { _mm256_storeu_ps(values.as_mut_ptr(), _mm256_blendv_ps(low, high, upper)) };
+    }
 }

@@ -383,14 +383,13 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
     /// A row longer than [`PART`]: its parts in parallel, added in order.
     fn long_row(&self, task: Task<'_>) -> RowResult {
         let i = task.range.start;
-        let mut decoded = RowScratch::default();
-        let row = self.block.row(i, &mut decoded);
+        let mut total = self.scratch.take();
+        let row = self.block.row(i, &mut total.measure.row);
         let mut own = OwnMut {
             factors: task.rows,
             bias: task.biases.first_mut(),
         };
         let parts: Vec<_> = parts(row).collect();
-        let mut total = self.scratch.take();
         self.step.begin(&mut total.sums);
         // A few parts at a time, so that their sums stay small beside the factors.
         for wave in parts.chunks(2 * rayon::current_num_threads()) {

@@ -9,9 +9,10 @@ use super::create::{dictionary_file, shards_dir};
 use super::dictionary::Dictionary;
 use super::header::Kind;
 use super::manifest::Manifest;
-use super::shard::{Part, Shard, ShardEntry, shard_file};
+use super::shard::{Encoding, Part, Shard, ShardEntry, shard_file};
+use super::tiles::StoredTiles;
 use crate::error::{AtPath, Error, ErrorKind, Result};
-use crate::matrix::{Block, Ratings, Shape, Side};
+use crate::matrix::{Block, Ratings, RowScratch, Shape, Side, Tiles};
 
 /// Ratings on disk.
 ///
@@ -27,6 +28,8 @@ pub struct Store {
     by_item: Vec<Shard>,
     validation: Vec<Shard>,
     test: Vec<Shard>,
+    /// Bytes that may stay in memory between uses.
+    room: u64,
 }
 
 impl Store {
@@ -68,19 +71,19 @@ impl Store {
             validation: shards(Part::Validation, Side::Users, &manifest.validation)?,
             test: shards(Part::Test, Side::Users, &manifest.test)?,
             manifest,
+            room: u64::MAX,
         })
     }
 
     /// Changes how much of the store may stay in memory between uses.
     pub fn keep_within(&mut self, cache_bytes: u64) {
-        let Store {
-            by_user,
-            by_item,
-            validation,
-            test,
-            ..
-        } = self;
-        keep_within(cache_bytes, [by_user, by_item, validation, test]);
+        self.room = cache_bytes;
+        self.keep_shards_within(cache_bytes);
+    }
+
+    fn keep_shards_within(&self, room: u64) {
+        let lists = [&self.by_user, &self.by_item, &self.validation, &self.test];
+        keep_within(room, lists.map(Vec::as_slice));
     }
 
     /// Where the store is.
@@ -122,7 +125,7 @@ impl Store {
     /// How many training ratings each row of a side has. Reads no ratings, and checks none.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] if a shard has no offsets.
+    /// [`ErrorKind::Damaged`] if a shard has not the sections of its encoding.
     pub fn rating_counts(&self, side: Side) -> Result<Vec<u32>> {
         let mut counts = Vec::with_capacity(self.shape().rows(side));
         for shard in self.shards(side) {
@@ -130,6 +133,23 @@ impl Store {
             shard.done_with();
         }
         Ok(counts)
+    }
+
+    /// Bytes of the longest training row of either side where rows are decoded, none where they are viewed: what each
+    /// thread that looks at rows may need.
+    ///
+    /// # Errors
+    /// As [`rating_counts`](Store::rating_counts).
+    pub fn row_memory(&self) -> Result<u64> {
+        if self.manifest.encoding == Encoding::Plain {
+            return Ok(0);
+        }
+        let mut longest = 0;
+        for shard in self.by_user.iter().chain(&self.by_item) {
+            longest = shard.row_lengths()?.fold(longest, usize::max);
+            shard.done_with();
+        }
+        Ok((longest * RowScratch::BYTES) as u64)
     }
 
     /// One part's ratings by user, if the store has this part.
@@ -147,13 +167,27 @@ impl Store {
         })
     }
 
-    /// Bytes of all files together.
+    /// The training ratings as tiles, if some training has made them. Opens their files.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] if a file is cut short, altered in what is checked here, or another store's.
+    pub fn stored_tiles(&self) -> Result<Option<StoredTiles>> {
+        let mut tiles = StoredTiles::open(&self.path, self.manifest_seal, self.shape())?;
+        if let Some(tiles) = &mut tiles {
+            tiles.keep_within(self.room);
+        }
+        Ok(tiles)
+    }
+
+    /// Bytes of all files together, tiles included where there are sound ones.
     pub fn bytes(&self) -> u64 {
         let shards = self.all_shards().map(|shard| shard.entry().seal.bytes);
+        let tiles = self.stored_tiles().ok().flatten();
         self.manifest_seal.bytes
             + self.users.seal().bytes
             + self.items.seal().bytes
             + shards.sum::<u64>()
+            + tiles.map_or(0, |tiles| tiles.bytes())
     }
 
     /// Every shard of every part.
@@ -188,6 +222,21 @@ impl Ratings for Store {
 
     fn done_with(&self, side: Side, index: usize) {
         self.shards(side)[index].done_with();
+    }
+
+    /// Maps the tiles, having made them if there are none. From then on they are what stays in memory between uses,
+    /// before any shard.
+    fn tiles(&self) -> Result<Box<dyn Tiles>> {
+        let mut tiles = match self.stored_tiles()? {
+            Some(tiles) => tiles,
+            None => {
+                // All room is for the tiles in the making.
+                self.keep_shards_within(0);
+                StoredTiles::make(&self.path, self.manifest_seal, self, self.room)?
+            }
+        };
+        self.keep_shards_within(tiles.keep_within(self.room));
+        Ok(Box::new(tiles))
     }
 
     fn id(&self, side: Side, row: usize) -> Cow<'_, str> {
@@ -322,10 +371,10 @@ fn open_shards(
 }
 
 /// Marks the shards that may stay in memory after use: as many as there is room for, of each list in turns.
-fn keep_within(mut room: u64, mut lists: [&mut Vec<Shard>; 4]) {
+fn keep_within(mut room: u64, lists: [&[Shard]; 4]) {
     let longest = lists.iter().map(|shards| shards.len()).max();
     for index in 0..longest.unwrap_or(0) {
-        for shard in lists.iter_mut().filter_map(|shards| shards.get_mut(index)) {
+        for shard in lists.iter().filter_map(|shards| shards.get(index)) {
             let rest = room.checked_sub(shard.entry().seal.bytes);
             shard.keep(rest.is_some());
             room = rest.unwrap_or(room);
@@ -345,16 +394,23 @@ fn foreign(path: &Path) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::shard::ShardsWriter;
+    use super::super::shard::{Encoding, Layout};
+    use super::super::shards_writer::ShardsWriter;
     use super::*;
 
     #[test]
     fn as_many_shards_are_kept_as_there_is_room_for() {
         let dir = tempfile::tempdir().unwrap();
-        let mut lists = [3, 2, 0, 1].map(|rows| {
+        let lists = [3, 2, 0, 1].map(|rows| {
             let dir = dir.path().join(rows.to_string());
             std::fs::create_dir(&dir).unwrap();
-            let mut writer = ShardsWriter::create(&dir, Side::Users, Part::Train, 1, 0);
+            let layout = Layout {
+                side: Side::Users,
+                part: Part::Train,
+                encoding: Encoding::Packed,
+                width: 1,
+            };
+            let mut writer = ShardsWriter::create(&dir, layout, 0);
             for _ in 0..rows {
                 writer.push_row(&[0], &[1.0]).unwrap();
             }
@@ -371,7 +427,7 @@ mod tests {
             (4 * bytes, [2, 1, 0, 1]),
             (6 * bytes, [3, 2, 0, 1]),
         ] {
-            keep_within(room, lists.each_mut());
+            keep_within(room, lists.each_ref().map(Vec::as_slice));
             let counts = lists
                 .each_ref()
                 .map(|shards| shards.iter().filter(|shard| shard.is_kept()).count());

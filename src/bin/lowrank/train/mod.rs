@@ -35,7 +35,8 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
         return session.print_plan(&plan);
     }
     store.keep_within(plan.rest(0)?);
-    AtomicDir::check(&args.out, args.force)?;
+    // Claimed before the work: what may not be written is refused at once, and nobody else may begin it.
+    let out = AtomicDir::create(&args.out, args.force)?;
     let logs = [&args.history, &args.study];
     for log in logs.into_iter().flatten() {
         if !args.force && !args.resume {
@@ -99,15 +100,7 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
         .run(&session.threads)?;
     let outcome = Outcome::new(&args, &state, &options, began);
     let run = run(&state.paces);
-    Model::save(
-        &args.out,
-        args.force,
-        state,
-        &options,
-        fingerprint,
-        &store,
-        &run,
-    )?;
+    Model::save(out, state, &options, fingerprint, &store, &run)?;
     if args.checkpoint_every.is_some() || args.resume {
         AtomicDir::remove(&checkpoint)?;
     }
@@ -160,6 +153,7 @@ fn plan(args: &TrainArgs, options: &Options, store: &Store, session: &Session) -
     let threads = session.threads.count();
     let training = Trainer::memory(store.shape(), options, threads)?;
     plan.hold("factors and scratch", training);
+    plan.hold("rows decoded", threads as u64 * store.row_memory()?);
     if args.checkpoint_every.is_some() || args.init_users.is_some() {
         plan.hold("buffers of files", 4 << 20);
     }
