@@ -113,6 +113,15 @@ impl Method {
                 able.join(" or ")
             )));
         }
+        if options.positive_at.is_some() && self.learns == Learns::Ratings {
+            let able = SOLVERS.iter().filter(|m| m.learns != Learns::Ratings);
+            let able: Vec<_> = able.map(|m| m.name).collect();
+            let what = format!("{} learns all ratings, high or low", self.name);
+            return Err(Error::new(ErrorKind::BadOption, what).remedy(format!(
+                "leave out --positive-at, or use --solver {}",
+                able.join(" or ")
+            )));
+        }
         if let Some(missing) = options.missing
             && !self.missing.contains(&missing)
         {

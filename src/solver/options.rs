@@ -116,6 +116,8 @@ pub struct Options {
     pub momentum: f32,
     /// For conjugate gradient: steps for each row.
     pub cg_steps: usize,
+    /// For implicit feedback: the least rating that tells of a preference; every rating does if none.
+    pub positive_at: Option<f32>,
     /// For implicit feedback: what a rating is multiplied by to be a weight; every weight is 1 if none.
     pub alpha: Option<f32>,
     /// For implicit feedback: the weight of a cell, beside those of ratings.
@@ -153,6 +155,7 @@ impl Default for Options {
             learning_rate_decay: 0.0,
             momentum: 0.0,
             cg_steps: 3,
+            positive_at: None,
             alpha: None,
             unobserved_weight: 0.01,
             regularization_exponent: 1.0,

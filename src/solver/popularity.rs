@@ -10,7 +10,7 @@ use super::least_squares::LeastSquares;
 use super::sums::RowSums;
 use super::{Learns, Measured, Method, Missing, Moving, Options, Parameters, Solver, Tick};
 use crate::error::{Error, ErrorKind, Result};
-use crate::matrix::{Factors, Ratings, Shape, Side};
+use crate::matrix::{Factors, Ratings, RowScratch, Shape, Side};
 
 /// Popularity in the table of solvers.
 pub const METHOD: Method = Method {
@@ -23,6 +23,7 @@ pub const METHOD: Method = Method {
     biases: true,
     learns: Learns::Popularity,
     suited: |options| Options {
+        positive_at: Some(4.0),
         regularization: None,
         ..options
     },
@@ -73,10 +74,12 @@ impl Solver for Popularity {
         clear(users);
         clear(items);
         let all = users.rows() as f32;
+        let mut scratch = RowScratch::default();
         for index in 0..ratings.blocks(Side::Items) {
             let block = ratings.block(Side::Items, index)?;
             for i in 0..block.rows() {
-                items.biases_mut()[block.first_row() + i] = block.row_len(i) as f32 / all;
+                let count = block.row(i, &mut scratch).len();
+                items.biases_mut()[block.first_row() + i] = count as f32 / all;
             }
             tick(block.ratings() as u64);
             ratings.done_with(Side::Items, index);

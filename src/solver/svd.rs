@@ -20,7 +20,7 @@ use super::sums::RowSums;
 use super::{Learns, Measured, Method, Missing, Moving, Options, Parameters, Solver, Tick};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{self, LANES};
-use crate::matrix::{Ratings, Row, Shape, Side};
+use crate::matrix::{Ratings, Row, RowScratch, Shape, Side};
 
 /// The decomposition in the table of solvers.
 pub const METHOD: Method = Method {
@@ -34,6 +34,7 @@ pub const METHOD: Method = Method {
     learns: Learns::Preferences,
     suited: |options| Options {
         biases: false,
+        positive_at: Some(4.0),
         regularization: None,
         ..options
     },
@@ -74,13 +75,15 @@ impl Svd {
     /// One over the number of ratings of each item; zero for those without any.
     fn shares(ratings: &dyn Ratings) -> Result<Vec<f32>> {
         let mut shares = Vec::with_capacity(ratings.shape().items);
+        let mut scratch = RowScratch::default();
         for index in 0..ratings.blocks(Side::Items) {
             let block = ratings.block(Side::Items, index)?;
-            let of_row = |i| match block.row_len(i) {
-                0 => 0.0,
-                len => 1.0 / len as f32,
-            };
-            shares.extend((0..block.rows()).map(of_row));
+            for i in 0..block.rows() {
+                shares.push(match block.row(i, &mut scratch).len() {
+                    0 => 0.0,
+                    len => 1.0 / len as f32,
+                });
+            }
             ratings.done_with(Side::Items, index);
         }
         Ok(shares)

@@ -7,6 +7,7 @@ use lowrank::evaluate::{
     Activity, Errors, METRICS, Measure, Metric, Protocol, Ranking, metric, ranking, rating_errors,
 };
 use lowrank::model::{Model, Record};
+use lowrank::solver::{Learns, method};
 use lowrank::store::{Part, Store};
 use lowrank::{Ratings, Result};
 use serde_json::{Map, Value, json};
@@ -30,8 +31,15 @@ pub struct EvaluateArgs {
     /// The part of the store to measure on
     #[arg(long, value_enum, default_value_t = PartArg::Test)]
     on: PartArg,
-    /// What to measure
-    #[arg(long, value_delimiter = ',', default_value = "rmse,mae", value_parser = metric_names(), hide_possible_values = true, value_name = "LIST", long_help = metric_help())]
+    /// What to measure [default: rmse,mae, or recall,ndcg of a model that does not learn ratings]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_parser = metric_names(),
+        hide_possible_values = true,
+        value_name = "LIST",
+        long_help = metric_help()
+    )]
     metrics: Vec<String>,
     /// How many recommendations count: one number or several, with commas between them
     #[arg(long, value_delimiter = ',', default_value = "10", value_parser = clap::value_parser!(u32).range(1..), value_name = "LIST")]
@@ -58,16 +66,24 @@ fn metric_names() -> Vec<&'static str> {
 
 fn metric_help() -> String {
     let all = METRICS.iter().map(|metric| (metric.name, metric.summary));
-    choices("What to measure, with commas between", all)
+    let what = "What to measure, with commas between [default: rmse,mae, or recall,ndcg of a model that does not learn ratings]";
+    choices(what, all)
+}
+
+/// The metrics that were asked for, or those that suit the model.
+fn chosen(names: &[String], solver: &str) -> Result<Vec<&'static Metric>> {
+    let learns = method(solver).map_or(Learns::Ratings, |method| method.learns);
+    match (names, learns) {
+        ([], Learns::Ratings) => ["rmse", "mae"].map(metric).into_iter().collect(),
+        ([], _) => ["recall", "ndcg"].map(metric).into_iter().collect(),
+        (names, _) => names.iter().map(|name| metric(name)).collect(),
+    }
 }
 
 /// Runs the command.
 pub fn run(args: EvaluateArgs, session: &Session) -> Result<()> {
-    let metrics: Vec<&'static Metric> = args
-        .metrics
-        .iter()
-        .map(|name| metric(name))
-        .collect::<Result<_>>()?;
+    let record = Record::read(&args.model)?;
+    let metrics = chosen(&args.metrics, &record.options.solver)?;
     let mut cut_offs: Vec<usize> = args.at.iter().map(|&k| k as usize).collect();
     cut_offs.sort_unstable();
     cut_offs.dedup();
@@ -87,7 +103,6 @@ pub fn run(args: EvaluateArgs, session: &Session) -> Result<()> {
     let ranks = !metrics.iter().all(of_ratings);
 
     let mut plan = session.plan();
-    let record = Record::read(&args.model)?;
     plan.hold("the model", Model::memory(&args.model)?);
     let store = Store::open_within(&args.store, 0)?;
     if ranks {

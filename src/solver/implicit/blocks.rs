@@ -28,6 +28,8 @@ pub const METHOD: Method = Method {
     learns: Learns::Preferences,
     suited: |options| Options {
         biases: false,
+        positive_at: Some(4.0),
+        unobserved_weight: 0.3,
         block: 2,
         ..options
     },

@@ -26,7 +26,9 @@ pub const METHOD: Method = Method {
     biases: false,
     learns: Learns::Preferences,
     suited: |options| Options {
+        positive_at: Some(4.0),
         biases: false,
+        unobserved_weight: 0.3,
         ..options
     },
     build,

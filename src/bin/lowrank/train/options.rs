@@ -73,6 +73,14 @@ pub struct TrainArgs {
     /// For cg and ials-cg: steps for each row
     #[arg(help_heading = "Other solvers", long, value_name = "N", default_value_t = Options::default().cg_steps as u16, value_parser = clap::value_parser!(u16).range(1..))]
     pub cg_steps: u16,
+    /// Only ratings that are so or higher tell of a preference [default: all]
+    #[arg(
+        help_heading = "Implicit feedback",
+        long,
+        value_name = "RATING",
+        allow_negative_numbers = true
+    )]
+    pub positive_at: Option<f32>,
     /// Multiply a rating by this to be a weight [default: every rating has the weight 1]
     #[arg(help_heading = "Implicit feedback", long, value_name = "X")]
     pub alpha: Option<f32>,
@@ -258,6 +266,7 @@ pub fn options(args: &TrainArgs, rank: usize) -> Result<Options> {
         learning_rate_decay: args.learning_rate_decay,
         momentum: args.momentum,
         cg_steps: usize::from(args.cg_steps),
+        positive_at: args.positive_at,
         alpha: args.alpha,
         unobserved_weight: args.unobserved_weight,
         regularization_exponent: args.regularization_exponent,
