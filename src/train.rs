@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::evaluate::squared_errors;
 use crate::loss;
-use crate::matrix::{AtLeast, Factors, Ratings, Shape, Side};
+use crate::matrix::{AtLeast, Factors, Ratings, RowScratch, Shape, Side};
 use crate::progress::{Progress, Unit};
 use crate::rng::{Purpose, Stream, key};
 use crate::solver::{self, Init, Moving, Options, Parameters, RowSums, Solver, sum_rows};
@@ -156,7 +156,13 @@ impl<'a> Trainer<'a> {
         let solver = solver::method(&options.solver)?.solver(options)?;
         let parameters = Parameters::bytes(shape, options.rank, options.biases);
         let copies = if options.early_stop.is_some() { 2 } else { 1 };
-        let sums = size_of::<RowSums>() * shape.users.max(shape.items);
+        let longest = shape.users.max(shape.items);
+        // What is rated highly enough is copied out of one row a thread.
+        let kept = match options.positive_at {
+            Some(_) => threads * RowScratch::BYTES * longest,
+            None => 0,
+        };
+        let sums = size_of::<RowSums>() * longest + kept;
         Ok(parameters * copies + solver.memory(shape, threads) + sums as u64)
     }
 

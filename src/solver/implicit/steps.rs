@@ -53,25 +53,25 @@ struct Steps {
     factors: Vec<u32>,
 }
 
-impl Steps {
+/// What a row's equations have beside its ratings.
+struct Rest<'a> {
+    fixed: &'a Fixed<'a>,
+    all_cells: &'a AllCells,
+    ridge: f32,
+    /// 0, 1, 2 ...: all rows of the Gram matrix.
+    factors: &'a [u32],
+}
+
+impl Rest<'_> {
     /// Adds `sign` times what all cells and the ridge add to `A`, times `x`.
-    fn add_rest(
-        &self,
-        sign: f32,
-        fixed: &Fixed<'_>,
-        all_cells: &AllCells,
-        ridge: f32,
-        x: &Unknowns<'_>,
-        sum: &mut Unknowns<'_>,
-        scales: &mut [f32],
-    ) {
+    fn add(&self, sign: f32, x: &Unknowns<'_>, sum: &mut Unknowns<'_>, scales: &mut [f32]) {
         for (scale, x) in scales.iter_mut().zip(&*x.factors) {
             *scale = sign * x;
         }
-        let scales = &scales[..self.rank];
-        let cols = &self.factors;
-        kernel::add_scaled_rows(fixed.isa, scales, &all_cells.rows, cols, sum.factors);
-        sum.add_ridge(sign, (ridge, 0.0), x);
+        let scales = &scales[..self.factors.len()];
+        let gram = &self.all_cells.rows;
+        kernel::add_scaled_rows(self.fixed.isa, scales, gram, self.factors, sum.factors);
+        sum.add_ridge(sign, (self.ridge, 0.0), x);
     }
 }
 
@@ -110,7 +110,12 @@ impl WholeRow for Steps {
             .map(|factors| Unknowns { factors, bias: 0.0 });
         let mut next = || vectors.next().expect("three vectors");
         let (mut residual, direction, image) = (next(), next(), next());
-        let ridge = self.cost.ridge(ratings);
+        let rest = Rest {
+            fixed,
+            all_cells,
+            ridge: self.cost.ridge(ratings),
+            factors: &self.factors,
+        };
         fixed.predict(own.as_ref(), targets, scales);
         for (x, &rating) in scales.iter_mut().zip(targets.values) {
             *x = self.cost.weight(rating) * (1.0 - *x);
@@ -120,7 +125,7 @@ impl WholeRow for Steps {
             bias: 0.0,
         };
         residual.sum_rows(fixed, scales, targets.cols);
-        self.add_rest(-1.0, fixed, all_cells, ridge, &p, &mut residual, of_gram);
+        rest.add(-1.0, &p, &mut residual, of_gram);
         conjugate_gradient(self.steps, p, [residual, direction, image], |d, image| {
             let flat = fixed.factors.flat();
             kernel::dot_rows(fixed.isa, d.factors, flat, targets.cols, scales);
@@ -128,7 +133,7 @@ impl WholeRow for Steps {
                 *x *= self.cost.weight(rating);
             }
             image.sum_rows(fixed, scales, targets.cols);
-            self.add_rest(1.0, fixed, all_cells, ridge, d, image, of_gram);
+            rest.add(1.0, d, image, of_gram);
         });
         Ok(())
     }
