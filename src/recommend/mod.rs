@@ -21,11 +21,10 @@ pub use output::{RecommendationFormat, RecommendationText};
 pub use similar::{Similar, similar};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::evaluate::IdMap;
 use crate::kernel::{ByteIsa, Candidate, TopN};
 use crate::matrix::{Factors, RowScratch, Side};
 use crate::model::Model;
-use crate::store::{Part, Store, UserRows};
+use crate::store::{IdMap, Part, Store, UserRows};
 
 use exhaustive::Exhaustive;
 use screened::Screened;
