@@ -216,9 +216,9 @@ fn what_cannot_be_measured_is_refused_in_a_line() {
     let program = trained();
     let metrics = "evaluate m s --metrics recall";
     for (more, status, words) in [
-        ("--at 13", 1, ["13 items", "--at"]),
+        ("--at 13", 2, ["13 items", "--at"]),
         ("--at 0", 2, ["--at", "0"]),
-        ("--positive-at 99", 1, ["highly enough", "--positive-at"]),
+        ("--positive-at 99", 2, ["highly enough", "--positive-at"]),
     ] {
         refused(&program, &format!("{metrics} {more}"), status, &words);
     }
@@ -227,7 +227,7 @@ fn what_cannot_be_measured_is_refused_in_a_line() {
     refused(
         &program,
         "evaluate m plain --metrics recall",
-        1,
+        2,
         &["no test part"],
     );
     let budget = format!("{metrics} --memory 1KiB");
