@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use lowrank::evaluate::{METRICS, Measure};
 use lowrank::matrix::{Ratings, RowScratch, Side};
 use lowrank::model::Model;
-use lowrank::recommend::{Exclude, Recommender};
+use lowrank::recommend::{Exclude, Recommender, Search};
 use lowrank::store::{Part, Store};
 use program::Program;
 use refused::{ratings, refused, trained};
@@ -38,11 +38,13 @@ fn lists(program: &Program, least: f32) -> (Vec<List>, Vec<usize>) {
     let store = Store::open(program.path("s")).unwrap();
     let model = Model::open(&program.path("m")).unwrap();
     let every = store.shape().items;
-    let recommender = Recommender::new(&model, Some(&store), every, Exclude::Train).unwrap();
+    let search = Search::Exhaustive;
+    let recommender =
+        Recommender::new(&model, Some(&store), every, Exclude::Train, search).unwrap();
     let mut lists = Vec::new();
     recommender
-        .recommend(0..store.shape().users as u32, |tops| {
-            for top in tops {
+        .recommend(0..store.shape().users as u32, Ok, |tops| {
+            for top in &tops {
                 let user = top.user as usize;
                 lists.push(List {
                     activity: items(&store, Part::Train, user, f32::MIN).len(),
