@@ -401,3 +401,26 @@ fn popularity_on_gowalla_is_an_independent_count() {
         );
     }
 }
+
+/// The command line's way from stars to lists, whatever the encoding of the store.
+#[test]
+fn stars_become_preferences_and_lists_are_measured() {
+    let program = Program::new();
+    let rating = |user: u32, item: u32| format!("{user},{item},{}\n", 1 + (user * item) % 5);
+    let cells = (0..40).flat_map(|user| (0..30).map(move |item| (user, item)));
+    let rated = cells.filter(|(user, item)| (user * 7 + item * 3) % 4 > 0);
+    let lines: String = rated.map(|(user, item)| rating(user, item)).collect();
+    program.write("stars.csv", format!("user,item,rating\n{lines}"));
+    let mut found = Vec::new();
+    for encoding in ["plain", "packed"] {
+        let import = "import stars.csv --test-fraction 0.2 --force --out s --encoding";
+        program.done(&format!("{import} {encoding}"));
+        let train = "train s --out m --force --solver ials++ --rank 4 --positive-at 4";
+        let history = program.done(train)["history"].clone();
+        let lists = program.done("evaluate m s --positive-at 4 --at 5");
+        assert!(lists["recall@5"].as_f64().unwrap() > 0.0, "{lists}");
+        assert!(lists.get("rmse").is_none(), "{lists}");
+        found.push((history, lists));
+    }
+    assert_eq!(found[0], found[1]);
+}

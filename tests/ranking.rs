@@ -38,12 +38,13 @@ fn lists(program: &Program, least: f32) -> (Vec<List>, Vec<usize>) {
     let store = Store::open(program.path("s")).unwrap();
     let model = Model::open(&program.path("m")).unwrap();
     let every = store.shape().items;
-    let search = Search::default();
-    let recommender = Recommender::new(&model, Some(&store), every, Exclude::Train, search).unwrap();
+    let search = Search::Exhaustive;
+    let recommender =
+        Recommender::new(&model, Some(&store), every, Exclude::Train, search).unwrap();
     let mut lists = Vec::new();
     recommender
         .recommend(0..store.shape().users as u32, Ok, |tops| {
-            for top in tops {
+            for top in &tops {
                 let user = top.user as usize;
                 lists.push(List {
                     activity: items(&store, Part::Train, user, f32::MIN).len(),
@@ -217,9 +218,9 @@ fn what_cannot_be_measured_is_refused_in_a_line() {
     let program = trained();
     let metrics = "evaluate m s --metrics recall";
     for (more, status, words) in [
-        ("--at 13", 1, ["13 items", "--at"]),
+        ("--at 13", 2, ["13 items", "--at"]),
         ("--at 0", 2, ["--at", "0"]),
-        ("--positive-at 99", 1, ["highly enough", "--positive-at"]),
+        ("--positive-at 99", 2, ["highly enough", "--positive-at"]),
     ] {
         refused(&program, &format!("{metrics} {more}"), status, &words);
     }
@@ -228,7 +229,7 @@ fn what_cannot_be_measured_is_refused_in_a_line() {
     refused(
         &program,
         "evaluate m plain --metrics recall",
-        1,
+        2,
         &["no test part"],
     );
     let budget = format!("{metrics} --memory 1KiB");

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::Candidate;
 use crate::matrix::{Ratings, RowScratch, Shape, Side};
 use crate::model::Model;
-use crate::recommend::{Exclude, Recommender, Search, UserTop};
+use crate::recommend::{Exclude, Recommender, Search};
 use crate::store::{IdMap, Part, Store, UserRows};
 
 /// What to measure, and on what.
@@ -107,17 +107,12 @@ pub fn ranking(model: &Model, store: &Store, protocol: &Protocol<'_>) -> Result<
         Part::Train => Exclude::Nothing,
         Part::Validation | Part::Test => Exclude::Train,
     };
-    let recommender = Recommender::new(
-        model,
-        Some(store),
-        protocol.top(),
-        exclude,
-        Search::default(),
-    )?;
+    let search = Search::default();
+    let recommender = Recommender::new(model, Some(store), protocol.top(), exclude, search)?;
     let mut all = Group::new(protocol, catalogue);
     let mut groups = [(); QUARTERS].map(|()| Group::new(protocol, catalogue));
     let (mut hits, mut bits) = (Vec::new(), Vec::new());
-    let measure = |tops: Vec<UserTop>| {
+    recommender.recommend(users.iter().copied(), Ok, |tops| {
         for top in &tops {
             relevant.read(top.user)?;
             hits.clear();
@@ -139,8 +134,7 @@ pub fn ranking(model: &Model, store: &Store, protocol: &Protocol<'_>) -> Result<
             relevant.rows.release_before(last.user as usize);
         }
         Ok(())
-    };
-    recommender.recommend(users.iter().copied(), Ok, measure)?;
+    })?;
     let groups = groups.into_iter().filter(|group| group.users > 0);
     Ok(Ranking {
         users: all.users,
@@ -163,8 +157,8 @@ impl Protocol<'_> {
         let by_user = 2 * size_of::<u32>() * shape.users;
         let listed = (QUARTERS + 1) * self.cut_offs.len();
         let by_item = (size_of::<f64>() + listed) * items + size_of::<u32>() * shape.items;
-        (by_user + by_item) as u64
-            + Recommender::memory(items, rank, self.top(), Search::default(), threads)
+        let lists = Recommender::memory(items, rank, self.top(), Search::default(), threads);
+        (by_user + by_item) as u64 + lists
     }
 
     /// The longest list that is looked at.

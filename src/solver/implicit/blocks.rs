@@ -170,23 +170,23 @@ impl WholeRow for Blocks {
                 };
                 layout.accumulate(fixed.isa, work.gathered, segment, equations, work.panel);
             }
-            let (matrix, right) = equations.split_at_mut(width * layout.pitch());
             let rows = &self.numbers[first..first + width];
             let of_all = &mut work.step[..width];
             kernel::dot_rows(fixed.isa, p, &all_cells.rows, rows, of_all);
-            for (i, row) in matrix.chunks_exact_mut(layout.pitch()).enumerate() {
-                let of_cells = &all_cells.row(first + i)[first..];
-                for (x, y) in row[..=i].iter_mut().zip(of_cells) {
+            for i in 0..width {
+                let at = layout.diagonal(i);
+                let of_cells = &all_cells.row(first + i)[first + i..first + width];
+                for (x, y) in equations[at..].iter_mut().zip(of_cells) {
                     *x += y;
                 }
-                row[i] += ridge;
-                right[i] -= of_all[i] + ridge * p[first + i];
+                equations[at] += ridge;
+                equations[layout.right(i)] -= of_all[i] + ridge * p[first + i];
             }
-            kernel::solve(fixed.isa, width, equations, work.scratch)
+            let solution = kernel::solve(fixed.isa, width, equations, work.scratch)
                 .map_err(|_| sweep::undetermined(ratings, width))?;
             let step = &mut work.step[..width.next_multiple_of(LANES)];
             step.fill(0.0);
-            step[..width].copy_from_slice(&equations[width * layout.pitch()..][..width]);
+            step[..width].copy_from_slice(&solution[..width]);
             for (x, step) in p[first..].iter_mut().zip(&step[..width]) {
                 *x += step;
             }

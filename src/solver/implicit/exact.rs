@@ -129,17 +129,19 @@ impl RowStep for Ials {
             own.clear();
             return Ok(());
         }
-        let (rank, pitch) = (self.rank, self.equations.pitch());
+        let rank = self.rank;
         let equations = &mut sums.equations;
-        for (i, row) in equations.chunks_exact_mut(pitch).take(rank).enumerate() {
-            for (x, y) in row[..=i].iter_mut().zip(all_cells.row(i)) {
+        for i in 0..rank {
+            let at = self.equations.diagonal(i);
+            let of_cells = &all_cells.row(i)[i..rank];
+            for (x, y) in equations[at..].iter_mut().zip(of_cells) {
                 *x += y;
             }
-            row[i] += self.cost.ridge(ratings);
+            equations[at] += self.cost.ridge(ratings);
         }
-        kernel::solve(fixed.isa, rank, equations, &mut sums.scratch)
+        let solution = kernel::solve(fixed.isa, rank, equations, &mut sums.scratch)
             .map_err(|_| sweep::undetermined(ratings, rank))?;
-        own.factors[..rank].copy_from_slice(&equations[rank * pitch..][..rank]);
+        own.factors[..rank].copy_from_slice(&solution[..rank]);
         Ok(())
     }
 

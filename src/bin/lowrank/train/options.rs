@@ -58,7 +58,7 @@ pub struct TrainArgs {
     /// Ridge on biases, once a row [default: as the factors']
     #[arg(help_heading = "Regularization", long, value_name = "X")]
     pub bias_regularization_row: Option<f32>,
-    /// Predict by the product of factors alone, without mean and biases, as nmf always does
+    /// Predict by the product of factors alone, without mean and biases, as nmf, ials and svd always do
     #[arg(help_heading = "Prediction", long)]
     pub no_biases: bool,
     /// Bring the ratings to mean 0 and variance 1 first
