@@ -8,6 +8,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("memmap2", &["store/map.rs"]),
     ("bincode", &["store/codec.rs"]),
     ("bytemuck", &["matrix/factors.rs", "store/map.rs"]),
+    ("libc", &["store/map.rs"]),
     ("rand", &["rng.rs"]),
     ("rand_chacha", &["rng.rs"]),
     ("clap", &["bin/"]),
@@ -50,6 +51,12 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         "ingest",
         &[
             "error", "matrix", "memory", "progress", "rng", "store", "threads",
+        ],
+    ),
+    (
+        "survival",
+        &[
+            "error", "ingest", "model", "solver", "store", "threads", "train",
         ],
     ),
     (

@@ -30,19 +30,17 @@ pub struct SgdRows<'a> {
     pub rows: &'a mut [SgdRow],
 }
 
-/// Ratings between two bands.
+/// Ratings between two bands, by user.
 #[derive(Debug, Clone, Copy)]
 pub struct SgdRatings<'a> {
-    /// Rows of the first band.
+    /// Rows of the first band that have ratings.
     pub users: &'a [u16],
-    /// Rows of the second band.
+    /// For each of them, the number of ratings less one.
+    pub lengths: &'a [u16],
+    /// Rows of the second band, one for each rating.
     pub items: &'a [u16],
-    /// Ratings, in units of the model once they are `(rating - mean) * scale`.
-    pub values: &'a [f32],
-    /// What predictions start from.
-    pub mean: f32,
-    /// One over the unit of the model.
-    pub scale: f32,
+    /// What products and biases should add up to, one for each rating.
+    pub targets: &'a [f32],
 }
 
 /// How far a step goes.
@@ -63,7 +61,7 @@ pub struct SgdStep {
 /// stood, and the biases likewise with 1 for the other factor. `slope` is that of the loss at a prediction and a rating.
 ///
 /// # Panics
-/// If there is not one user and one value for each item, the rank does not fit the length of the factors, or a row lies
+/// If lengths do not add up to one item and one target for each rating, the rank does not fit the length of the factors, or a row lies
 /// outside its band.
 pub fn sgd(
     isa: Isa,
@@ -73,9 +71,16 @@ pub fn sgd(
     step: SgdStep,
     slope: impl Fn(f32, f32) -> f32,
 ) {
-    let len = ratings.values.len();
-    assert_eq!(ratings.users.len(), len, "one user for each rating");
+    let len = ratings.targets.len();
     assert_eq!(ratings.items.len(), len, "one item for each rating");
+    assert_eq!(
+        ratings.lengths.len(),
+        ratings.users.len(),
+        "one length for each user"
+    );
+    let lengths = ratings.lengths.iter();
+    let sum: usize = lengths.map(|&length| usize::from(length) + 1).sum();
+    assert_eq!(sum, len, "every rating is a user's");
     let stride = step.rank.next_multiple_of(LANES);
     for side in [&users, &items] {
         assert_eq!(side.flat.len(), side.rows.len() * stride, "padded rows");
@@ -129,8 +134,10 @@ impl<S: Fn(f32, f32) -> f32> Sgd<'_, S> {
         } = self;
         let one_over_rank = 1.0 / step.rank as f32;
         let bias_rate = if step.biases { step.rate } else { 0.0 };
-        let pairs = ratings.users.iter().zip(ratings.items);
-        for (at, ((&user, &item), &value)) in pairs.zip(ratings.values).enumerate() {
+        let runs = ratings.users.iter().zip(ratings.lengths);
+        let users_of_ratings = runs.flat_map(|(&user, &length)| (0..=length).map(move |_| user));
+        let pairs = users_of_ratings.zip(ratings.items);
+        for (at, ((user, &item), &target)) in pairs.zip(ratings.targets).enumerate() {
             // Users come in order and are near already; items jump.
             if let Some(&next) = ratings.items.get(at + AHEAD)
                 && let Some(row) = items.flat.get(usize::from(next) * stride..)
@@ -153,7 +160,7 @@ impl<S: Fn(f32, f32) -> f32> Sgd<'_, S> {
                 );
             }
             let prediction = v.sum(acc) + other.bias + own.bias;
-            let slope = slope(prediction, (value - ratings.mean) * ratings.scale);
+            let slope = slope(prediction, target);
 
             let rate = |squares: f32| match ADAPTIVE {
                 true => step.rate / squares.sqrt(),
@@ -255,18 +262,22 @@ mod tests {
             // Short enough for any of these rows, or rounding would grow from step to step.
             let step = SgdStep { rate: 0.2 / rank as f32, adaptive, biases, rank };
             let numbers = |seed, rows| noise_cols(seed, len, rows).into_iter().map(|x| x as u16);
-            let (users, items): (Vec<_>, Vec<_>) = (numbers(seed ^ 2, 7).collect(), numbers(seed ^ 3, 5).collect());
-            let values = noise(seed ^ 4, len);
-            let ratings = SgdRatings { users: &users, items: &items, values: &values, mean: 0.25, scale: 2.0 };
+            let mut users_of_ratings: Vec<u16> = numbers(seed ^ 2, 7).collect();
+            users_of_ratings.sort_unstable();
+            let runs = || users_of_ratings.chunk_by(|a, b| a == b);
+            let users: Vec<u16> = runs().map(|run| run[0]).collect();
+            let lengths: Vec<u16> = runs().map(|run| run.len() as u16 - 1).collect();
+            let items: Vec<u16> = numbers(seed ^ 3, 5).collect();
+            let targets = noise(seed ^ 4, len);
+            let ratings = SgdRatings { users: &users, lengths: &lengths, items: &items, targets: &targets };
             let (own, other) = (band(seed, 7, rank), band(seed ^ 1, 5, rank));
             let slope = |p: f32, r: f32| 2.0 * (p - r);
 
             let (mut own_twin, mut other_twin) = (own.2, other.2);
             for i in 0..len {
-                let (p, q) = (&mut own_twin[usize::from(users[i])], &mut other_twin[usize::from(items[i])]);
+                let (p, q) = (&mut own_twin[usize::from(users_of_ratings[i])], &mut other_twin[usize::from(items[i])]);
                 let product: f64 = p.factors.iter().zip(&q.factors).map(|(a, b)| a * b).sum();
-                let target = (f64::from(values[i]) - 0.25) * 2.0;
-                let slope = 2.0 * (product + p.bias + q.bias - target);
+                let slope = 2.0 * (product + p.bias + q.bias - f64::from(targets[i]));
                 let before = p.factors.clone();
                 move_twin(p, &q.factors, slope, step);
                 move_twin(q, &before, slope, step);
@@ -314,10 +325,9 @@ mod tests {
         };
         let ratings = SgdRatings {
             users: &[1],
+            lengths: &[0],
             items: &[0],
-            values: &[1.0],
-            mean: 0.0,
-            scale: 1.0,
+            targets: &[1.0],
         };
         let (mut p, mut q) = ([0.0; 16], [0.0; 16]);
         let (mut own, mut other) = ([SgdRow::default()], [SgdRow::default()]);

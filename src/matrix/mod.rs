@@ -10,7 +10,7 @@ use std::borrow::Cow;
 pub use factors::Factors;
 pub use in_memory::InMemory;
 pub use packed::{PackedRows, PackedValues, pack_ids, pack_starts};
-pub use tiles::{Grid, Tile, Tiles};
+pub use tiles::{Census, Grid, HeldTiles, HeldWave, Tile, Tiles, Values, Wave};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -330,6 +330,14 @@ pub trait Ratings: Sync {
 
     /// This block will not be asked for again for a while.
     fn done_with(&self, _side: Side, _index: usize) {}
+
+    /// The same ratings as tiles, for methods that go rating by rating: by default cut anew and held in memory.
+    ///
+    /// # Errors
+    /// If ratings cannot be read, or tiles cannot be kept where they should be.
+    fn tiles(&self) -> Result<Box<dyn Tiles>> {
+        Ok(Box::new(HeldTiles::new(self)?))
+    }
 
     /// The user's own name of a row: random starts are keyed by it, and messages name it.
     fn id(&self, _side: Side, row: usize) -> Cow<'_, str> {

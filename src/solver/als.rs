@@ -22,6 +22,7 @@ pub const METHOD: Method = Method {
     summary: "alternating least squares: every row solved exactly in turn, items first (the default)",
     monotone: true,
     any_regularizer: false,
+    biases: true,
     suited: |options| options,
     regularization: 0.05,
     missing: &[Missing::Skip],

@@ -31,6 +31,7 @@ pub const METHOD: Method = Method {
     missing: &[Missing::Skip, Missing::Zero],
     monotone: false,
     any_regularizer: false,
+    biases: true,
     suited: |options| Options {
         learning_rates: vec![0.2],
         epochs: 200,

@@ -25,6 +25,7 @@ pub const METHOD: Method = Method {
     missing: &[Missing::Skip],
     monotone: true,
     any_regularizer: false,
+    biases: true,
     suited: |options| options,
     build,
 };

@@ -31,6 +31,7 @@ pub const METHOD: Method = Method {
     missing: &[Missing::Skip],
     monotone: false,
     any_regularizer: true,
+    biases: true,
     suited: |options| Options {
         learning_rates: vec![0.02],
         epochs: 200,

@@ -19,7 +19,7 @@ use super::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{self, Isa, SgdRatings, SgdRow, SgdRows, SgdStep};
 use crate::loss::{self, Derived};
-use crate::matrix::{Factors, Ratings, Shape, Side, Tile, Tiles};
+use crate::matrix::{Census, Factors, Ratings, Shape, Side, Tile, Tiles};
 
 /// Stochastic gradient descent in the table of solvers.
 pub const METHOD: Method = Method {
@@ -29,6 +29,7 @@ pub const METHOD: Method = Method {
     missing: &[Missing::Skip],
     monotone: false,
     any_regularizer: false,
+    biases: true,
     suited: |options| Options {
         epochs: 60,
         ..options
@@ -83,16 +84,16 @@ struct Sgd {
     rank: usize,
     biases: bool,
     /// The training ratings in another layout, made when first needed.
-    tiles: OnceLock<Tiles>,
+    tiles: OnceLock<Box<dyn Tiles>>,
 }
 
 impl Sgd {
-    fn tiles(&self, ratings: &dyn Ratings) -> Result<&Tiles> {
+    fn tiles(&self, ratings: &dyn Ratings) -> Result<&dyn Tiles> {
         if let Some(tiles) = self.tiles.get() {
-            return Ok(tiles);
+            return Ok(&**tiles);
         }
-        let tiles = Tiles::new(ratings)?;
-        Ok(self.tiles.get_or_init(|| tiles))
+        let tiles = ratings.tiles()?;
+        Ok(&**self.tiles.get_or_init(|| tiles))
     }
 
     fn rate(&self, epoch: usize) -> f32 {
@@ -107,7 +108,7 @@ impl Sgd {
     /// The rows of one side in bands. `carried` holds the squared gradients of the epochs before, if there were any.
     fn deal(
         &self,
-        tiles: &Tiles,
+        tiles: &dyn Tiles,
         side: Side,
         factors: &Factors,
         carried: Option<&Factors>,
@@ -167,7 +168,7 @@ impl Solver for Sgd {
             &mut users,
             &mut items,
             tick,
-        );
+        )?;
         let carried = [
             self.collect(&users, &mut parameters.users),
             self.collect(&items, &mut parameters.items),
@@ -194,7 +195,7 @@ impl Solver for Sgd {
         let bands = Parameters::bytes(shape, self.rank, false) + rows * size_of::<SgdRow>() as u64;
         let carried = Parameters::bytes(shape, 1, true);
         let predictions = (threads * shape.items.max(alternating::PART) * 4) as u64;
-        Tiles::bytes(shape) + bands + carried + predictions
+        Census::bytes(shape) + bands + carried + predictions
     }
 }
 
@@ -221,12 +222,14 @@ impl Update for Rating<'_> {
     type Row = SgdRow;
 
     fn update(&self, tile: Tile<'_>, users: &mut Band<SgdRow>, items: &mut Band<SgdRow>) {
+        let mut targets = Vec::with_capacity(tile.values.len());
+        let target = |rating| (rating - self.mean) * self.scale;
+        tile.values.map_into(target, &mut targets);
         let ratings = SgdRatings {
             users: tile.users,
+            lengths: tile.lengths,
             items: tile.items,
-            values: tile.values,
-            mean: self.mean,
-            scale: self.scale,
+            targets: &targets,
         };
         let step = SgdStep {
             rate: self.rate,

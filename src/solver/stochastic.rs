@@ -2,11 +2,13 @@
 //!
 //! Ratings lie in [`Tiles`]. An epoch goes over the waves of the grid in an order drawn from the seed and the epoch; the
 //! tiles of a wave share neither a user nor an item, so that they run in parallel, each on two bands of rows that nobody
-//! else holds: no locks, no races, and the result cannot depend on threads.
+//! else holds: no locks, no races, and the result cannot depend on threads. The next wave is asked for while this one is
+//! computed, and the one behind is released.
 
 use rayon::prelude::*;
 
 use super::Tick;
+use crate::error::Result;
 use crate::matrix::{Factors, Grid, Side, Tile, Tiles};
 use crate::rng::{Purpose, Stream};
 
@@ -75,27 +77,37 @@ pub trait Update: Sync {
 }
 
 /// Goes over all ratings once, on both sides' rows.
+///
+/// # Errors
+/// If tiles cannot be read.
 pub fn epoch<U: Update>(
     (seed, epoch): (u64, usize),
-    tiles: &Tiles,
+    tiles: &dyn Tiles,
     update: &U,
     users: &mut Bands<U::Row>,
     items: &mut Bands<U::Row>,
     tick: Tick<'_>,
-) {
+) -> Result<()> {
     let grid = tiles.grid();
-    for wave in order(seed, epoch, grid.bands()) {
+    let order = order(seed, epoch, grid.bands());
+    for (at, &number) in order.iter().enumerate() {
+        if let Some(&next) = order.get(at + 1) {
+            tiles.will_need(next);
+        }
+        let wave = tiles.wave(number)?;
         // Item bands in the order of the user bands that they meet.
-        items.bands.rotate_left(wave);
-        debug_assert_eq!(grid.item_band(wave, 0), wave);
+        items.bands.rotate_left(number);
+        debug_assert_eq!(grid.item_band(number, 0), number);
         let pairs = users.bands.par_iter_mut().zip(&mut items.bands);
-        let tiles: Vec<_> = tiles.wave(wave).collect();
-        pairs.zip(tiles).for_each(|((users, items), tile)| {
+        pairs.enumerate().for_each(|(user_band, (users, items))| {
+            let tile = wave.tile(user_band);
             update.update(tile, users, items);
             tick(tile.values.len() as u64);
         });
-        items.bands.rotate_right(wave);
+        items.bands.rotate_right(number);
+        tiles.done_with(number);
     }
+    Ok(())
 }
 
 /// The order of the waves of an epoch (Fisher and Yates).

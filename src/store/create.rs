@@ -1,11 +1,11 @@
 //! A store in the making: a directory that becomes a store when its manifest is written.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::atomic::AtomicDir;
 use super::container::Seal;
 use super::dictionary::write_dictionary;
+use super::disk::DiskFile;
 use super::manifest::Manifest;
 use super::shard::{Layout, Part};
 use super::shards_writer::ShardsWriter;
@@ -70,7 +70,7 @@ impl StoreWriter {
         title: Option<impl Fn(u32) -> &'a str>,
     ) -> Result<Seal> {
         let path: PathBuf = self.path().join(dictionary_file(side));
-        let file = File::create_new(&path).at(&path)?;
+        let file = DiskFile::create(&path).at(&path)?;
         write_dictionary(file, &path, side, rows, id, title)
     }
 

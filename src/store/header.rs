@@ -48,15 +48,21 @@ pub enum Kind {
     Factors = 4,
     /// The record of a model, finished or under way.
     Model = 5,
+    /// The tiles of a wave.
+    Tiles = 6,
+    /// What there is to know of all tiles.
+    TilesIndex = 7,
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [
+    const ALL: [Kind; 7] = [
         Kind::Shard,
         Kind::Dictionary,
         Kind::Manifest,
         Kind::Factors,
         Kind::Model,
+        Kind::Tiles,
+        Kind::TilesIndex,
     ];
 
     /// What people call such a file; a manifest and a model's record stand for their whole directory.
@@ -67,6 +73,8 @@ impl Kind {
             Kind::Manifest => "a store",
             Kind::Factors => "a file of factors",
             Kind::Model => "a model",
+            Kind::Tiles => "a wave of tiles",
+            Kind::TilesIndex => "an index of tiles",
         }
     }
 }

@@ -3,7 +3,8 @@
 //! A store is a directory of immutable files: a [`Manifest`], a [`Dictionary`] of ids for either side, and the ratings in
 //! [`Shard`]s of bounded size, the training part twice (by user and by item), what is held out by user only. All files
 //! share one form, the [`Container`]: a header of 64 bytes, a table of named sections, and sections aligned so that they
-//! are used straight off the memory map. `docs/format.md` draws every byte.
+//! are used straight off the memory map. Methods that go rating by rating add the training part once more, as
+//! [`StoredTiles`]. `docs/format.md` draws every byte.
 //!
 //! * Opening is cheap: headers, lengths, first and last offsets, and the dictionaries' checksums. A shard's bytes are
 //!   checked when they are first looked at, everything by [`Store::verify`].
@@ -12,11 +13,15 @@
 //! * Only `map.rs` maps memory, only `codec.rs` knows the encoding of records.
 
 mod atomic;
+mod claim;
 mod codebook;
 mod codec;
 mod container;
 mod create;
 mod dictionary;
+mod disk;
+#[cfg(test)]
+pub(crate) mod faults;
 mod fingerprint;
 mod header;
 mod manifest;
@@ -26,6 +31,7 @@ mod packing;
 mod record;
 mod shard;
 mod shards_writer;
+mod tiles;
 mod verify;
 mod writer;
 
@@ -33,13 +39,15 @@ pub use atomic::{AtomicDir, AtomicFile, retry_if_replaced};
 pub use container::{Container, MANIFEST_FILE, MODEL_FILE, Seal, kind_of};
 pub use create::StoreWriter;
 pub use dictionary::{Dictionary, write_dictionary};
+pub use disk::DiskFile;
 pub use fingerprint::Fingerprint;
 pub use header::{Header, Kind};
 pub use manifest::{InputCounts, Manifest};
-pub use map::{Access, Element, Mapping};
+pub use map::{Access, Element, Mapping, exit_on_lost_pages};
 pub use open::{Store, UserRows};
 pub use record::{read_record, write_record};
 pub use shard::{Encoding, Layout, Part, Shard, ShardEntry, shard_file};
 pub use shards_writer::ShardsWriter;
+pub use tiles::StoredTiles;
 pub use verify::Verified;
 pub use writer::{ContainerWriter, Sink};

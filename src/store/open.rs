@@ -10,8 +10,9 @@ use super::dictionary::Dictionary;
 use super::header::Kind;
 use super::manifest::Manifest;
 use super::shard::{Encoding, Part, Shard, ShardEntry, shard_file};
+use super::tiles::StoredTiles;
 use crate::error::{AtPath, Error, ErrorKind, Result};
-use crate::matrix::{Block, Ratings, RowScratch, Shape, Side};
+use crate::matrix::{Block, Ratings, RowScratch, Shape, Side, Tiles};
 
 /// Ratings on disk.
 ///
@@ -27,6 +28,8 @@ pub struct Store {
     by_item: Vec<Shard>,
     validation: Vec<Shard>,
     test: Vec<Shard>,
+    /// Bytes that may stay in memory between uses.
+    room: u64,
 }
 
 impl Store {
@@ -68,19 +71,19 @@ impl Store {
             validation: shards(Part::Validation, Side::Users, &manifest.validation)?,
             test: shards(Part::Test, Side::Users, &manifest.test)?,
             manifest,
+            room: u64::MAX,
         })
     }
 
     /// Changes how much of the store may stay in memory between uses.
     pub fn keep_within(&mut self, cache_bytes: u64) {
-        let Store {
-            by_user,
-            by_item,
-            validation,
-            test,
-            ..
-        } = self;
-        keep_within(cache_bytes, [by_user, by_item, validation, test]);
+        self.room = cache_bytes;
+        self.keep_shards_within(cache_bytes);
+    }
+
+    fn keep_shards_within(&self, room: u64) {
+        let lists = [&self.by_user, &self.by_item, &self.validation, &self.test];
+        keep_within(room, lists.map(Vec::as_slice));
     }
 
     /// Where the store is.
@@ -164,13 +167,27 @@ impl Store {
         })
     }
 
-    /// Bytes of all files together.
+    /// The training ratings as tiles, if some training has made them. Opens their files.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] if a file is cut short, altered in what is checked here, or another store's.
+    pub fn stored_tiles(&self) -> Result<Option<StoredTiles>> {
+        let mut tiles = StoredTiles::open(&self.path, self.manifest_seal, self.shape())?;
+        if let Some(tiles) = &mut tiles {
+            tiles.keep_within(self.room);
+        }
+        Ok(tiles)
+    }
+
+    /// Bytes of all files together, tiles included where there are sound ones.
     pub fn bytes(&self) -> u64 {
         let shards = self.all_shards().map(|shard| shard.entry().seal.bytes);
+        let tiles = self.stored_tiles().ok().flatten();
         self.manifest_seal.bytes
             + self.users.seal().bytes
             + self.items.seal().bytes
             + shards.sum::<u64>()
+            + tiles.map_or(0, |tiles| tiles.bytes())
     }
 
     /// Every shard of every part.
@@ -205,6 +222,21 @@ impl Ratings for Store {
 
     fn done_with(&self, side: Side, index: usize) {
         self.shards(side)[index].done_with();
+    }
+
+    /// Maps the tiles, having made them if there are none. From then on they are what stays in memory between uses,
+    /// before any shard.
+    fn tiles(&self) -> Result<Box<dyn Tiles>> {
+        let mut tiles = match self.stored_tiles()? {
+            Some(tiles) => tiles,
+            None => {
+                // All room is for the tiles in the making.
+                self.keep_shards_within(0);
+                StoredTiles::make(&self.path, self.manifest_seal, self, self.room)?
+            }
+        };
+        self.keep_shards_within(tiles.keep_within(self.room));
+        Ok(Box::new(tiles))
     }
 
     fn id(&self, side: Side, row: usize) -> Cow<'_, str> {
@@ -339,10 +371,10 @@ fn open_shards(
 }
 
 /// Marks the shards that may stay in memory after use: as many as there is room for, of each list in turns.
-fn keep_within(mut room: u64, mut lists: [&mut Vec<Shard>; 4]) {
+fn keep_within(mut room: u64, lists: [&[Shard]; 4]) {
     let longest = lists.iter().map(|shards| shards.len()).max();
     for index in 0..longest.unwrap_or(0) {
-        for shard in lists.iter_mut().filter_map(|shards| shards.get_mut(index)) {
+        for shard in lists.iter().filter_map(|shards| shards.get(index)) {
             let rest = room.checked_sub(shard.entry().seal.bytes);
             shard.keep(rest.is_some());
             room = rest.unwrap_or(room);
@@ -369,7 +401,7 @@ mod tests {
     #[test]
     fn as_many_shards_are_kept_as_there_is_room_for() {
         let dir = tempfile::tempdir().unwrap();
-        let mut lists = [3, 2, 0, 1].map(|rows| {
+        let lists = [3, 2, 0, 1].map(|rows| {
             let dir = dir.path().join(rows.to_string());
             std::fs::create_dir(&dir).unwrap();
             let layout = Layout {
@@ -395,7 +427,7 @@ mod tests {
             (4 * bytes, [2, 1, 0, 1]),
             (6 * bytes, [3, 2, 0, 1]),
         ] {
-            keep_within(room, lists.each_mut());
+            keep_within(room, lists.each_ref().map(Vec::as_slice));
             let counts = lists
                 .each_ref()
                 .map(|shards| shards.iter().filter(|shard| shard.is_kept()).count());

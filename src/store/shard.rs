@@ -129,7 +129,7 @@ pub struct Shard {
     layout: Layout,
     entry: ShardEntry,
     checked: AtomicBool,
-    kept: bool,
+    kept: AtomicBool,
 }
 
 impl Shard {
@@ -157,7 +157,7 @@ impl Shard {
             },
             container,
             checked: AtomicBool::new(false),
-            kept: true,
+            kept: AtomicBool::new(true),
         };
         let block = shard.view()?;
         let end = first_row.checked_add(rows);
@@ -194,6 +194,7 @@ impl Shard {
     /// The rows. The first look at them in this process checks all of them, as [`verify`](Shard::verify) does: a few
     /// nanoseconds a rating, so that no damaged byte reaches a model.
     pub fn block(&self) -> Result<Block<'_>> {
+        self.container.mapping().check_length()?;
         if !self.checked.load(Ordering::Acquire) {
             self.verify()?;
         }
@@ -214,20 +215,19 @@ impl Shard {
     /// Gives back the memory that the shard takes, unless there is room to keep it. What is given back is read from disk
     /// again when it is next looked at.
     pub fn done_with(&self) {
-        if !self.kept {
+        if !self.is_kept() {
             self.container.mapping().release();
         }
     }
 
     /// Says whether the shard may stay in memory after use.
-    pub(super) fn keep(&mut self, kept: bool) {
-        self.kept = kept;
+    pub(super) fn keep(&self, kept: bool) {
+        self.kept.store(kept, Ordering::Relaxed);
     }
 
     /// Whether the shard may stay in memory after use.
-    #[cfg(test)]
     pub(super) fn is_kept(&self) -> bool {
-        self.kept
+        self.kept.load(Ordering::Relaxed)
     }
 
     /// Checks every byte, and every row, column and value.

@@ -19,21 +19,22 @@ pub struct Verified {
 }
 
 impl Store {
-    /// Checks every byte and every index: all checksums, that ids are text and all different, that both orientations
+    /// Checks every byte and every index: all checksums, that ids are text and all different, that all layouts
     /// hold the same ratings, and that the manifest's scale, histogram and fingerprint are those of the ratings.
     ///
     /// `progress` is told after each file how many of the store's [`bytes`](Store::bytes) are done. Takes 8 bytes of
-    /// memory an item.
+    /// memory an item, and where there are tiles 8 for each user and item.
     ///
     /// # Errors
     /// [`ErrorKind::Damaged`], naming the first file that is wrong.
     pub fn verify(&self, progress: &mut dyn FnMut(u64)) -> Result<Verified> {
         let mut verified = Verified::default();
-        let mut done = |bytes: u64| {
-            verified.files += 1;
+        let mut done_files = |files: usize, bytes: u64| {
+            verified.files += files;
             verified.bytes += bytes;
             progress(verified.bytes);
         };
+        let mut done = |bytes: u64| done_files(1, bytes);
         // Opening has read and checked the whole manifest.
         done(self.manifest_seal().bytes);
         for dictionary in [self.users(), self.items()] {
@@ -70,6 +71,17 @@ impl Store {
                 shard.done_with();
                 done(shard.entry().seal.bytes);
             }
+        }
+        if let Some(tiles) = self.stored_tiles()? {
+            let mut by_tile = 0_u64;
+            tiles.verify(|user, item, value| {
+                by_tile = by_tile.wrapping_add(rating_hash(user, item, value));
+            })?;
+            if by_tile != by_user {
+                let message = "the tiles hold other ratings than the shards";
+                return Err(self.damaged(message).path(tiles.path()));
+            }
+            done_files(tiles.files(), tiles.bytes());
         }
 
         verified.ratings = [Part::Train, Part::Validation, Part::Test]
@@ -112,9 +124,13 @@ fn row_sum(row: Row<'_>, pair: impl Fn(u32) -> (u32, u32)) -> u64 {
         .zip(row.values)
         .fold(0, |sum, (&col, value)| {
             let (user, item) = pair(col);
-            let pair = u64::from(user) << 32 | u64::from(item);
-            sum.wrapping_add(mix(pair, u64::from(value.to_bits())))
+            sum.wrapping_add(rating_hash(user, item, *value))
         })
+}
+
+fn rating_hash(user: u32, item: u32, value: f32) -> u64 {
+    let pair = u64::from(user) << 32 | u64::from(item);
+    mix(pair, u64::from(value.to_bits()))
 }
 
 /// What the manifest says of the training ratings, gathered anew.

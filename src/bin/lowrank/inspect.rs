@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use lowrank::matrix::Side;
+use lowrank::matrix::{Side, Tiles};
 use lowrank::memory::Bytes;
 use lowrank::model::{Record, Run, read_run};
 use lowrank::store::{
@@ -94,6 +94,7 @@ struct StoreReport {
     bytes_per_rating: f64,
     by_user: ShardsReport,
     by_item: ShardsReport,
+    tiles: Option<TilesReport>,
     fingerprint: String,
     options: serde_json::Map<String, Value>,
     input: InputCounts,
@@ -123,6 +124,15 @@ struct ShardsReport {
     shards: Vec<ShardEntry>,
 }
 
+/// The training ratings as tiles, for stochastic methods.
+#[derive(Serialize)]
+struct TilesReport {
+    bytes: u64,
+    bytes_per_rating: f64,
+    bands: usize,
+    coded: bool,
+}
+
 impl StoreReport {
     fn of(store: &Store) -> Result<StoreReport> {
         let manifest = store.manifest();
@@ -138,6 +148,12 @@ impl StoreReport {
             }
         };
         let (by_user, by_item) = (shards(Side::Users), shards(Side::Items));
+        let tiles = store.stored_tiles()?.map(|tiles| TilesReport {
+            bytes: tiles.bytes(),
+            bytes_per_rating: per_rating(tiles.bytes()),
+            bands: tiles.grid().bands(),
+            coded: tiles.is_coded(),
+        });
         let histogram = manifest.histogram.as_ref().map(|bins| {
             let bin = |&(rating, count): &(f32, u64)| Bin { rating, count };
             bins.iter().map(bin).collect()
@@ -160,6 +176,7 @@ impl StoreReport {
             bytes_per_rating: per_rating(by_user.bytes + by_item.bytes),
             by_user,
             by_item,
+            tiles,
             fingerprint: manifest.fingerprint.to_string(),
             options: manifest
                 .options
@@ -278,6 +295,10 @@ impl StoreReport {
                 input.push(format!("{} {what}", grouped(count)));
             }
         }
+        let tiles = match &self.tiles {
+            Some(tiles) => tiles.text(),
+            None => "none yet".to_owned(),
+        };
         aligned(&[
             ("files", Bytes(self.bytes).to_string()),
             ("by user", self.by_user.text()),
@@ -286,6 +307,7 @@ impl StoreReport {
                 "both",
                 format!("{:.2} bytes a rating", self.bytes_per_rating),
             ),
+            ("tiles", tiles),
             ("imported", options.join(" ")),
             ("from", input.join(", ")),
             ("fingerprint", self.fingerprint.clone()),
@@ -309,6 +331,18 @@ impl ShardsReport {
             self.encoding,
             self.bytes_per_rating
         )
+    }
+}
+
+impl TilesReport {
+    fn text(&self) -> String {
+        let values = if self.coded { "coded" } else { "plain" };
+        let TilesReport {
+            bands,
+            bytes_per_rating,
+            ..
+        } = self;
+        format!("{bands} x {bands}, {values}, {bytes_per_rating:.2} bytes a rating")
     }
 }
 

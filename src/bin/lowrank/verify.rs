@@ -48,6 +48,10 @@ pub fn run(args: VerifyArgs, session: &Session) -> Result<()> {
             let store = Store::open_within(&args.path, 0)?;
             let mut plan = session.plan();
             plan.hold("hashes of items", 8 * store.manifest().items);
+            if store.stored_tiles()?.is_some() {
+                let rows = store.manifest().users + store.manifest().items;
+                plan.hold("counts of ratings", 8 * rows);
+            }
             plan.rest(0)?;
             bars.begin("verifying", Some(store.bytes()), Unit::Bytes);
             let verified = store.verify(&mut advance)?;

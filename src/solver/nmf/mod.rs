@@ -45,6 +45,7 @@ pub const METHOD: Method = Method {
     missing: &[Missing::Zero, Missing::Skip],
     monotone: true,
     any_regularizer: false,
+    biases: false,
     suited: |options| Options {
         missing: Some(Missing::Skip),
         biases: false,
