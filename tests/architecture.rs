@@ -30,7 +30,10 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "threads.rs",
         ],
     ),
-    ("unsafe", &["kernel/x86.rs", "store/map.rs"]),
+    (
+        "unsafe",
+        &["kernel/x86.rs", "kernel/x86/bytes.rs", "store/map.rs"],
+    ),
     ("unsafe_code", &["kernel/x86.rs", "store/map.rs"]),
 ];
 

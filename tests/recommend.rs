@@ -161,6 +161,18 @@ fn check(program: &Program, options: &str, parts: &[Part], top: usize) -> Vec<Li
     lines
 }
 
+/// The lists in `all.csv` are those of a search over all scores, to the bit.
+fn by_either_search(program: &Program, options: &str) {
+    program.done(&format!(
+        "recommend m s --exhaustive --out either.csv --force {options}"
+    ));
+    let either = fs::read(program.path("either.csv")).unwrap();
+    assert!(
+        either == fs::read(program.path("all.csv")).unwrap(),
+        "{options}"
+    );
+}
+
 const ALL: [Part; 3] = [Part::Train, Part::Validation, Part::Test];
 
 #[test]
@@ -180,8 +192,10 @@ fn everybody_gets_the_best_that_they_have_not_seen() {
     for training in ["--rank 5", "--rank 16 --normalize", "--rank 3 --no-biases"] {
         program.done(&format!("train s --out m --epochs 3 --force {training}"));
         for (exclude, parts) in [("all", &ALL[..]), ("train", &[Part::Train]), ("none", &[])] {
-            let lines = check(&program, &format!("--exclude {exclude}"), parts, 7);
+            let options = format!("--exclude {exclude}");
+            let lines = check(&program, &options, parts, 7);
             assert_eq!(lines.len(), 300 * 7);
+            by_either_search(&program, &format!("--top 7 {options}"));
         }
     }
     // More than there are.
@@ -215,6 +229,7 @@ fn everybody_gets_the_best_of_real_films() {
             "{options}"
         );
     }
+    by_either_search(&program, "");
     let output = program.run("recommend m s --out - --quiet");
     assert!(output.stdout == bytes);
     program.done("recommend m s --out all.jsonl");
@@ -336,6 +351,7 @@ fn ids_are_what_counts_not_their_numbers() {
     );
     let lines = check(&program, "", &ALL, 5);
     assert_eq!(lines.len(), (120 + 200) * 5);
+    by_either_search(&program, "--top 5");
     assert!(lines.iter().any(|line| line.user == "crowd3"));
     assert!(lines.iter().all(|line| !line.item.starts_with("new")));
 }

@@ -5,10 +5,14 @@
 //! A model with biases has one unknown more, the intercept, whose q is 1.
 //!
 //! Order of sums. Every entry has one accumulator, to which ratings are added one by one in order by fused multiply-adds:
-//! `A[i][j] += (w q_i) q_j` for j <= i, `b[j] += t q_j`. So a row may be handed over in any number of segments.
+//! `A[i][j] += (w q_i) q_j` for j >= i, `b[i] += t q_i`. So a row may be handed over in any number of segments.
 //!
 //! Ratings are gathered into panels of [`PANEL`] rows, because factors lie scattered in memory; each register tile of the
-//! matrix is then loaded and stored once for a whole panel. The cost is `size^2` flop a rating.
+//! matrix is then loaded and stored once for a whole panel. What multiplies a one or a target is summed while gathering.
+//! The tiles ask for the rows of the next panel, so that reads from memory overlap with arithmetic. The cost is `size^2`
+//! flop a rating.
+
+use std::ops::Range;
 
 use super::vector::{LANES, Vector, lanes, lanes_mut};
 use super::{Isa, Kernel, prefetch_ahead, row};
@@ -18,9 +22,9 @@ pub const PANEL: usize = 64;
 
 /// The layout of one row's normal equations, and the sums over its ratings.
 ///
-/// The equations are a slice of [`NormalEquations::sums_len`] floats: the rows of the matrix, [`NormalEquations::pitch`] floats
-/// apart, of which only the lower triangle counts (what is above the diagonal is unspecified), then one more row that is
-/// the right-hand side. It starts as zeros, and [`solve`](super::solve) takes it as it is.
+/// The equations are a slice of [`NormalEquations::sums_len`] floats: the rows of the upper triangle of the matrix,
+/// [`NormalEquations::pitch`] floats apart, with the right-hand side as one more column. What is below the diagonal is
+/// unspecified. It starts as zeros, and [`solve`](super::solve) takes it as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NormalEquations {
     rank: usize,
@@ -49,24 +53,35 @@ impl NormalEquations {
         self.rank + usize::from(self.intercept)
     }
 
-    /// Floats from one row of the matrix to the next: the size, padded.
+    /// Floats from one row of the matrix to the next: the unknowns and the right-hand side, padded.
     pub fn pitch(self) -> usize {
-        self.size().next_multiple_of(LANES)
+        (self.size() + 1).next_multiple_of(LANES)
+    }
+
+    /// Where the diagonal entry of an unknown lies.
+    pub fn diagonal(self, unknown: usize) -> usize {
+        unknown * (self.pitch() + 1)
+    }
+
+    /// Where the right-hand side of an unknown lies.
+    pub fn right(self, unknown: usize) -> usize {
+        unknown * self.pitch() + self.size()
     }
 
     /// Floats of the whole: matrix and right-hand side.
     pub fn sums_len(self) -> usize {
-        (self.size() + 1) * self.pitch()
+        self.size() * self.pitch()
     }
 
     /// Floats of scratch that [`NormalEquations::accumulate`] needs. Its contents need not be kept.
     pub fn panel_len(self) -> usize {
-        PANEL * (self.pitch() + self.left_width())
+        // Factors with and without their weights, and the two columns beside the matrix of factors.
+        2 * (PANEL + 1) * self.stride()
     }
 
-    /// A panel row holds what multiplies: the factors, with their weight, and the target as one more.
-    fn left_width(self) -> usize {
-        (self.size() + 1).next_multiple_of(LANES)
+    /// Floats of a row of factors, padded.
+    fn stride(self) -> usize {
+        self.rank.next_multiple_of(LANES)
     }
 
     /// Adds the ratings of `segment` to `sums`, in their order. `flat` holds the factors of the fixed side.
@@ -90,12 +105,16 @@ impl NormalEquations {
                 .is_none_or(|weights| weights.len() == ratings),
             "one weight for each column"
         );
+        let (edges, panel) = panel[..self.panel_len()].split_at_mut(2 * self.stride());
+        let (ones, rights) = edges.split_at_mut(self.stride());
         isa.run(Accumulate {
             layout: self,
             flat,
             segment,
             sums: &mut sums[..self.sums_len()],
-            panel: &mut panel[..self.panel_len()],
+            ones,
+            rights,
+            panel,
         });
     }
 }
@@ -105,6 +124,10 @@ struct Accumulate<'a> {
     flat: &'a [f32],
     segment: Segment<'a>,
     sums: &'a mut [f32],
+    /// The intercept's column and the right-hand side, for the factors: as rows while ratings are added.
+    ones: &'a mut [f32],
+    rights: &'a mut [f32],
+    /// Gathered rows of factors, each followed by itself times its weight if there are weights.
     panel: &'a mut [f32],
 }
 
@@ -113,37 +136,20 @@ impl Kernel for Accumulate<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(mut self, v: V) {
-        let size = self.layout.size();
         let ratings = self.segment.cols.len();
+        self.take_columns();
         let mut first = 0;
         while first < ratings {
             let end = ratings.min(first + PANEL);
             match self.segment.weights {
-                None => self.gather(v, first, end),
-                Some(weights) => self.gather_weighted(v, weights, first, end),
+                None => self.gather::<V, false>(v, first, end),
+                Some(_) => self.gather::<V, true>(v, first, end),
             }
-            let mut i = 0;
-            if V::REGISTERS >= 32 && size >= LANES {
-                self.tile::<V, LANES, 1>(v, end - first, 0, 0);
-                i = LANES;
-            }
-            while V::REGISTERS >= 32 && size + 1 - i >= 8 {
-                self.strip::<V, 8>(v, end - first, i);
-                i += 8;
-            }
-            while size + 1 - i >= 4 {
-                self.strip::<V, 4>(v, end - first, i);
-                i += 4;
-            }
-            while size + 1 - i >= 2 {
-                self.strip::<V, 2>(v, end - first, i);
-                i += 2;
-            }
-            if i <= size {
-                self.strip::<V, 1>(v, end - first, i);
-            }
+            self.add_panel(v, first, end);
             first = end;
         }
+        self.put_columns();
+        self.add_corner();
     }
 }
 
@@ -151,77 +157,175 @@ impl Accumulate<'_> {
     /// Floats of a panel row, and where in it the part starts that is broadcast.
     #[inline(always)]
     fn panel_row(&self) -> (usize, usize) {
-        let pitch = self.layout.pitch();
+        let stride = self.layout.stride();
         match self.segment.weights {
-            None => (self.layout.left_width(), 0),
-            Some(_) => (pitch + self.layout.left_width(), pitch),
+            None => (stride, 0),
+            Some(_) => (2 * stride, stride),
         }
     }
 
-    /// Without weights, a panel row serves on both sides of the product: `q, 1, t, 0 ...`, the 1 only with an intercept.
     #[inline(always)]
-    fn gather<V: Vector>(&mut self, v: V, first: usize, end: usize) {
+    fn take_columns(&mut self) {
         let NormalEquations { rank, intercept } = self.layout;
-        let stride = rank.next_multiple_of(LANES);
-        let (width, _) = self.panel_row();
-        let Segment { cols, targets, .. } = self.segment;
-        for (i, out) in (first..end).zip(self.panel.chunks_exact_mut(width)) {
-            prefetch_ahead(v, self.flat, stride, cols, i);
-            let q = row(self.flat, stride, cols[i] as usize).as_chunks().0;
-            let (factors, rest) = out.split_at_mut(stride);
-            for (out, q) in factors.as_chunks_mut().0.iter_mut().zip(q) {
-                v.store(v.load(q), out);
-            }
-            clear(v, rest);
+        let (pitch, right) = (self.layout.pitch(), self.layout.size());
+        let rows = self.sums.chunks_exact(pitch).take(rank);
+        for ((row, one), t) in rows.zip(&mut *self.ones).zip(&mut *self.rights) {
+            *one = if intercept { row[rank] } else { 0.0 };
+            *t = row[right];
+        }
+        self.ones[rank..].fill(0.0);
+        self.rights[rank..].fill(0.0);
+    }
+
+    #[inline(always)]
+    fn put_columns(&mut self) {
+        let NormalEquations { rank, intercept } = self.layout;
+        let (pitch, right) = (self.layout.pitch(), self.layout.size());
+        let rows = self.sums.chunks_exact_mut(pitch).take(rank);
+        for ((row, one), t) in rows.zip(&*self.ones).zip(&*self.rights) {
             if intercept {
-                out[rank] = 1.0;
+                row[rank] = *one;
             }
-            out[self.layout.size()] = targets[i];
+            row[right] = *t;
         }
     }
 
-    /// With weights, a panel row is `q, 1, 0 ...`, then `w q, w, t, 0 ...`.
+    /// The intercept's own equation.
     #[inline(always)]
-    fn gather_weighted<V: Vector>(&mut self, v: V, weights: &[f32], first: usize, end: usize) {
+    fn add_corner(&mut self) {
         let NormalEquations { rank, intercept } = self.layout;
-        let stride = rank.next_multiple_of(LANES);
+        if !intercept {
+            return;
+        }
+        let Segment {
+            targets, weights, ..
+        } = self.segment;
+        let corner = &mut self.sums[rank * self.layout.pitch() + rank..][..2];
+        match weights {
+            // Counts up to 2^24 are exact, however they are added.
+            None => corner[0] += targets.len() as f32,
+            Some(weights) => weights.iter().for_each(|w| corner[0] += w),
+        }
+        targets.iter().for_each(|t| corner[1] += t);
+    }
+
+    /// Copies the factors of ratings `first .. end` into the panel, and adds what multiplies a one or a target.
+    #[inline(always)]
+    fn gather<V: Vector, const WEIGHTED: bool>(&mut self, v: V, first: usize, end: usize) {
+        // Four vectors of each sum at a time stay in registers over the whole panel.
+        let stride = self.layout.stride();
+        let mut at = 0;
+        while V::REGISTERS >= 32 && stride - at >= 4 * LANES {
+            self.gather_part::<V, 4, WEIGHTED>(v, first, end, at);
+            at += 4 * LANES;
+        }
+        while stride - at >= 2 * LANES {
+            self.gather_part::<V, 2, WEIGHTED>(v, first, end, at);
+            at += 2 * LANES;
+        }
+        if at < stride {
+            self.gather_part::<V, 1, WEIGHTED>(v, first, end, at);
+        }
+    }
+
+    /// The `N` vectors of each row that start at factor `at`.
+    #[inline(always)]
+    fn gather_part<V: Vector, const N: usize, const WEIGHTED: bool>(
+        &mut self,
+        v: V,
+        first: usize,
+        end: usize,
+        at: usize,
+    ) {
+        let stride = self.layout.stride();
         let (width, left) = self.panel_row();
-        let Segment { cols, targets, .. } = self.segment;
+        let Segment {
+            cols,
+            targets,
+            weights,
+        } = self.segment;
+        let mut ones = [v.splat(0.0); N];
+        let mut rights = [v.splat(0.0); N];
+        for c in 0..N {
+            ones[c] = v.load(lanes(self.ones, at + c * LANES));
+            rights[c] = v.load(lanes(self.rights, at + c * LANES));
+        }
         for (i, out) in (first..end).zip(self.panel.chunks_exact_mut(width)) {
-            prefetch_ahead(v, self.flat, stride, cols, i);
-            let q = row(self.flat, stride, cols[i] as usize).as_chunks().0;
-            let (plain, weighted) = out.split_at_mut(left);
-            clear(v, &mut plain[stride..]);
-            clear(v, &mut weighted[stride..]);
-            let w = v.splat(weights[i]);
-            let lines = plain.as_chunks_mut().0.iter_mut();
-            for ((plain, weighted), q) in lines.zip(weighted.as_chunks_mut().0).zip(q) {
-                v.store(v.load(q), plain);
-                v.store(v.mul(w, v.load(q)), weighted);
+            if first == 0 && at == 0 {
+                prefetch_ahead(v, self.flat, stride, &cols[..end], i);
             }
-            if intercept {
-                plain[rank] = 1.0;
-                weighted[rank] = weights[i];
+            let q = &row(self.flat, stride, cols[i] as usize)[at..];
+            let out = &mut out[at..];
+            let t = v.splat(targets[i]);
+            for c in 0..N {
+                let q = v.load(lanes(q, c * LANES));
+                v.store(q, lanes_mut(out, c * LANES));
+                rights[c] = v.mul_add(t, q, rights[c]);
+                let mut weighted = q;
+                if WEIGHTED && let Some(weights) = weights {
+                    weighted = v.mul(v.splat(weights[i]), q);
+                    v.store(weighted, lanes_mut(out, left + c * LANES));
+                }
+                ones[c] = v.add(ones[c], weighted);
             }
-            weighted[self.layout.size()] = targets[i];
+        }
+        for c in 0..N {
+            v.store(ones[c], lanes_mut(self.ones, at + c * LANES));
+            v.store(rights[c], lanes_mut(self.rights, at + c * LANES));
         }
     }
 
-    /// Adds the first `ratings` rows of the panel to rows `i .. i + R` of the sums, up to their diagonal.
+    /// Adds the panel, which holds ratings `first .. end`, to the matrix of the factors.
     #[inline(always)]
-    fn strip<V: Vector, const R: usize>(&mut self, v: V, ratings: usize, i: usize) {
-        let end = (i + R).min(self.layout.size()).next_multiple_of(LANES);
-        let mut j = 0;
+    fn add_panel<V: Vector>(&mut self, v: V, first: usize, end: usize) {
+        let (rank, stride) = (self.layout.rank, self.layout.stride());
+        // Each tile asks for one line of each row that the next panel will hold.
+        let ratings = self.segment.cols.len();
+        let panel = Panel {
+            ratings: end - first,
+            next: end..ratings.min(end + PANEL),
+        };
+        let mut line = 0;
+        let mut i = 0;
+        while i < rank {
+            let left = rank - i;
+            if V::REGISTERS >= 32 && left == LANES && stride - i == LANES {
+                self.tile::<V, LANES, 1>(v, &panel, &mut line, i, i);
+                i += LANES;
+            } else if V::REGISTERS >= 32 && left >= 8 {
+                self.strip::<V, 8>(v, &panel, &mut line, i);
+                i += 8;
+            } else if left >= 4 {
+                self.strip::<V, 4>(v, &panel, &mut line, i);
+                i += 4;
+            } else {
+                self.strip::<V, 1>(v, &panel, &mut line, i);
+                i += 1;
+            }
+        }
+    }
+
+    /// Adds the panel to rows `i .. i + R` of the matrix, from their diagonal on.
+    #[inline(always)]
+    fn strip<V: Vector, const R: usize>(
+        &mut self,
+        v: V,
+        panel: &Panel,
+        line: &mut usize,
+        i: usize,
+    ) {
+        let end = self.layout.stride();
+        let mut j = i / LANES * LANES;
         while j < end {
             let vectors = (end - j) / LANES;
             if V::REGISTERS < 32 || vectors == 1 {
-                self.tile::<V, R, 1>(v, ratings, i, j);
+                self.tile::<V, R, 1>(v, panel, line, i, j);
                 j += LANES;
             } else if vectors == 2 || vectors == 4 {
-                self.tile::<V, R, 2>(v, ratings, i, j);
+                self.tile::<V, R, 2>(v, panel, line, i, j);
                 j += 2 * LANES;
             } else {
-                self.tile::<V, R, 3>(v, ratings, i, j);
+                self.tile::<V, R, 3>(v, panel, line, i, j);
                 j += 3 * LANES;
             }
         }
@@ -232,11 +336,12 @@ impl Accumulate<'_> {
     fn tile<V: Vector, const R: usize, const C: usize>(
         &mut self,
         v: V,
-        ratings: usize,
+        panel: &Panel,
+        line: &mut usize,
         i: usize,
         j: usize,
     ) {
-        let pitch = self.layout.pitch();
+        let (pitch, stride) = (self.layout.pitch(), self.layout.stride());
         let (width, left) = self.panel_row();
         let mut acc = [[v.splat(0.0); C]; R];
         for r in 0..R {
@@ -244,7 +349,17 @@ impl Accumulate<'_> {
                 acc[r][c] = v.load(lanes(self.sums, (i + r) * pitch + j + c * LANES));
             }
         }
-        for row in self.panel.chunks_exact(width).take(ratings) {
+        let mut next = match *line * LANES < stride {
+            true => self.segment.cols[panel.next.clone()].iter(),
+            false => [].iter(),
+        };
+        for row in self.panel.chunks_exact(width).take(panel.ratings) {
+            if let Some(&col) = next.next()
+                && let Some(far) = self.flat.get(col as usize * stride + *line * LANES..)
+                && let Some(far) = far.first_chunk()
+            {
+                v.prefetch(far);
+            }
             let x: &[f32; R] = row[left + i..].first_chunk().expect("R rows");
             let mut q = [v.splat(0.0); C];
             for c in 0..C {
@@ -257,6 +372,7 @@ impl Accumulate<'_> {
                 }
             }
         }
+        *line += 1;
         for r in 0..R {
             for c in 0..C {
                 v.store(
@@ -268,12 +384,11 @@ impl Accumulate<'_> {
     }
 }
 
-/// Zeros, without a call for a line or two.
-#[inline(always)]
-fn clear<V: Vector>(v: V, out: &mut [f32]) {
-    for line in out.as_chunks_mut().0 {
-        v.store(v.splat(0.0), line);
-    }
+/// Which ratings lie in the panel.
+struct Panel {
+    ratings: usize,
+    /// Those that the next panel will hold.
+    next: Range<usize>,
 }
 
 #[cfg(test)]
@@ -284,8 +399,8 @@ mod tests {
 
     const ROWS: usize = 50;
 
-    /// Matrix (lower triangle, row by row) and right-hand side, by the order of sums; and the same in f64, with the sum
-    /// of the terms' sizes.
+    /// Matrix (upper triangle, row by row, each with its right-hand side), by the order of sums; and the same in f64,
+    /// with the sum of the terms' sizes.
     fn twin(
         layout: NormalEquations,
         flat: &[f32],
@@ -299,16 +414,14 @@ mod tests {
             q.extend(layout.intercept.then_some(1.0));
             let w = segment.weights.map_or(1.0, |weights| weights[r]);
             let mut entry = 0;
-            for i in 0..=n {
-                for j in 0..(i + 1).min(n) {
-                    let left = if i < n { w * q[i] } else { segment.targets[r] };
-                    sums[entry] = left.mul_add(q[j], sums[entry]);
-                    let left = if i < n {
-                        f64::from(w) * f64::from(q[i])
-                    } else {
-                        left.into()
+            for i in 0..n {
+                for j in i..=n {
+                    let (left, right, exactly) = match j < n {
+                        true => (w * q[i], q[j], f64::from(w) * f64::from(q[i])),
+                        false => (segment.targets[r], q[i], segment.targets[r].into()),
                     };
-                    let term = left * f64::from(q[j]);
+                    sums[entry] = left.mul_add(right, sums[entry]);
+                    let term = exactly * f64::from(right);
                     exact[entry].0 += term;
                     exact[entry].1 += term.abs();
                     entry += 1;
@@ -321,8 +434,8 @@ mod tests {
     /// The entries that count, in the twin's order.
     fn entries(layout: NormalEquations, sums: &[f32]) -> Vec<f32> {
         let (n, pitch) = (layout.size(), layout.pitch());
-        (0..=n)
-            .flat_map(|i| &sums[i * pitch..][..(i + 1).min(n)])
+        (0..n)
+            .flat_map(|i| &sums[i * pitch..][i..=n])
             .copied()
             .collect()
     }

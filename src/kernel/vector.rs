@@ -42,11 +42,14 @@ pub(super) trait Vector: Copy {
     /// Lane `lane`.
     fn extract(self, x: Self::Lanes, lane: usize) -> f32;
 
-    /// Zero in lanes `0..lane`, `x` in the others.
-    fn keep_from(self, x: Self::Lanes, lane: usize) -> Self::Lanes;
+    /// `x` in lanes `0..lane`, zero in the others.
+    fn keep_below(self, x: Self::Lanes, lane: usize) -> Self::Lanes;
 
     /// The sum of all lanes: upper half to lower half, four times (8, 4, 2, 1).
     fn sum(self, x: Self::Lanes) -> f32;
+
+    /// The sum of vector i in lane i, each in the order of [`Vector::sum`].
+    fn sums(self, rows: [Self::Lanes; LANES]) -> Self::Lanes;
 
     /// Lane j of vector i becomes lane i of vector j.
     fn transpose(self, rows: [Self::Lanes; LANES]) -> [Self::Lanes; LANES];
@@ -122,8 +125,8 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
-    fn keep_from(self, x: [f32; LANES], lane: usize) -> [f32; LANES] {
-        std::array::from_fn(|i| if i < lane { 0.0 } else { x[i] })
+    fn keep_below(self, x: [f32; LANES], lane: usize) -> [f32; LANES] {
+        std::array::from_fn(|i| if i < lane { x[i] } else { 0.0 })
     }
 
     #[inline(always)]
@@ -134,6 +137,11 @@ impl Vector for Portable {
             }
         }
         x[0]
+    }
+
+    #[inline(always)]
+    fn sums(self, rows: [[f32; LANES]; LANES]) -> [f32; LANES] {
+        rows.map(|x| self.sum(x))
     }
 
     #[inline(always)]
@@ -200,11 +208,11 @@ mod tests {
                     v.mul_add(a, b, c),
                     v.neg_mul_add(a, b, c),
                     v.broadcast(a, i),
-                    v.keep_from(a, i),
+                    v.keep_below(a, i),
                     v.splat(self.0[i]),
                 ]);
             }
-            vectors.push(v.keep_from(rows[0], LANES));
+            vectors.extend([v.keep_below(rows[0], LANES), v.sums(rows)]);
             vectors.extend(v.transpose(rows));
             let mut out = vec![0.0; vectors.len() * LANES];
             for (i, &x) in vectors.iter().enumerate() {

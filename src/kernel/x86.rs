@@ -4,6 +4,10 @@
 //! exist. The operations are inlined into `run`'s shells, which enable the instruction set.
 #![allow(unsafe_code)]
 
+mod bytes;
+
+pub(super) use bytes::{Avx512Vnni, AvxVnni};
+
 use std::arch::x86_64::*;
 
 use super::vector::{LANES, Vector};
@@ -137,15 +141,15 @@ impl Vector for Avx2Fma {
     }
 
     #[inline(always)]
-    fn keep_from(self, x: [__m256; 2], lane: usize) -> [__m256; 2] {
+    fn keep_below(self, x: [__m256; 2], lane: usize) -> [__m256; 2] {
         // SAFETY: `self` proves AVX2.
         unsafe {
-            let below = _mm256_set1_epi32(lane as i32 - 1);
+            let lane = _mm256_set1_epi32(lane as i32);
             let low = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
             let high = _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15);
             let keep = [
-                _mm256_cmpgt_epi32(low, below),
-                _mm256_cmpgt_epi32(high, below),
+                _mm256_cmpgt_epi32(lane, low),
+                _mm256_cmpgt_epi32(lane, high),
             ];
             [
                 _mm256_and_ps(x[0], _mm256_castsi256_ps(keep[0])),
@@ -158,6 +162,19 @@ impl Vector for Avx2Fma {
     fn sum(self, x: [__m256; 2]) -> f32 {
         // SAFETY: `self` proves AVX2.
         unsafe { sum_of_eight(_mm256_add_ps(x[0], x[1])) }
+    }
+
+    #[inline(always)]
+    fn sums(self, rows: [[__m256; 2]; LANES]) -> [__m256; 2] {
+        // SAFETY: `self` proves AVX2.
+        unsafe {
+            let mut eights = [rows[0][0]; LANES];
+            for i in 0..LANES {
+                eights[i] = _mm256_add_ps(rows[i][0], rows[i][1]);
+            }
+            let [low, high] = [&eights[..8], &eights[8..]];
+            [sums_of_eights(low), sums_of_eights(high)]
+        }
     }
 
     #[inline(always)]
@@ -215,6 +232,28 @@ fn sum_of_eight(x: __m256) -> f32 {
     let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
     let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
     _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
+}
+
+/// The sums of eight registers in order, each upper half to lower half three times.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sums_of_eights(r: &[__m256]) -> __m256 {
+    // A register for two rows, then for four, then for all: rows i and i + 4 lie in the two halves throughout.
+    let mut fours = [r[0]; 4];
+    for i in 0..4 {
+        let low = _mm256_permute2f128_ps::<0x20>(r[i], r[i + 4]);
+        let high = _mm256_permute2f128_ps::<0x31>(r[i], r[i + 4]);
+        fours[i] = _mm256_add_ps(low, high);
+    }
+    let mut twos = [r[0]; 2];
+    for i in 0..2 {
+        let low = _mm256_shuffle_ps::<0b01_00_01_00>(fours[2 * i], fours[2 * i + 1]);
+        let high = _mm256_shuffle_ps::<0b11_10_11_10>(fours[2 * i], fours[2 * i + 1]);
+        twos[i] = _mm256_add_ps(low, high);
+    }
+    let even = _mm256_shuffle_ps::<0b10_00_10_00>(twos[0], twos[1]);
+    let odd = _mm256_shuffle_ps::<0b11_01_11_01>(twos[0], twos[1]);
+    _mm256_add_ps(even, odd)
 }
 
 /// Lane j of register i becomes lane i of register j.
@@ -302,9 +341,9 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    fn keep_from(self, x: __m512, lane: usize) -> __m512 {
+    fn keep_below(self, x: __m512, lane: usize) -> __m512 {
         // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_maskz_mov_ps((u32::from(u16::MAX) << lane) as __mmask16, x) }
+        unsafe { _mm512_maskz_mov_ps(((1_u32 << lane) - 1) as __mmask16, x) }
     }
 
     #[inline(always)]
@@ -315,6 +354,12 @@ impl Vector for Avx512 {
             let high = _mm512_extractf32x8_ps::<1>(x);
             sum_of_eight(_mm256_add_ps(low, high))
         }
+    }
+
+    #[inline(always)]
+    fn sums(self, rows: [__m512; LANES]) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { sums_of_sixteen(rows) }
     }
 
     #[inline(always)]
@@ -346,6 +391,35 @@ impl Vector for Avx512 {
         // SAFETY: `self` proves AVX2.
         unsafe { look_up_eights(codes, codebook, values) }
     }
+}
+
+/// The sums of sixteen registers in order, each upper half to lower half four times.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn sums_of_sixteen(r: [__m512; LANES]) -> __m512 {
+    // A register for two rows, then for four, in whose quarters lie rows 4 q + i; then for all.
+    let mut quarters = [r[0]; 4];
+    for i in 0..4 {
+        let mut halves = [r[0]; 2];
+        for h in 0..2 {
+            let (a, b) = (r[8 * h + i], r[8 * h + 4 + i]);
+            let low = _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b);
+            let high = _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b);
+            halves[h] = _mm512_add_ps(low, high);
+        }
+        let low = _mm512_shuffle_f32x4::<0b10_00_10_00>(halves[0], halves[1]);
+        let high = _mm512_shuffle_f32x4::<0b11_01_11_01>(halves[0], halves[1]);
+        quarters[i] = _mm512_add_ps(low, high);
+    }
+    let mut twos = [r[0]; 2];
+    for i in 0..2 {
+        let low = _mm512_shuffle_ps::<0b01_00_01_00>(quarters[2 * i], quarters[2 * i + 1]);
+        let high = _mm512_shuffle_ps::<0b11_10_11_10>(quarters[2 * i], quarters[2 * i + 1]);
+        twos[i] = _mm512_add_ps(low, high);
+    }
+    let even = _mm512_shuffle_ps::<0b10_00_10_00>(twos[0], twos[1]);
+    let odd = _mm512_shuffle_ps::<0b11_01_11_01>(twos[0], twos[1]);
+    _mm512_add_ps(even, odd)
 }
 
 /// Lane j of register i becomes lane i of register j.

@@ -85,11 +85,12 @@ impl RowStep for Als {
         let other = fixed.factors;
         sums.targets.clear();
         let targets = segment.values.iter().map(|&rating| fixed.target(rating));
+        sums.targets.extend(targets);
         if other.has_biases() {
-            let biases = segment.cols.iter().map(|&col| other.bias(col as usize));
-            sums.targets.extend(targets.zip(biases).map(|(t, b)| t - b));
-        } else {
-            sums.targets.extend(targets);
+            let biases = other.biases();
+            for (target, &col) in sums.targets.iter_mut().zip(segment.cols) {
+                *target -= biases[col as usize];
+            }
         }
         let segment = Segment {
             cols: segment.cols,
@@ -117,22 +118,20 @@ impl RowStep for Als {
         _shared: &(),
         sums: &mut Sums,
     ) -> Result<()> {
-        let size = self.equations.size();
-        let pitch = self.equations.pitch();
         if ratings == 0 {
             own.clear();
             return Ok(());
         }
         let equations = &mut sums.equations;
         for i in 0..self.rank {
-            equations[i * pitch + i] += self.cost.ridge.on_factors(ratings);
+            equations[self.equations.diagonal(i)] += self.cost.ridge.on_factors(ratings);
         }
         if own.bias.is_some() {
-            equations[self.rank * pitch + self.rank] += self.cost.ridge.on_bias(ratings);
+            equations[self.equations.diagonal(self.rank)] += self.cost.ridge.on_bias(ratings);
         }
-        kernel::solve(fixed.isa, size, equations, &mut sums.scratch)
+        let size = self.equations.size();
+        let solution = kernel::solve(fixed.isa, size, equations, &mut sums.scratch)
             .map_err(|_| sweep::undetermined(ratings, size))?;
-        let solution = &equations[size * pitch..];
         own.factors[..self.rank].copy_from_slice(&solution[..self.rank]);
         if let Some(bias) = own.bias {
             *bias = solution[self.rank];

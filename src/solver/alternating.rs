@@ -218,19 +218,26 @@ pub fn half_epoch<S: RowStep>(
             stride,
             scratch: &scratch,
         };
-        for task in long {
+        let move_long = |task: Task<'_>| {
             let done = block.row_len(task.range.start);
             work.long_row(task)
                 .map_err(|(row, e)| name_row(e, ratings, side, row))?;
             tick(done as u64);
-        }
-        short.into_par_iter().try_for_each(|task| {
+            Ok(())
+        };
+        let move_short = |task: Task<'_>| {
             let done: usize = task.range.clone().map(|i| block.row_len(i)).sum();
             work.short_rows(task)
                 .map_err(|(row, e)| name_row(e, ratings, side, row))?;
             tick(done as u64);
-            Ok::<_, Error>(())
-        })?;
+            Ok(())
+        };
+        // One long row at a time; threads that its parts leave idle move short rows.
+        let (of_long, of_short): (Result<()>, Result<()>) = rayon::join(
+            || long.into_iter().try_for_each(move_long),
+            || short.into_par_iter().try_for_each(move_short),
+        );
+        of_long.and(of_short)?;
         fold.add(block.first_row(), &sums);
         Ok(())
     })?;
@@ -458,17 +465,29 @@ fn measure_row<C: Cost>(
     for part in parts(row) {
         predictions.resize(part.len(), 0.0);
         fixed.predict(own, part, predictions);
-        let mut of_part = RowSums::default();
-        for (&p, &rating) in predictions.iter().zip(part.values) {
-            let target = fixed.target(rating);
-            let error = f64::from(p - target);
-            of_part.loss += cost.loss(p, target);
-            of_part.squared_error += error * error;
+        let mut of_part = [RowSums::default(); CHAINS];
+        let mut add = |predictions: &[f32], ratings: &[f32]| {
+            for ((sums, &p), &rating) in of_part.iter_mut().zip(predictions).zip(ratings) {
+                let target = fixed.target(rating);
+                let error = f64::from(p - target);
+                sums.loss += cost.loss(p, target);
+                sums.squared_error += error * error;
+            }
+        };
+        let (predictions, last_predictions) = predictions.as_chunks::<CHAINS>();
+        let (ratings, last_ratings) = part.values.as_chunks::<CHAINS>();
+        for (predictions, ratings) in predictions.iter().zip(ratings) {
+            add(predictions, ratings);
         }
-        sums.add(of_part);
+        add(last_predictions, last_ratings);
+        of_part.iter().for_each(|&chain| sums.add(chain));
     }
     sums
 }
+
+/// Sums of a row's losses that are kept side by side, so that an addition need not wait for the one before it: chain c
+/// adds ratings c, c + 8, c + 16, ... of a part, and the chains are added in order.
+const CHAINS: usize = 8;
 
 /// What one task needs for itself.
 struct Scratch<T> {

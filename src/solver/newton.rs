@@ -108,7 +108,7 @@ impl WholeRow for Newton {
         let (equations, rest) = room.beside.split_at_mut(self.equations.sums_len());
         let (panel, rest) = rest.split_at_mut(self.equations.panel_len());
         let (trial, scratch) = rest.split_at_mut(own.factors.len());
-        let (size, pitch) = (self.equations.size(), self.equations.pitch());
+        let size = self.equations.size();
         let ridge = |i: usize| match i < self.rank {
             true => self.ridge.on_factors(ratings),
             false => self.ridge.on_bias(ratings),
@@ -139,12 +139,11 @@ impl WholeRow for Newton {
                 } else {
                     own.as_ref().bias
                 };
-                equations[i * pitch + i] += ridge(i);
-                equations[size * pitch + i] += ridge(i) * x;
+                equations[self.equations.diagonal(i)] += ridge(i);
+                equations[self.equations.right(i)] += ridge(i) * x;
             }
-            kernel::solve(fixed.isa, size, equations, scratch)
+            let newton = kernel::solve(fixed.isa, size, equations, scratch)
                 .map_err(|_| sweep::undetermined(ratings, size))?;
-            let newton = &equations[size * pitch..][..size];
             let moved = halvings().find_map(|share| {
                 trial.copy_from_slice(own.factors);
                 for (x, d) in trial.iter_mut().zip(&newton[..self.rank]) {

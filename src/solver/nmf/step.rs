@@ -61,13 +61,13 @@ impl Nmf {
         let (rank, pitch) = (self.rank, self.equations.pitch());
         let equations = self.solves_equations().then_some(&sums.equations);
         let entry = |i: usize, j: usize| match equations {
-            // Only the lower triangle of normal equations counts.
-            Some(sums) => f64::from(sums[i.max(j) * pitch + i.min(j)]),
+            // Only the upper triangle of normal equations counts.
+            Some(sums) => f64::from(sums[i.min(j) * pitch + i.max(j)]),
             None => whole[i * rank + j],
         };
         for at in 0..rank {
             let target = match equations {
-                Some(sums) => sums[rank * pitch + at],
+                Some(sums) => sums[self.equations.right(at)],
                 None => sums.numerator[at],
             };
             let product: f64 = (0..rank).map(|j| entry(at, j) * sums.before[j]).sum();
