@@ -82,11 +82,19 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     (
         "evaluate",
-        &["error", "kernel", "matrix", "model", "solver", "store"],
+        &[
+            "error",
+            "kernel",
+            "matrix",
+            "model",
+            "recommend",
+            "solver",
+            "store",
+        ],
     ),
     (
         "recommend",
-        &["error", "evaluate", "kernel", "matrix", "model", "store"],
+        &["error", "kernel", "matrix", "model", "store"],
     ),
 ];
 

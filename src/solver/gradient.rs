@@ -16,7 +16,8 @@ use super::rates::Rates;
 use super::sums::RowSums;
 use super::sweep::sweep;
 use super::{
-    Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick, Update,
+    Learns, Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick,
+    Update,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel;
@@ -32,6 +33,7 @@ pub const METHOD: Method = Method {
     monotone: false,
     any_regularizer: true,
     biases: true,
+    learns: Learns::Ratings,
     suited: |options| Options {
         learning_rates: vec![0.02],
         epochs: 200,
