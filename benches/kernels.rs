@@ -9,7 +9,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use lowrank::kernel::{
     self, ByteIsa, ByteStep, Isa, NormalEquations, PackedItems, Segment, TILE, UserRows,
 };
-use lowrank::matrix::Factors;
+use lowrank::matrix::{Factors, pack_ids};
 use lowrank::rng::{Purpose, Stream};
 
 const RANKS: [usize; 4] = [16, 32, 64, 128];
@@ -232,6 +232,34 @@ fn select(c: &mut Criterion) {
     }
 }
 
+/// Packed columns and codes to columns and values, of a row in a hundred and one in ten of all columns.
+fn unpack(c: &mut Criterion) {
+    let mut group = c.benchmark_group("unpack");
+    let mut stream = stream();
+    group.throughput(Throughput::Elements(RATINGS as u64));
+    let (mut ids, mut values) = (vec![0; RATINGS], vec![0.0; RATINGS]);
+    for gap in [10, 100] {
+        let mut col = 0;
+        let next = |_| {
+            col += 1 + stream.below(2 * gap) as u32;
+            col
+        };
+        let mut packed = Vec::new();
+        pack_ids(&(0..RATINGS).map(next).collect::<Vec<u32>>(), &mut packed);
+        for isa in Isa::available() {
+            group.bench_function(BenchmarkId::new(isa.name(), gap), |b| {
+                b.iter(|| kernel::unpack_ids(isa, black_box(&packed), &mut ids));
+            });
+        }
+    }
+    let codes = vec![0x5a; RATINGS / 2];
+    for isa in Isa::available() {
+        group.bench_function(BenchmarkId::new(isa.name(), "codes"), |b| {
+            b.iter(|| kernel::look_up(isa, black_box(&codes), &[0.5; 16], &mut values));
+        });
+    }
+}
+
 /// Independent chains of multiply-adds that never leave the registers: what the other groups are measured against.
 fn peak(c: &mut Criterion) {
     let mut group = c.benchmark_group("peak");
@@ -249,6 +277,6 @@ fn peak(c: &mut Criterion) {
 criterion_group! {
     name = kernels;
     config = Criterion::default().sample_size(20);
-    targets = peak, gram, cholesky, score, screen, dot, select
+    targets = peak, gram, cholesky, score, screen, dot, select, unpack
 }
 criterion_main!(kernels);

@@ -147,7 +147,7 @@ impl<T: Stamp> Consumer for Collector<'_, T> {
         let stream = self.stream();
         let adopt = |known: &mut Interner, new: &Interner| -> Vec<u32> {
             let ids = 0..new.len() as u32;
-            ids.map(|n| known.intern(new.id(n))).collect()
+            ids.map(|n| known.adopt(new.id(n))).collect()
         };
         let new_users = adopt(&mut self.users.open, &chunk.new_users);
         let new_items = adopt(&mut self.items.open, &chunk.new_items);

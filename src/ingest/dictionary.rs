@@ -6,7 +6,7 @@
 //! and [`Numbering`] gives every distinct id its final number, by descending popularity, ties by the bytes of the id, and
 //! every provisional number its final one.
 //!
-//! Memory: a table takes about 30 bytes and the length of the id for each id; a numbering takes 20 bytes for each distinct
+//! Memory: a table takes about 30 bytes and the length of the id for each id, up to 16 more where ids are small numbers; a numbering takes 20 bytes for each distinct
 //! id and 4 for each provisional number.
 
 use std::hash::BuildHasher;
@@ -21,6 +21,7 @@ use crate::store::{DiskFile, Mapping};
 /// Ids and their numbers of ratings, numbered in order of appearance.
 #[derive(Debug, Default)]
 pub struct Interner {
+    small: SmallNumbers,
     hasher: DefaultHashBuilder,
     table: HashTable<u32>,
     bytes: Vec<u8>,
@@ -37,8 +38,19 @@ impl Interner {
     /// The number of an id, if it has one.
     #[inline]
     pub fn get(&self, id: &[u8]) -> Option<u32> {
+        if let Some(number) = self.small.get(id) {
+            return Some(number);
+        }
         let hash = self.hasher.hash_one(id);
         self.table.find(hash, |&n| self.id(n) == id).copied()
+    }
+
+    /// As [`intern`](Interner::intern), for an id that will be looked up often: whole numbers are found without a hash
+    /// from then on.
+    pub fn adopt(&mut self, id: &[u8]) -> u32 {
+        let number = self.intern(id);
+        self.small.insert(id, number, self.len());
+        number
     }
 
     /// The number of an id; it gets one if it has none.
@@ -76,7 +88,8 @@ impl Interner {
     /// Memory that the table takes, in bytes.
     pub fn memory(&self) -> u64 {
         let per_id = (self.ends.capacity() + self.counts.capacity()) * 8;
-        (self.bytes.capacity() + per_id + self.table.capacity() * 6) as u64
+        let table = self.table.capacity() * 6 + self.small.numbers.capacity() * 4;
+        (self.bytes.capacity() + per_id + table) as u64
     }
 
     fn clear(&mut self) {
@@ -98,6 +111,54 @@ fn slice<'a>(bytes: &'a [u8], ends: &[usize], number: u32) -> &'a [u8] {
     let number = number as usize;
     let start = if number == 0 { 0 } else { ends[number - 1] };
     &bytes[start..ends[number]]
+}
+
+/// Ids that are whole numbers and not large for how many there are, as most are: looked up by what they say.
+#[derive(Debug, Default)]
+struct SmallNumbers {
+    /// The number of the id that says each, or [`NONE`](SmallNumbers::NONE).
+    numbers: Vec<u32>,
+}
+
+impl SmallNumbers {
+    const NONE: u32 = u32::MAX;
+
+    /// Numbers below this are small however few ids there are.
+    const ALWAYS: usize = 1 << 17;
+
+    #[inline]
+    fn get(&self, id: &[u8]) -> Option<u32> {
+        let number = *self.numbers.get(whole_number(id)?)?;
+        (number != Self::NONE).then_some(number)
+    }
+
+    /// Remembers an id, one of so many, if it is a small number.
+    fn insert(&mut self, id: &[u8], number: u32, ids: usize) {
+        let Some(at) = whole_number(id).filter(|&at| at < Self::ALWAYS + 4 * ids) else {
+            return;
+        };
+        if at >= self.numbers.len() {
+            self.numbers.resize(at + 1, Self::NONE);
+        }
+        self.numbers[at] = number;
+    }
+}
+
+/// What an id says, if it is a whole number of at most eight digits without leading zeros: no two ids say the same.
+#[inline]
+fn whole_number(id: &[u8]) -> Option<usize> {
+    if id.len() > 8 || id.is_empty() || (id[0] == b'0' && id.len() > 1) {
+        return None;
+    }
+    let mut number = 0;
+    for byte in id {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = 10 * number + usize::from(digit);
+    }
+    Some(number)
 }
 
 /// All generations of one side: the open table and the runs of those before it.
@@ -332,6 +393,35 @@ impl RunReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_numbers_are_found_as_any_other_id_is() {
+        let ids = [
+            "7",
+            "07",
+            "0",
+            "00",
+            "",
+            "12a",
+            "131071",
+            "131072",
+            "99999999",
+            "100000000",
+            "+7",
+        ];
+        let mut interner = Interner::default();
+        for (number, id) in ids.iter().enumerate() {
+            assert_eq!(interner.get(id.as_bytes()), None);
+            assert_eq!(interner.adopt(id.as_bytes()), number as u32);
+        }
+        for (number, id) in ids.iter().enumerate() {
+            assert_eq!(interner.get(id.as_bytes()), Some(number as u32));
+            assert_eq!(interner.adopt(id.as_bytes()), number as u32);
+        }
+        assert_eq!(interner.get(b"8"), None);
+        assert_eq!(interner.small.get(b"131071"), Some(6));
+        assert_eq!(interner.small.get(b"99999999"), None);
+    }
 
     /// Numbers ids, closing a generation after every `per_generation` ids; the final number of every occurrence.
     fn number(ids: &[String], per_generation: usize) -> (Vec<u32>, Vec<u64>, Vec<String>) {

@@ -8,13 +8,12 @@
 
 use std::path::Path;
 
-use rayon::prelude::*;
-
 use super::collect::{Collector, Raw};
 use super::dictionary::Numbering;
 use super::rows::{Duplicates, Histogram, Settle, Settled, Twice};
-use super::sort::{Ranges, Record, Scatter, Spill, Stamp, by_row};
+use super::sort::{Ranges, Record, Scatter, Spill, Stamp, columns_by_row};
 use super::split::Split;
+use super::waves::in_waves;
 use super::{Input, ReadOptions, ReadReport, Titles, read_ratings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::Side;
@@ -97,8 +96,9 @@ impl Shares {
     }
 }
 
-/// Bytes that sorting takes for each record: the records, their counting sort, keys, and what comes out.
-const SORT_BYTES: u64 = 96;
+/// Bytes that sorting takes for each record of a thread's ranges: the records, their counting sort, keys, and what comes
+/// out, of two ranges that wait, one that is sorted and two that are written.
+const SORT_BYTES: u64 = 192;
 
 /// Records that are sorted at a time, even where more would fit: a range should stay in the caches.
 const MAX_SORTED: u64 = 1 << 18;
@@ -443,7 +443,7 @@ impl Build<'_> {
             train: Vec::new(),
             validation: Vec::new(),
             test: Vec::new(),
-            histogram: Histogram::new(),
+            histogram: Histogram::default(),
             sum: 0.0,
             fingerprint: Fingerprint::default(),
             duplicates: 0,
@@ -452,17 +452,15 @@ impl Build<'_> {
         let total = numbered.users.counts().iter().sum();
         self.progress
             .begin("sorting by user", Some(total), Unit::Ratings);
-        let all: Vec<usize> = (0..ranges.len()).collect();
-        for wave in all.chunks(rayon::current_num_threads()) {
-            let loaded = wave
-                .iter()
-                .map(|&range| Ok((range, records[0].take(range)?, records[1].take(range)?)))
-                .collect::<Result<Vec<_>>>()?;
-            let settled: Vec<Result<Settled, Twice>> = loaded
-                .into_par_iter()
-                .map(|(range, records, test)| settle.settle(ranges.rows(range), &records, &test))
-                .collect();
-            for (&range, settled) in wave.iter().zip(settled) {
+        let [records, test_file] = records;
+        in_waves(
+            (0..ranges.len())
+                .map(|range| Ok((range, records.take(range)?, test_file.take(range)?))),
+            |(range, records, test_file)| {
+                let settled = settle.settle(ranges.rows(range), &records, &test_file);
+                (range, settled)
+            },
+            |(range, settled): (usize, Result<Settled, Twice>)| {
                 let settled = settled.map_err(|twice| {
                     twice.error(numbered.users.id(twice.user), numbered.items.id(twice.item))
                 })?;
@@ -481,8 +479,9 @@ impl Build<'_> {
                 parts.add(&settled);
                 let done: u64 = numbered.users.counts()[ranges.rows(range)].iter().sum();
                 self.progress.advance(done);
-            }
-        }
+                Ok(())
+            },
+        )?;
         self.progress.end();
         let finish =
             |writer: Option<ShardsWriter>| writer.map_or(Ok(Vec::new()), ShardsWriter::finish);
@@ -508,22 +507,10 @@ impl Build<'_> {
         let total = numbered.items.counts().iter().sum();
         self.progress
             .begin("sorting by item", Some(total), Unit::Ratings);
-        let all: Vec<usize> = (0..ranges.len()).collect();
-        for wave in all.chunks(rayon::current_num_threads()) {
-            let loaded = wave
-                .iter()
-                .map(|&range| Ok((range, records.take(range)?)))
-                .collect::<Result<Vec<_>>>()?;
-            let sorted: Vec<_> = loaded
-                .into_par_iter()
-                .map(|(range, records)| {
-                    let (records, ends) = by_row(&records, ranges.rows(range));
-                    let cols: Vec<u32> = records.iter().map(|r| r.col).collect();
-                    let values: Vec<f32> = records.iter().map(|r| r.value).collect();
-                    (cols, values, ends)
-                })
-                .collect();
-            for (&range, (cols, values, ends)) in wave.iter().zip(sorted) {
+        in_waves(
+            (0..ranges.len()).map(|range| Ok((range, records.take(range)?))),
+            |(range, records)| (range, columns_by_row(&records, ranges.rows(range))),
+            |(range, (cols, values, ends))| {
                 let mut start = 0;
                 for end in ends {
                     writer.push_row(&cols[start..end], &values[start..end])?;
@@ -531,8 +518,9 @@ impl Build<'_> {
                 }
                 let done: u64 = numbered.items.counts()[ranges.rows(range)].iter().sum();
                 self.progress.advance(done);
-            }
-        }
+                Ok(())
+            },
+        )?;
         self.progress.end();
         self.spilled += records.written();
         writer.finish()
@@ -541,13 +529,12 @@ impl Build<'_> {
 
 impl Parts {
     fn add(&mut self, settled: &Settled) {
-        self.histogram.add(settled.train.values());
+        self.histogram.merge(&settled.histogram);
         // User by user: how users are cut into ranges must not show in the last bit.
-        for row in settled.train.iter() {
-            self.sum += row.values.iter().map(|&r| f64::from(r)).sum::<f64>();
-        }
-        self.histogram.widen(settled.validation.values());
-        self.histogram.widen(settled.test.values());
+        self.sum = settled
+            .sums
+            .iter()
+            .fold(self.sum, |sum, of_user| sum + of_user);
         self.fingerprint.merge(settled.fingerprint);
         self.duplicates += settled.duplicates;
         self.overlap += settled.overlap;

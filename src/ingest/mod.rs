@@ -25,6 +25,7 @@ mod sink;
 mod sort;
 mod split;
 mod titles;
+mod waves;
 
 pub use columns::{Columns, Role};
 pub use fields::Delimiter;

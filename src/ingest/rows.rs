@@ -126,6 +126,10 @@ pub struct Settled {
     pub overlap: u64,
     /// The fingerprint of the training part.
     pub fingerprint: Fingerprint,
+    /// How often each rating of the training part occurs, and the range of all parts.
+    pub histogram: Histogram,
+    /// The sum of each user's training ratings.
+    pub sums: Vec<f64>,
 }
 
 /// One rating of a row that has been settled.
@@ -156,12 +160,11 @@ impl Settle<'_> {
         };
         let (mut start, mut held_out_start) = (0, 0);
         let (mut row, mut of_test_file) = (Vec::new(), Vec::new());
+        let order = &mut Vec::new();
         for (i, user) in rows.enumerate() {
-            self.unique(&records[start..ends[i]], &mut row)?;
-            self.unique(
-                &held_out[held_out_start..held_out_ends[i]],
-                &mut of_test_file,
-            )?;
+            self.unique(&records[start..ends[i]], order, &mut row)?;
+            let held_out = &held_out[held_out_start..held_out_ends[i]];
+            self.unique(held_out, order, &mut of_test_file)?;
             let read = ends[i] - start + held_out_ends[i] - held_out_start;
             settled.duplicates += (read - row.len() - of_test_file.len()) as u64;
             settled.overlap += of_test_file
@@ -196,20 +199,25 @@ impl Settle<'_> {
             settled.validation.end_row();
             settled.test.end_row();
         }
+        settled.histogram.add(settled.train.values());
+        settled.histogram.widen(settled.validation.values());
+        settled.histogram.widen(settled.test.values());
+        let sum = |row: Row<'_>| row.values.iter().map(|&r| f64::from(r)).sum();
+        settled.sums = settled.train.iter().map(sum).collect();
         Ok(settled)
     }
 
-    /// One user's ratings by item, each pair once.
+    /// One user's ratings by item, each pair once. `order` is room to sort in.
     fn unique<T: Stamp>(
         &self,
         records: &[Record<T>],
+        order: &mut Vec<u64>,
         row: &mut Vec<Rated<T>>,
     ) -> Result<(), Twice> {
         row.clear();
-        let mut order: Vec<u64> = (0..)
-            .zip(records)
-            .map(|(at, record): (u64, _)| u64::from(record.col) << 32 | at)
-            .collect();
+        order.clear();
+        let key = |(at, record): (u64, &Record<T>)| u64::from(record.col) << 32 | at;
+        order.extend((0..).zip(records).map(key));
         order.sort_unstable();
         let record = |key: u64| &records[(key & 0xffff_ffff) as usize];
         for same in order.chunk_by(|a, b| a >> 32 == b >> 32) {
@@ -292,7 +300,7 @@ impl Twice {
 }
 
 /// How often each rating occurs, while there are few different ones.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Histogram {
     counts: Vec<(f32, u64)>,
     overflown: bool,
@@ -301,31 +309,34 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Of no rating.
-    pub fn new() -> Histogram {
-        Histogram {
-            counts: Vec::new(),
-            overflown: false,
-            range: None,
-        }
-    }
-
     /// Counts ratings.
     pub fn add(&mut self, values: &[f32]) {
         self.widen(values);
-        if self.overflown {
-            return;
-        }
         for &value in values {
-            let known = self.counts.len();
-            match self.counts.iter_mut().find(|(x, _)| *x == value) {
-                Some((_, count)) => *count += 1,
-                None if known < Manifest::MAX_HISTOGRAM => self.counts.push((value, 1)),
-                None => {
-                    self.overflown = true;
-                    return;
-                }
+            if self.overflown {
+                return;
             }
+            self.count(value, 1);
+        }
+    }
+
+    /// Counts in all that another histogram has counted.
+    pub fn merge(&mut self, other: &Histogram) {
+        if let Some((low, high)) = other.range {
+            self.widen(&[low, high]);
+        }
+        self.overflown |= other.overflown;
+        for &(value, count) in &other.counts {
+            self.count(value, count);
+        }
+    }
+
+    fn count(&mut self, value: f32, count: u64) {
+        let known = self.counts.len();
+        match self.counts.iter_mut().find(|(x, _)| *x == value) {
+            Some((_, counted)) => *counted += count,
+            None if known < Manifest::MAX_HISTOGRAM => self.counts.push((value, count)),
+            None => self.overflown = true,
         }
     }
 
@@ -463,13 +474,24 @@ mod tests {
 
     #[test]
     fn a_histogram_gives_up_when_ratings_are_continuous() {
-        let mut few = Histogram::new();
+        let mut few = Histogram::default();
         few.add(&[3.0, 1.0, 3.0, 4.5]);
         assert_eq!(few.range(), Some((1.0, 4.5)));
-        assert_eq!(few.finish(), Some(vec![(1.0, 1), (3.0, 2), (4.5, 1)]));
-        let mut many = Histogram::new();
+        let counted = few.clone().finish();
+        assert_eq!(counted, Some(vec![(1.0, 1), (3.0, 2), (4.5, 1)]));
+        let mut many = Histogram::default();
         many.add(&(0..300).map(|i| i as f32 / 7.0).collect::<Vec<_>>());
         assert_eq!(many.range(), Some((0.0, 299.0 / 7.0)));
-        assert_eq!(many.finish(), None);
+        let mut both = Histogram::default();
+        both.add(&[4.5, -1.0]);
+        both.merge(&few);
+        assert_eq!(both.range(), Some((-1.0, 4.5)));
+        assert_eq!(
+            both.clone().finish(),
+            Some(vec![(-1.0, 1), (1.0, 1), (3.0, 2), (4.5, 2)])
+        );
+        both.merge(&many);
+        assert_eq!(both.finish(), None);
+        assert_eq!(many.clone().finish(), None);
     }
 }

@@ -7,8 +7,7 @@
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
-
+use super::waves::in_waves;
 use crate::error::{AtPath, Result};
 use crate::store::DiskFile;
 
@@ -316,12 +315,10 @@ impl Scatter {
         change: impl Fn(A) -> Record<T> + Sync,
         out: &mut Spill<T>,
     ) -> Result<()> {
-        for wave in records.chunks(2 * rayon::current_num_threads() * Self::TASK) {
-            let scattered: Vec<(Vec<Record<T>>, Vec<usize>)> = wave
-                .par_chunks(Self::TASK)
-                .map(|task| self.sort(task, &change))
-                .collect();
-            for (sorted, ends) in scattered {
+        in_waves(
+            records.chunks(Self::TASK).map(Ok),
+            |task| self.sort(task, &change),
+            |(sorted, ends)| {
                 let mut start = 0;
                 for (range, end) in ends.into_iter().enumerate() {
                     if start < end {
@@ -329,9 +326,9 @@ impl Scatter {
                     }
                     start = end;
                 }
-            }
-        }
-        Ok(())
+                Ok(())
+            },
+        )
     }
 
     /// The records in order of their ranges (a stable counting sort), and where each range ends.
@@ -368,6 +365,33 @@ pub fn by_row<T: Stamp>(
     records: &[Record<T>],
     rows: std::ops::Range<usize>,
 ) -> (Vec<Record<T>>, Vec<usize>) {
+    let mut starts = starts(records, rows.clone());
+    let mut sorted = records.to_vec();
+    for record in records {
+        let at = &mut starts[record.row as usize - rows.start];
+        sorted[*at] = *record;
+        *at += 1;
+    }
+    (sorted, starts)
+}
+
+/// As [`by_row`], columns and values apart.
+pub fn columns_by_row(
+    records: &[Record<()>],
+    rows: std::ops::Range<usize>,
+) -> (Vec<u32>, Vec<f32>, Vec<usize>) {
+    let mut starts = starts(records, rows.clone());
+    let (mut cols, mut values) = (vec![0; records.len()], vec![0.0; records.len()]);
+    for record in records {
+        let at = &mut starts[record.row as usize - rows.start];
+        (cols[*at], values[*at]) = (record.col, record.value);
+        *at += 1;
+    }
+    (cols, values, starts)
+}
+
+/// Where each row's records start, once they are sorted.
+fn starts<T: Stamp>(records: &[Record<T>], rows: std::ops::Range<usize>) -> Vec<usize> {
     let mut starts = vec![0; rows.len()];
     for record in records {
         starts[record.row as usize - rows.start] += 1;
@@ -376,13 +400,7 @@ pub fn by_row<T: Stamp>(
     for start in &mut starts {
         sum += std::mem::replace(start, sum);
     }
-    let mut sorted = records.to_vec();
-    for record in records {
-        let at = &mut starts[record.row as usize - rows.start];
-        sorted[*at] = *record;
-        *at += 1;
-    }
-    (sorted, starts)
+    starts
 }
 
 #[cfg(test)]
@@ -431,6 +449,17 @@ mod tests {
                 let (sorted, ends) = by_row(&came, rows.clone());
                 assert!(sorted.is_sorted_by_key(|r| (r.row, r.col)));
                 assert_eq!(ends.last(), Some(&came.len()));
+                let strip = |r: &Record<i64>| Record {
+                    row: r.row,
+                    col: r.col,
+                    value: r.value,
+                    time: (),
+                };
+                let stripped: Vec<Record<()>> = came.iter().map(strip).collect();
+                let (cols, values, same_ends) = columns_by_row(&stripped, rows);
+                assert_eq!(same_ends, ends);
+                let pairs = cols.into_iter().zip(values);
+                assert!(pairs.eq(sorted.iter().map(|r| (r.col, r.value))));
             }
         }
     }

@@ -20,7 +20,7 @@ const TITLE_OFFSETS: &str = "toffsets";
 const TITLES: &str = "titles";
 
 /// Writes a dictionary into an empty sink; `path` is what errors name. `id` and `title` are asked for any number below
-/// `rows`, more than once; 4 bytes of memory an id are taken for sorting.
+/// `rows`, more than once; 16 bytes of memory an id are taken for sorting.
 ///
 /// # Errors
 /// [`ErrorKind::BadInput`] if two rows have the same id.
@@ -32,21 +32,30 @@ pub fn write_dictionary<'a>(
     id: impl Fn(u32) -> &'a str,
     title: Option<impl Fn(u32) -> &'a str>,
 ) -> Result<Seal> {
-    let mut sorted: Vec<u32> = (0..rows).collect();
-    sorted.sort_unstable_by_key(|&row| id(row));
-    if let Some(twice) = sorted.windows(2).find(|pair| id(pair[0]) == id(pair[1])) {
-        let message = format!("the {} id \"{}\" occurs twice", side.noun(), id(twice[0]));
+    // Few ids agree in their first eight bytes, so that hardly any comparison has to look for them.
+    let mut sorted: Vec<(u64, u32)> = (0..rows).map(|row| (prefix(id(row)), row)).collect();
+    sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| id(a.1).cmp(id(b.1))));
+    let twice = |pair: &&[(u64, u32)]| pair[0].0 == pair[1].0 && id(pair[0].1) == id(pair[1].1);
+    if let Some(twice) = sorted.windows(2).find(twice) {
+        let id = id(twice[0].1);
+        let message = format!("the {} id \"{id}\" occurs twice", side.noun());
         return Err(Error::new(ErrorKind::BadInput, message));
     }
     let sections = if title.is_some() { 5 } else { 3 };
     let mut file = ContainerWriter::new(sink, path, Kind::Dictionary, sections)?;
     write_strings(&mut file, OFFSETS, IDS, rows, &id)?;
     file.section(SORTED)?;
-    file.write_u32s(sorted)?;
+    file.write_u32s(sorted.into_iter().map(|(_, row)| row))?;
     if let Some(title) = title {
         write_strings(&mut file, TITLE_OFFSETS, TITLES, rows, &title)?;
     }
     file.finish([u64::from(rows), 0, 0], [side as u32, 0])
+}
+
+/// The first eight bytes of an id as a number, of the same order.
+fn prefix(id: &str) -> u64 {
+    let first = id.bytes().chain(std::iter::repeat(0)).take(8);
+    first.fold(0, |prefix, byte| prefix << 8 | u64::from(byte))
 }
 
 fn write_strings<'a, S: Sink>(

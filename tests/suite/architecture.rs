@@ -19,7 +19,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
         &[
             "ingest/import.rs",
             "ingest/read.rs",
-            "ingest/sort.rs",
+            "ingest/waves.rs",
             "recommend/mod.rs",
             "recommend/similar.rs",
             "solver/alternating.rs",
