@@ -6,7 +6,9 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use lowrank::kernel::{self, Isa, NormalEquations, PackedItems, Segment, TILE, UserRows};
+use lowrank::kernel::{
+    self, ByteIsa, ByteStep, Isa, NormalEquations, PackedItems, Segment, TILE, UserRows,
+};
 use lowrank::matrix::Factors;
 use lowrank::rng::{Purpose, Stream};
 
@@ -148,6 +150,49 @@ fn score(c: &mut Criterion) {
     }
 }
 
+/// Bounds in bytes of the scores above, none of which is good enough.
+fn screen(c: &mut Criterion) {
+    let mut group = c.benchmark_group("screen");
+    const USERS: usize = 64;
+    const ITEMS: usize = 32 * TILE;
+    for rank in RANKS {
+        let (users, items) = (factors(USERS, rank), factors(ITEMS, rank));
+        let scale = kernel::ByteScale::new(rank, items.flat(), &[0.1]);
+        let pitch = ByteStep::of_rank(rank);
+        let mut steps = vec![ByteStep::ZERO; ITEMS / TILE * pitch];
+        let tiles: Vec<_> = (steps.chunks_exact_mut(pitch).enumerate())
+            .map(|(tile, steps)| {
+                let rows = (tile * TILE..(tile + 1) * TILE).map(|row| (items.row(row), 0.1));
+                kernel::ByteTile::pack(scale, rows, steps)
+            })
+            .collect();
+        let mut blocks = vec![kernel::ByteBlock::new(scale, rank); USERS / kernel::BYTE_USERS];
+        for user in 0..USERS {
+            let (block, at) = (
+                &mut blocks[user / kernel::BYTE_USERS],
+                user % kernel::BYTE_USERS,
+            );
+            let length = |row: &[f32]| row.iter().map(|x| x * x).sum::<f32>().sqrt();
+            let longest = (0..ITEMS).map(|row| length(items.row(row)));
+            let longest = longest.fold(0.0, f32::max);
+            block.set(at, users.row(user), 3.5);
+            // Out of reach for products as they are, but not for what their lengths allow.
+            block.set_floor(at, 3.6 + 0.9 * longest * length(users.row(user)));
+        }
+        let mut hits = vec![kernel::Hit::default(); USERS * ITEMS / TILE];
+        let band = kernel::ByteTiles {
+            steps: &steps,
+            tiles: &tiles,
+        };
+        group.throughput(Throughput::Elements((2 * USERS * ITEMS * rank) as u64));
+        for isa in ByteIsa::available().skip(1) {
+            group.bench_function(BenchmarkId::new(isa.name(), rank), |b| {
+                b.iter(|| kernel::screen(isa, &blocks, band, &mut hits));
+            });
+        }
+    }
+}
+
 fn dot(c: &mut Criterion) {
     let mut group = c.benchmark_group("dot");
     let cols = cols();
@@ -204,6 +249,6 @@ fn peak(c: &mut Criterion) {
 criterion_group! {
     name = kernels;
     config = Criterion::default().sample_size(20);
-    targets = peak, gram, cholesky, score, dot, select
+    targets = peak, gram, cholesky, score, screen, dot, select
 }
 criterion_main!(kernels);

@@ -177,6 +177,7 @@ impl Cost {
             learning_rates: vec![1.0],
             epochs: 0,
             early_stop: None,
+            positive_at: None,
             ..options.clone()
         };
         let state = Trainer::new(ratings, start).run(threads)?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::evaluate::squared_errors;
 use crate::loss;
-use crate::matrix::{Factors, Ratings, Shape, Side};
+use crate::matrix::{AtLeast, Factors, Ratings, RowScratch, Shape, Side};
 use crate::progress::{Progress, Unit};
 use crate::rng::{Purpose, Stream, key};
 use crate::solver::{self, Init, Moving, Options, Parameters, RowSums, Solver, sum_rows};
@@ -156,7 +156,13 @@ impl<'a> Trainer<'a> {
         let solver = solver::method(&options.solver)?.solver(options)?;
         let parameters = Parameters::bytes(shape, options.rank, options.biases);
         let copies = if options.early_stop.is_some() { 2 } else { 1 };
-        let sums = size_of::<RowSums>() * shape.users.max(shape.items);
+        let longest = shape.users.max(shape.items);
+        // What is rated highly enough is copied out of one row a thread.
+        let kept = match options.positive_at {
+            Some(_) => threads * RowScratch::BYTES * longest,
+            None => 0,
+        };
+        let sums = size_of::<RowSums>() * longest + kept;
         Ok(parameters * copies + solver.memory(shape, threads) + sums as u64)
     }
 
@@ -212,17 +218,29 @@ impl<'a> Trainer<'a> {
     /// If the options do not fit, ratings cannot be read, the cost diverges, or what is shown each epoch says so.
     pub fn run(mut self, threads: &Threads) -> Result<State> {
         let solver = self.checked_solver()?;
+        let Some(least) = self.options.positive_at else {
+            return self.train(&*solver, threads);
+        };
+        let positive = AtLeast::new(self.ratings, least)?;
+        let trainer = Trainer {
+            ratings: &positive,
+            ..self
+        };
+        trainer.train(&*solver, threads)
+    }
+
+    fn train(mut self, solver: &dyn Solver, threads: &Threads) -> Result<State> {
         threads.run(|| {
             let mut state = match self.resume.take() {
                 Some(state) => state,
                 None => {
-                    let state = self.begin(&*solver)?;
+                    let state = self.begin(solver)?;
                     (self.after_epoch)(&state)?;
                     state
                 }
             };
             while !state.should_stop(&self.options) {
-                self.epoch(&*solver, &mut state)?;
+                self.epoch(solver, &mut state)?;
                 (self.after_epoch)(&state)?;
             }
             Ok(state)

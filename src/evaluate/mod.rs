@@ -1,33 +1,95 @@
-//! How good predictions are: errors of ratings, in one parallel pass.
+//! How good a model is: errors of predicted ratings, and what its recommendations find of what was held out.
+
+mod errors;
+mod list;
+mod ranking;
+
+pub(crate) use errors::squared_errors;
+pub use errors::{Errors, rating_errors};
+pub use list::List;
+pub use ranking::{Activity, Figure, Protocol, Ranking, ranking};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::matrix::{Ratings, Row, Side};
-use crate::model::Model;
-use crate::solver::{Own, Parameters, RowSums, sum_rows};
-use crate::store::{Dictionary, Part, Store};
+use crate::store::{Part, Store, UserRows};
 
-/// A measure of the errors of predicted ratings.
+/// A measure of how good a model is.
 #[derive(Debug)]
 pub struct Metric {
     /// Its name on the command line and in JSON.
     pub name: &'static str,
     /// One line for the help.
     pub summary: &'static str,
-    /// Its value, from the sums of all errors.
-    pub value: fn(&Errors) -> f64,
+    /// How it is computed.
+    pub measure: Measure,
 }
 
-/// Every metric of ratings by its name.
+/// How a metric is computed.
+#[derive(Debug, Clone, Copy)]
+pub enum Measure {
+    /// From the sums of all errors of predicted ratings.
+    Ratings(fn(&Errors) -> f64),
+    /// From each user's list of recommendations; the metric is the mean over users.
+    Lists(fn(&List<'_>) -> f64),
+    /// As the share of all items that are in somebody's list.
+    Coverage,
+}
+
+/// Every metric by its name.
 pub const METRICS: &[Metric] = &[
     Metric {
         name: "rmse",
-        summary: "root mean squared error",
-        value: |errors| (errors.squared / errors.ratings as f64).sqrt(),
+        summary: "root mean squared error of predicted ratings",
+        measure: Measure::Ratings(Errors::rmse),
     },
     Metric {
         name: "mae",
-        summary: "mean absolute error",
-        value: |errors| errors.absolute / errors.ratings as f64,
+        summary: "mean absolute error of predicted ratings",
+        measure: Measure::Ratings(Errors::mae),
+    },
+    Metric {
+        name: "precision",
+        summary: "share of the K recommended items that were held out",
+        measure: Measure::Lists(|list| list.precision()),
+    },
+    Metric {
+        name: "recall",
+        summary: "share of the held-out items that are among the K recommended",
+        measure: Measure::Lists(|list| list.recall()),
+    },
+    Metric {
+        name: "capped-recall",
+        summary: "the same, of as many held-out items as fit in K",
+        measure: Measure::Lists(|list| list.capped_recall()),
+    },
+    Metric {
+        name: "ndcg",
+        summary: "normalised discounted cumulative gain: a hit at rank r counts 1 / log2(r + 1)",
+        measure: Measure::Lists(|list| list.ndcg()),
+    },
+    Metric {
+        name: "map",
+        summary: "mean over users of average precision at the ranks of hits",
+        measure: Measure::Lists(|list| list.average_precision()),
+    },
+    Metric {
+        name: "mrr",
+        summary: "mean reciprocal rank of the first hit",
+        measure: Measure::Lists(|list| list.reciprocal_rank()),
+    },
+    Metric {
+        name: "hit-rate",
+        summary: "share of users with a hit",
+        measure: Measure::Lists(|list| list.hit()),
+    },
+    Metric {
+        name: "coverage",
+        summary: "share of all items that are recommended to somebody",
+        measure: Measure::Coverage,
+    },
+    Metric {
+        name: "novelty",
+        summary: "bits of surprise in a recommended item: -log2 of the share of users who had it",
+        measure: Measure::Lists(|list| list.novelty()),
     },
 ];
 
@@ -43,25 +105,8 @@ pub fn metric(name: &str) -> Result<&'static Metric> {
     })
 }
 
-/// Sums of the errors of predicted ratings, in the ratings' own units.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Errors {
-    /// Of absolute errors.
-    pub absolute: f64,
-    /// Of squared errors.
-    pub squared: f64,
-    /// How many ratings.
-    pub ratings: u64,
-    /// How many of them are of a user or an item that the model does not know.
-    pub unknown: u64,
-}
-
-/// Measures a model on one part of a store, which may be another than it was trained on: ids are what counts. Predictions
-/// are put on the scale of the ratings if `clip`. Runs on the thread pool it is called in.
-///
-/// # Errors
-/// If the store has no ratings in this part, or they cannot be read.
-pub fn rating_errors(model: &Model, store: &Store, part: Part, clip: bool) -> Result<Errors> {
+/// The ratings of one part, of which there must be some.
+fn held_out(store: &Store, part: Part) -> Result<UserRows<'_>> {
     let missing = || {
         Error::new(
             ErrorKind::BadOption,
@@ -72,81 +117,8 @@ pub fn rating_errors(model: &Model, store: &Store, part: Part, clip: bool) -> Re
             "import with --test, --test-fraction or --test-last, or choose another part with --on",
         )
     };
-    let rows = store
+    store
         .part(part)
         .filter(|rows| rows.ratings() > 0)
-        .ok_or_else(missing)?;
-    let users = IdMap::new(store.users(), model.dictionary(Side::Users))?;
-    let items = IdMap::new(store.items(), model.dictionary(Side::Items))?;
-    let sums = sum_rows(&rows, Side::Users, |user, row, _| {
-        let user = users.get(user as u32);
-        let mut sums = RowSums::default();
-        for (&col, &rating) in row.cols.iter().zip(row.values) {
-            let item = items.get(col);
-            let mut prediction = model.predict(user, item);
-            if clip {
-                prediction = model.clip(prediction);
-            }
-            let error = f64::from(prediction - rating);
-            sums.loss += error.abs();
-            sums.squared_error += error * error;
-            // Sums of whole numbers below 2^53 are exact.
-            sums.penalty += f64::from(u8::from(user.is_none() || item.is_none()));
-        }
-        sums
-    })?;
-    Ok(Errors {
-        absolute: sums.loss,
-        squared: sums.squared_error,
-        ratings: rows.ratings(),
-        unknown: sums.penalty as u64,
-    })
-}
-
-/// The sum of squared errors of parameters on ratings over the same numbers, not clipped.
-pub(crate) fn squared_errors(ratings: &dyn Ratings, parameters: &Parameters) -> Result<f64> {
-    let items = parameters.fixed_items();
-    let sums = sum_rows(ratings, Side::Users, |user, row: Row<'_>, predictions| {
-        predictions.resize(row.len(), 0.0);
-        items.predict(Own::of(&parameters.users, user), row, predictions);
-        let mut sums = RowSums::default();
-        for (&p, &rating) in predictions.iter().zip(row.values) {
-            let error = f64::from(items.mean + items.std * p - rating);
-            sums.squared_error += error * error;
-        }
-        sums
-    })?;
-    Ok(sums.squared_error)
-}
-
-/// From the rows of one dictionary to those of another that have the same ids.
-#[derive(Debug)]
-pub(crate) enum IdMap {
-    /// The dictionaries are the same.
-    Same,
-    /// The row of each row, or one beyond all where the id is not known.
-    Rows(Vec<u32>),
-}
-
-impl IdMap {
-    const UNKNOWN: u32 = u32::MAX;
-
-    pub(crate) fn new(from: &Dictionary, to: &Dictionary) -> Result<IdMap> {
-        if from.seal() == to.seal() {
-            return Ok(IdMap::Same);
-        }
-        let row = |row| Ok(to.lookup(from.id(row)?)?.unwrap_or(Self::UNKNOWN));
-        (0..from.len())
-            .map(row)
-            .collect::<Result<_>>()
-            .map(IdMap::Rows)
-    }
-
-    /// The row that corresponds to a row, if there is one.
-    pub(crate) fn get(&self, row: u32) -> Option<u32> {
-        match self {
-            IdMap::Same => Some(row),
-            IdMap::Rows(rows) => Some(rows[row as usize]).filter(|&row| row != Self::UNKNOWN),
-        }
-    }
+        .ok_or_else(missing)
 }

@@ -11,6 +11,7 @@
 // A register tile is indexed by its row and column, as in the formulas.
 #![allow(clippy::needless_range_loop)]
 
+mod bytes;
 mod cholesky;
 mod dot;
 mod gram;
@@ -23,16 +24,20 @@ mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use bytes::{
+    BYTE_USERS, ByteBlock, ByteScale, ByteStep, ByteTile, ByteTiles, Hit, LARGEST_RANK, screen,
+};
 pub use cholesky::{NotPositiveDefinite, solve, solve_scratch_len};
 pub use dot::{add_scaled_rows, dot, dot_rows};
 pub use gram::{NormalEquations, PANEL, Segment};
 pub use peak::{PEAK_STEP_FLOP, multiply_adds};
-pub use score::{PackedItems, TILE, UserRows, pack_items, packed_len, score};
+pub use score::{ItemRows, PackedItems, TILE, UserRows, pack_items, packed_len, score, score_rows};
 pub use select::{Candidate, TopN, exclude};
 pub use sgd::{SgdRatings, SgdRow, SgdRows, SgdStep, sgd};
 pub use unpack::{BLOCK, look_up, packed_ids_len, unpack_ids};
 pub use vector::LANES;
 
+use bytes::ByteDot;
 use vector::{Portable, Vector};
 
 /// An instruction set that this machine has. Owning one is the proof: there is no other way to make it than to ask.
@@ -91,6 +96,71 @@ impl Isa {
             Set::Avx512(unit) => unit.run(kernel),
         }
     }
+}
+
+/// An instruction set that multiplies bytes. Owning one is the proof that this machine has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteIsa(ByteSet);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ByteSet {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(x86::AvxVnni),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(x86::Avx512Vnni),
+}
+
+impl ByteIsa {
+    /// Plain Rust, on every machine: slower than the products of floats that bytes are to save.
+    pub const PORTABLE: ByteIsa = ByteIsa(ByteSet::Portable);
+
+    /// The fastest set of this machine, if it has any by which bytes are faster than floats.
+    pub fn best() -> Option<ByteIsa> {
+        ByteIsa::available().skip(1).last()
+    }
+
+    /// All sets of this machine, the slowest first.
+    pub fn available() -> impl Iterator<Item = ByteIsa> {
+        [
+            Some(ByteIsa::PORTABLE),
+            #[cfg(target_arch = "x86_64")]
+            x86::AvxVnni::detect().map(|unit| ByteIsa(ByteSet::AvxVnni(unit))),
+            #[cfg(target_arch = "x86_64")]
+            x86::Avx512Vnni::detect().map(|unit| ByteIsa(ByteSet::Avx512Vnni(unit))),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// The name of the set, as reports show it.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            ByteSet::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            ByteSet::AvxVnni(_) => "avx-vnni",
+            #[cfg(target_arch = "x86_64")]
+            ByteSet::Avx512Vnni(_) => "avx512-vnni",
+        }
+    }
+
+    /// Runs a kernel as compiled for this set.
+    fn run<K: ByteKernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            ByteSet::Portable => kernel.run(Portable),
+            #[cfg(target_arch = "x86_64")]
+            ByteSet::AvxVnni(unit) => unit.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            ByteSet::Avx512Vnni(unit) => unit.run(kernel),
+        }
+    }
+}
+
+/// As [`Kernel`], on a unit that multiplies bytes.
+trait ByteKernel {
+    type Output;
+
+    fn run<D: ByteDot>(self, d: D) -> Self::Output;
 }
 
 /// The arguments of one call, and what to do with them on a vector unit.

@@ -202,6 +202,79 @@ impl Score<'_> {
     }
 }
 
+/// Rows of items, wherever they lie.
+#[derive(Debug, Clone, Copy)]
+pub struct ItemRows<'a> {
+    /// The factors of all items.
+    pub flat: &'a [f32],
+    /// Floats from one item to the next.
+    pub stride: usize,
+    /// How many factors of each count.
+    pub rank: usize,
+    /// What each item's scores start from: the bias. One for each item, or nothing where all start from zero.
+    pub starts: &'a [f32],
+}
+
+/// Scores one user, by factors and start, for the items of up to [`LANES`] rows: the same bits as [`score`].
+///
+/// # Panics
+/// If there are no rows or too many, one of them does not exist, or the user's factors are fewer than the rank.
+pub fn score_rows(
+    isa: Isa,
+    user: &[f32],
+    start: f32,
+    items: ItemRows<'_>,
+    rows: &[u32],
+) -> [f32; LANES] {
+    isa.run(ScoreRows {
+        user: &user[..items.rank],
+        start,
+        items,
+        rows,
+    })
+}
+
+struct ScoreRows<'a> {
+    user: &'a [f32],
+    start: f32,
+    items: ItemRows<'a>,
+    rows: &'a [u32],
+}
+
+impl Kernel for ScoreRows<'_> {
+    type Output = [f32; LANES];
+
+    #[inline(always)]
+    fn run<V: Vector>(self, v: V) -> [f32; LANES] {
+        let ItemRows { flat, stride, .. } = self.items;
+        // Lanes that are left over repeat the first row.
+        let mut rows = [&flat[..0]; LANES];
+        let mut starts = [0.0; LANES];
+        for lane in 0..LANES {
+            let item = *self.rows.get(lane).unwrap_or(&self.rows[0]) as usize;
+            rows[lane] = super::row(flat, stride, item);
+            if let Some(&start) = self.items.starts.get(item) {
+                starts[lane] = start;
+            }
+        }
+        assert!(self.rows.len() <= LANES, "more rows than lanes");
+        let mut sum = v.add(v.load(&starts), v.splat(self.start));
+        for (line, factors) in self.user.chunks(LANES).enumerate() {
+            let mut block = [v.splat(0.0); LANES];
+            for lane in 0..LANES {
+                block[lane] = v.load(lanes(rows[lane], line * LANES));
+            }
+            let block = v.transpose(block);
+            for (&p, &q) in factors.iter().zip(&block) {
+                sum = v.mul_add(v.splat(p), q, sum);
+            }
+        }
+        let mut out = [0.0; LANES];
+        v.store(sum, &mut out);
+        out
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::{bits, noise, noise_rows};
@@ -257,6 +330,17 @@ mod tests {
                         prop_assert!((f64::from(sum) - exact).abs() <= bound);
                     }
                     prop_assert_eq!(bits(&out[u * pitch..][..items]), bits(&twin), "{:?}", isa);
+                    for group in (0..items as u32).collect::<Vec<_>>().chunks(LANES - 3) {
+                        let rows = ItemRows {
+                            flat: &item_rows[first * stride..],
+                            stride,
+                            rank,
+                            starts: &item_starts,
+                        };
+                        let found = score_rows(isa, p, user_starts[u], rows, group);
+                        let expected = &twin[group[0] as usize..][..group.len()];
+                        prop_assert_eq!(bits(&found[..group.len()]), bits(expected), "{:?}", isa);
+                    }
                     // What fills up the last tile scores its start alone.
                     for &score in &out[u * pitch + items..(u + 1) * pitch] {
                         prop_assert_eq!(score, user_starts[u]);

@@ -91,6 +91,13 @@ impl TopN {
         }
     }
 
+    /// Offers one item. NaN and negative infinity never enter.
+    pub fn offer_one(&mut self, item: u32, score: f32) {
+        if self.limit > 0 && score >= self.floor() {
+            self.push(Candidate { item, score });
+        }
+    }
+
     /// The least score that may still enter. An item with this very score must also be the lower one.
     pub fn floor(&self) -> f32 {
         match self.kept.peek() {

@@ -4,6 +4,10 @@
 //! exist. The operations are inlined into `run`'s shells, which enable the instruction set.
 #![allow(unsafe_code)]
 
+mod bytes;
+
+pub(super) use bytes::{Avx512Vnni, AvxVnni};
+
 use std::arch::x86_64::*;
 
 use super::vector::{LANES, Vector};

@@ -1,5 +1,6 @@
 //! Shapes and views of ratings. Owns no file, knows no solver.
 
+mod at_least;
 mod factors;
 mod in_memory;
 mod packed;
@@ -7,6 +8,7 @@ mod tiles;
 
 use std::borrow::Cow;
 
+pub use at_least::AtLeast;
 pub use factors::Factors;
 pub use in_memory::InMemory;
 pub use packed::{PackedRows, PackedValues, pack_ids, pack_starts};
@@ -103,11 +105,13 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Room for one decoded row, as large as the longest yet. A plain block never touches it.
+/// Room for one decoded row, as large as the longest yet. A plain block of which every rating counts never touches it.
 #[derive(Debug, Default)]
 pub struct RowScratch {
     cols: Vec<u32>,
     values: Vec<f32>,
+    /// The ratings of the row that are high enough, where not all count.
+    kept: (Vec<u32>, Vec<f32>),
 }
 
 impl RowScratch {
@@ -132,6 +136,8 @@ pub struct Block<'a> {
     first_row: usize,
     width: usize,
     rows: Rows<'a>,
+    /// The least rating that counts, if not all do.
+    least: Option<f32>,
 }
 
 /// How a block's rows lie in memory.
@@ -173,6 +179,7 @@ impl<'a> Block<'a> {
                 cols,
                 values,
             },
+            least: None,
         })
     }
 
@@ -182,6 +189,16 @@ impl<'a> Block<'a> {
             first_row,
             width,
             rows: Rows::Packed(rows),
+            least: None,
+        }
+    }
+
+    /// The same block, whose rows have those ratings alone that are at least so high.
+    #[must_use]
+    pub fn at_least(self, least: f32) -> Block<'a> {
+        Block {
+            least: Some(least),
+            ..self
         }
     }
 
@@ -198,7 +215,7 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// How many ratings.
+    /// How many ratings, high enough or not.
     pub fn ratings(&self) -> usize {
         match self.rows {
             Rows::Plain { cols, .. } => cols.len(),
@@ -206,7 +223,7 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// How many ratings row `i` of this block has.
+    /// How many ratings row `i` of this block has, high enough or not.
     pub fn row_len(&self, i: usize) -> usize {
         // A block that was damaged after its check has wrong lengths, never an out-of-bounds read: `row` slices.
         match self.rows {
@@ -220,6 +237,27 @@ impl<'a> Block<'a> {
     /// # Panics
     /// If `i` is out of range.
     pub fn row<'s>(&'s self, i: usize, scratch: &'s mut RowScratch) -> Row<'s> {
+        let Some(least) = self.least else {
+            return self.whole_row(i, scratch);
+        };
+        let (mut cols, mut values) = std::mem::take(&mut scratch.kept);
+        cols.clear();
+        values.clear();
+        let row = self.whole_row(i, scratch);
+        for (&col, &value) in row.cols.iter().zip(row.values) {
+            if value >= least {
+                cols.push(col);
+                values.push(value);
+            }
+        }
+        scratch.kept = (cols, values);
+        Row {
+            cols: &scratch.kept.0,
+            values: &scratch.kept.1,
+        }
+    }
+
+    fn whole_row<'s>(&'s self, i: usize, scratch: &'s mut RowScratch) -> Row<'s> {
         match &self.rows {
             Rows::Plain {
                 offsets,

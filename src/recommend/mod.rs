@@ -1,34 +1,64 @@
 //! The N best items for every user, exactly, in one stream.
 //!
-//! Users are taken in the store's order, in small groups; a group is scored against one band of items
-//! after the other, so that a band stays in the second cache while all users of the group meet it, and every score is
-//! offered to the user's running N best at once: the scores of a user never exist all together. Groups run in parallel
-//! and are handed on in order. Cost: 2 d flops for each user and item. Memory: the model, a packed copy of the items'
-//! factors, and some scores for each thread, whatever the number of users.
+//! Users are taken in the store's order, in small groups; a group meets one band of items after the other, so that a band
+//! stays in the second cache while all users of the group meet it. Groups run in parallel and are handed on in order.
+//! There are two ways to find the same lists: by the scores of all items ([`Search::Exhaustive`], 2 d flops for each user
+//! and item), and by the scores of those few that a bound in bytes does not rule out ([`Search::Screened`]). Memory: the
+//! model, a copy of the items' factors made for the search, and what a group needs for each thread, whatever the number
+//! of users.
 //!
 //! A score is one chain of fused multiply-adds over the factors, then the unit, the biases and the mean: the same bits on
-//! every machine and for any number of threads. Equal scores go to the item with more ratings.
+//! every machine, for any number of threads and either search. Equal scores go to the item with more ratings.
 
+mod exhaustive;
 mod output;
+mod screened;
 mod similar;
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
-pub use output::{RecommendationFormat, RecommendationWriter};
+pub use output::{RecommendationFormat, RecommendationText};
 pub use similar::{Similar, similar};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::evaluate::IdMap;
-use crate::kernel::{self, Candidate, Isa, PackedItems, TopN};
+use crate::kernel::{ByteIsa, Candidate, TopN};
 use crate::matrix::{Factors, RowScratch, Side};
 use crate::model::Model;
-use crate::store::{Part, Store, UserRows};
+use crate::store::{IdMap, Part, Store, UserRows};
 
-/// Users that are scored together.
-const GROUP: usize = 32;
+use exhaustive::Exhaustive;
+use screened::Screened;
 
-/// Items that are scored together: a multiple of the kernel's tile.
+/// Users that meet a band of items together.
+const GROUP: usize = 64;
+
+/// Items in a band: a multiple of the kernels' tile.
 const BAND: usize = 1024;
+
+/// Groups for each thread that are handed on together: enough for all threads to end at about the same time.
+const WAVE: usize = 16;
+
+/// How the best items are found. The lists are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Search {
+    /// By a bound for every item, and the scores of those that it does not rule out; exhaustive where the machine has no
+    /// instruction for products of bytes, or the lists are so long that little would be ruled out.
+    #[default]
+    Screened,
+    /// By the scores of all items.
+    Exhaustive,
+}
+
+impl Search {
+    /// The search that is done if this one is asked for, and how it multiplies bytes.
+    fn resolved(self, items: usize, rank: usize, top: usize) -> Option<ByteIsa> {
+        // A score that is asked for by itself costs as much as a dozen in a row.
+        let worth_it = self == Search::Screened && items / 16 >= top.max(1);
+        ByteIsa::best().filter(|_| worth_it && screened::can(rank))
+    }
+}
 
 /// Which of the items that a user has rated are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,11 +84,15 @@ pub struct UserTop {
 /// Recommends from a model, leaving out what a store says was rated.
 pub struct Recommender<'a> {
     model: &'a Model,
-    isa: Isa,
-    packed: Vec<f32>,
-    item_starts: Vec<f32>,
+    finder: Finder,
     top: usize,
     seen: Option<Seen<'a>>,
+}
+
+/// A search, made ready for the items of a model.
+enum Finder {
+    Screened(Screened),
+    Exhaustive(Exhaustive),
 }
 
 /// What users have rated, in numbers of the model.
@@ -66,6 +100,13 @@ struct Seen<'a> {
     parts: Vec<UserRows<'a>>,
     users: IdMap,
     items: IdMap,
+}
+
+/// Some users who meet the items together: their factors and biases, and the items that are left out of each one's list.
+struct Group {
+    users: Factors,
+    seen: Vec<Vec<u32>>,
+    top: usize,
 }
 
 impl<'a> Recommender<'a> {
@@ -78,6 +119,7 @@ impl<'a> Recommender<'a> {
         store: Option<&'a Store>,
         top: usize,
         exclude: Exclude,
+        search: Search,
     ) -> Result<Recommender<'a>> {
         let parts = match exclude {
             Exclude::All => &[Part::Train, Part::Validation, Part::Test][..],
@@ -100,31 +142,27 @@ impl<'a> Recommender<'a> {
             }),
         };
         let items = &model.parameters().items;
-        let padded = items.rows().next_multiple_of(kernel::TILE);
-        let mut packed = vec![0.0; kernel::packed_len(items.rows(), items.rank())];
-        let rows = 0..items.rows();
-        let (flat, stride, rank) = (items.flat(), items.stride(), items.rank());
-        kernel::pack_items(Isa::best(), flat, stride, rank, rows, &mut packed);
-        // Items that only fill the last tile start so low that they are never offered.
-        let mut item_starts = vec![f32::NEG_INFINITY; padded];
-        for (row, start) in item_starts.iter_mut().enumerate().take(items.rows()) {
-            *start = items.bias(row);
-        }
+        let finder = match search.resolved(items.rows(), items.rank(), top) {
+            Some(isa) => Finder::Screened(Screened::new(isa, items)),
+            None => Finder::Exhaustive(Exhaustive::new(items)),
+        };
         Ok(Recommender {
             model,
-            isa: Isa::best(),
-            packed,
-            item_starts,
+            finder,
             top,
             seen,
         })
     }
 
     /// Memory that recommending takes beside the model, in bytes.
-    pub fn memory(items: usize, rank: usize, top: usize, threads: usize) -> u64 {
-        let packed = kernel::packed_len(items, rank) + items.next_multiple_of(kernel::TILE);
-        let of_user = BAND * 4 + top * 64 + rank.next_multiple_of(Factors::LANES) * 4;
-        (packed * 4 + 4 * threads * GROUP * of_user) as u64
+    pub fn memory(items: usize, rank: usize, top: usize, search: Search, threads: usize) -> u64 {
+        let (items_take, user_takes) = match search.resolved(items, rank, top) {
+            Some(_) => screened::memory(items, rank),
+            None => exhaustive::memory(items, rank),
+        };
+        // Lists that wait to be handed on, as numbers and as text.
+        let waiting = WAVE * GROUP * (top * 64 + 64);
+        (items_take + threads * (GROUP * user_takes + waiting)) as u64
     }
 
     /// How many users there are.
@@ -138,28 +176,35 @@ impl<'a> Recommender<'a> {
         }
     }
 
-    /// Recommends to these users, and hands on groups of them in their order. Runs on the thread pool it is called in.
+    /// Recommends to these users. What `prepare` makes of a group of them, on the thread that found it, is handed on in
+    /// their order. Runs on the thread pool it is called in.
     ///
     /// # Errors
-    /// If the ratings cannot be read, or `hand_on` says so.
-    pub fn recommend(
+    /// If the ratings cannot be read, or `prepare` or `hand_on` says so.
+    pub fn recommend<T: Send>(
         &self,
         users: impl Iterator<Item = u32>,
-        mut hand_on: impl FnMut(&[UserTop]) -> Result<()>,
+        prepare: impl Fn(Vec<UserTop>) -> Result<T> + Sync,
+        mut hand_on: impl FnMut(T) -> Result<()>,
     ) -> Result<()> {
         let mut users = users.peekable();
+        let mut done = 0;
         while users.peek().is_some() {
-            let wave = 4 * rayon::current_num_threads() * GROUP;
+            let wave = WAVE * rayon::current_num_threads() * GROUP;
             let wave: Vec<u32> = users.by_ref().take(wave).collect();
-            let groups: Vec<Result<Vec<UserTop>>> = wave
+            let groups: Vec<Result<T>> = wave
                 .par_chunks(GROUP)
-                .map(|group| self.group(group))
+                .with_max_len(1)
+                .map(|group| prepare(self.group(group)?))
                 .collect();
             for group in groups {
-                hand_on(&group?)?;
+                hand_on(group?)?;
             }
             if let (Some(seen), Some(&last)) = (&self.seen, wave.last()) {
-                seen.release_before(last);
+                // Users may come in any order; in the store's, each shard is given back once.
+                let from = if last < done { 0 } else { done };
+                seen.release(from as usize..last as usize);
+                done = last;
             }
         }
         Ok(())
@@ -167,9 +212,11 @@ impl<'a> Recommender<'a> {
 
     fn group(&self, users: &[u32]) -> Result<Vec<UserTop>> {
         let parameters = self.model.parameters();
-        let stride = parameters.users.stride();
-        let mut own = Factors::zeros(users.len(), parameters.users.rank(), true);
-        let mut excluded = Vec::with_capacity(users.len());
+        let mut group = Group {
+            users: Factors::zeros(users.len(), parameters.users.rank(), true),
+            seen: Vec::with_capacity(users.len()),
+            top: self.top,
+        };
         for (at, &user) in users.iter().enumerate() {
             let row = match &self.seen {
                 Some(seen) => seen.users.get(user),
@@ -177,41 +224,20 @@ impl<'a> Recommender<'a> {
             };
             // A user whom the model does not know gets what is best for nobody in particular.
             if let Some(row) = row {
-                own.row_mut(at)
-                    .copy_from_slice(parameters.users.row(row as usize));
-                own.biases_mut()[at] = parameters.users.bias(row as usize);
+                let row = row as usize;
+                let own = group.users.row_mut(at);
+                own.copy_from_slice(parameters.users.row(row));
+                group.users.biases_mut()[at] = parameters.users.bias(row);
             }
-            excluded.push(
-                self.seen
-                    .as_ref()
-                    .map_or(Ok(Vec::new()), |seen| seen.of(user))?,
-            );
+            let seen = self.seen.as_ref();
+            group
+                .seen
+                .push(seen.map_or(Ok(Vec::new()), |seen| seen.of(user))?);
         }
-        let mut left: Vec<&[u32]> = excluded.iter().map(Vec::as_slice).collect();
-        let mut tops: Vec<TopN> = users.iter().map(|_| TopN::new(self.top)).collect();
-        let mut scores = vec![0.0; users.len() * BAND];
-        let rank = parameters.items.rank();
-        let users_of_group = kernel::UserRows {
-            flat: own.flat(),
-            stride,
-            starts: own.biases(),
+        let tops: Vec<TopN> = match &self.finder {
+            Finder::Screened(screened) => screened.find(&parameters.items, &group),
+            Finder::Exhaustive(exhaustive) => exhaustive.find(&mut group),
         };
-        for (band, item_starts) in self.item_starts.chunks(BAND).enumerate() {
-            let first = band * BAND;
-            let packed = &self.packed[kernel::packed_len(first, rank)..];
-            let scores = &mut scores[..users.len() * item_starts.len()];
-            let items = PackedItems {
-                packed,
-                rank,
-                starts: item_starts,
-            };
-            kernel::score(self.isa, users_of_group, items, scores);
-            let rows = scores.chunks_exact_mut(item_starts.len());
-            for ((scores, top), left) in rows.zip(&mut tops).zip(&mut left) {
-                *left = kernel::exclude(scores, first as u32, left);
-                top.offer(self.isa, scores, first as u32);
-            }
-        }
         let to_ratings = |mut candidate: Candidate| {
             candidate.score = parameters.mean + parameters.std * candidate.score;
             candidate
@@ -227,7 +253,7 @@ impl<'a> Recommender<'a> {
 }
 
 impl Seen<'_> {
-    /// What a user has rated: rows of the model, ascending.
+    /// What a user has rated: rows of the model, ascending within each part.
     fn of(&self, user: u32) -> Result<Vec<u32>> {
         let mut rated = Vec::new();
         let mut scratch = RowScratch::default();
@@ -236,15 +262,13 @@ impl Seen<'_> {
             let row = block.row(row, &mut scratch);
             rated.extend(row.cols.iter().filter_map(|&item| self.items.get(item)));
         }
-        rated.sort_unstable();
-        rated.dedup();
         Ok(rated)
     }
 
-    /// Gives back the memory of all rows before this user's.
-    fn release_before(&self, user: u32) {
+    /// Gives back the memory of the rows of these users.
+    fn release(&self, users: Range<usize>) {
         for part in &self.parts {
-            part.release_before(user as usize);
+            part.release(users.clone());
         }
     }
 }

@@ -28,58 +28,59 @@ impl RecommendationFormat {
     }
 }
 
-/// Writes recommendations as they come.
-pub struct RecommendationWriter<'a, W: Write> {
-    out: W,
+/// Turns recommendations into text. Any number of threads may do so at once.
+#[derive(Clone, Copy)]
+pub struct RecommendationText<'a> {
     format: RecommendationFormat,
     users: &'a Dictionary,
     items: &'a Dictionary,
-    text: Vec<u8>,
 }
 
-impl<'a, W: Write> RecommendationWriter<'a, W> {
-    /// A writer of recommendations from `model`, whose users are those of `users`. Writes the header of a CSV.
+impl<'a> RecommendationText<'a> {
+    /// Text of recommendations from `model`, whose users are those of `users`.
     pub fn new(
-        out: W,
         format: RecommendationFormat,
         users: &'a Dictionary,
         model: &'a Model,
-    ) -> Result<RecommendationWriter<'a, W>> {
-        let mut writer = RecommendationWriter {
-            out,
+    ) -> RecommendationText<'a> {
+        RecommendationText {
             format,
             users,
             items: model.dictionary(Side::Items),
-            text: Vec::new(),
-        };
-        if format == RecommendationFormat::Csv {
-            let title = if writer.items.has_titles() {
-                ",title"
-            } else {
-                ""
-            };
-            writeln!(writer.out, "user,item,score,rank{title}")?;
         }
-        Ok(writer)
     }
 
-    /// Writes some users' recommendations.
-    pub fn write(&mut self, users: &[UserTop]) -> Result<()> {
-        self.text.clear();
+    /// What comes before all recommendations: the names of a CSV's columns.
+    pub fn header(&self) -> &'static str {
+        match (self.format, self.items.has_titles()) {
+            (RecommendationFormat::JsonLines, _) => "",
+            (RecommendationFormat::Csv, false) => "user,item,score,rank\n",
+            (RecommendationFormat::Csv, true) => "user,item,score,rank,title\n",
+        }
+    }
+
+    /// Some users' recommendations, line by line.
+    ///
+    /// # Errors
+    /// If an id cannot be read.
+    pub fn lines(&self, users: &[UserTop]) -> Result<Vec<u8>> {
+        // About as long as lines are without titles.
+        let lines: usize = users.iter().map(|top| top.items.len()).sum();
+        let mut text = Vec::with_capacity(32 * lines);
         for top in users {
             let user = self.users.id(top.user as usize)?;
             for (rank, candidate) in (1..).zip(&top.items) {
                 let item = candidate.item as usize;
                 let (id, title) = (self.items.id(item)?, self.items.title(item)?);
-                self.line(user, id, candidate.score, rank, title)?;
+                self.line(&mut text, user, id, candidate.score, rank, title)?;
             }
         }
-        self.out.write_all(&self.text)?;
-        Ok(())
+        Ok(text)
     }
 
     fn line(
-        &mut self,
+        &self,
+        text: &mut Vec<u8>,
         user: &str,
         item: &str,
         score: f32,
@@ -87,7 +88,6 @@ impl<'a, W: Write> RecommendationWriter<'a, W> {
         title: Option<&str>,
     ) -> Result<()> {
         let has_titles = self.items.has_titles();
-        let text = &mut self.text;
         match self.format {
             RecommendationFormat::Csv => {
                 csv_field(text, user);
@@ -114,12 +114,6 @@ impl<'a, W: Write> RecommendationWriter<'a, W> {
         }
         text.push(b'\n');
         Ok(())
-    }
-
-    /// Writes out what is buffered and gives back where it went.
-    pub fn finish(mut self) -> Result<W> {
-        self.out.flush()?;
-        Ok(self.out)
     }
 }
 

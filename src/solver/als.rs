@@ -11,7 +11,7 @@
 use super::alternating::{self, Cost, Fixed, Own, OwnMut, RowStep};
 use super::least_squares::LeastSquares;
 use super::sweep::{self, Sweep};
-use super::{Method, Missing, Options, Solver};
+use super::{Learns, Method, Missing, Options, Solver};
 use crate::error::Result;
 use crate::kernel::{self, NormalEquations, Segment};
 use crate::matrix::{Row, Shape};
@@ -23,6 +23,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: true,
+    learns: Learns::Ratings,
     suited: |options| options,
     regularization: 0.05,
     missing: &[Missing::Skip],

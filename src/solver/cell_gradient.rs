@@ -16,7 +16,8 @@ use super::gram::{self, gram};
 use super::rates::Rates;
 use super::whole::{Room, Whole, WholeRow, padded, transpose};
 use super::{
-    Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick, sweep,
+    Learns, Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick,
+    sweep,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{self, LANES};
@@ -32,6 +33,7 @@ pub const METHOD: Method = Method {
     monotone: false,
     any_regularizer: false,
     biases: true,
+    learns: Learns::Ratings,
     suited: |options| Options {
         learning_rates: vec![0.2],
         epochs: 200,

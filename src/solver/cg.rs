@@ -11,7 +11,7 @@
 use super::alternating::{Cost, Fixed, OwnMut};
 use super::least_squares::LeastSquares;
 use super::whole::{Room, Whole, WholeRow};
-use super::{Method, Missing, Options, Solver};
+use super::{Learns, Method, Missing, Options, Solver};
 use crate::error::Result;
 use crate::kernel::{self, LANES};
 use crate::matrix::Row;
@@ -25,6 +25,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: true,
+    learns: Learns::Ratings,
     suited: |options| options,
     build,
 };
@@ -47,9 +48,11 @@ struct ConjugateGradient {
 }
 
 /// Factors and bias.
-struct Unknowns<'a> {
-    factors: &'a mut [f32],
-    bias: f32,
+pub struct Unknowns<'a> {
+    /// The factors, padded.
+    pub factors: &'a mut [f32],
+    /// The bias, zero where there is none.
+    pub bias: f32,
 }
 
 impl Unknowns<'_> {
@@ -75,7 +78,7 @@ impl Unknowns<'_> {
     }
 
     /// The sum of the other side's rows, each times its scale.
-    fn sum_rows(&mut self, fixed: &Fixed<'_>, scales: &[f32], cols: &[u32]) {
+    pub fn sum_rows(&mut self, fixed: &Fixed<'_>, scales: &[f32], cols: &[u32]) {
         self.factors.fill(0.0);
         kernel::add_scaled_rows(fixed.isa, scales, fixed.factors.flat(), cols, self.factors);
         self.bias = 0.0;
@@ -85,12 +88,41 @@ impl Unknowns<'_> {
     }
 
     /// Adds `sign` times what the ridge adds to `A`, times `x`.
-    fn add_ridge(&mut self, sign: f32, ridge: (f32, f32), x: &Unknowns<'_>) {
+    pub fn add_ridge(&mut self, sign: f32, ridge: (f32, f32), x: &Unknowns<'_>) {
         for (sum, x) in self.factors.iter_mut().zip(&*x.factors) {
             *sum += sign * ridge.0 * x;
         }
         self.bias += sign * ridge.1 * x.bias;
     }
+}
+
+/// So many steps from p towards the solution of `A x = b`, given the residual `b - A p`, room for a direction and its image,
+/// and how to write `A d` into the image.
+pub fn conjugate_gradient<'a>(
+    steps: usize,
+    mut p: Unknowns<'a>,
+    [mut residual, mut direction, mut image]: [Unknowns<'_>; 3],
+    mut apply: impl FnMut(&Unknowns<'_>, &mut Unknowns<'_>),
+) -> Unknowns<'a> {
+    direction.factors.copy_from_slice(residual.factors);
+    direction.bias = residual.bias;
+    let mut length = residual.dot(&residual);
+    let solved = SOLVED * length;
+    for _ in 0..steps {
+        apply(&direction, &mut image);
+        let curvature = direction.dot(&image);
+        // Flat only where the direction is zero, or no rating depends on it.
+        if length <= solved || curvature <= 0.0 {
+            break;
+        }
+        let step = (length / curvature) as f32;
+        p.add_scaled(step, &direction);
+        residual.add_scaled(-step, &image);
+        let before = length;
+        length = residual.dot(&residual);
+        direction.scale_and_add((length / before) as f32, &residual);
+    }
+    p
 }
 
 impl WholeRow for ConjugateGradient {
@@ -125,7 +157,7 @@ impl WholeRow for ConjugateGradient {
             .chunks_exact_mut(own.factors.len())
             .map(|factors| Unknowns { factors, bias: 0.0 });
         let mut next = || vectors.next().expect("three vectors");
-        let (mut residual, mut direction, mut image) = (next(), next(), next());
+        let (mut residual, direction, image) = (next(), next(), next());
         let ridge = (
             self.cost.ridge.on_factors(ratings),
             self.cost.ridge.on_bias(ratings),
@@ -135,36 +167,21 @@ impl WholeRow for ConjugateGradient {
         for (x, t) in scales.iter_mut().zip(targets.values) {
             *x = t - *x;
         }
-        let mut p = Unknowns {
+        let p = Unknowns {
             bias: own.as_ref().bias,
             factors: own.factors,
         };
         residual.sum_rows(fixed, scales, targets.cols);
         residual.add_ridge(-1.0, ridge, &p);
-        direction.factors.copy_from_slice(residual.factors);
-        direction.bias = residual.bias;
-        let mut length = residual.dot(&residual);
-        let solved = SOLVED * length;
-        for _ in 0..self.steps {
+        let p = conjugate_gradient(self.steps, p, [residual, direction, image], |d, image| {
             let flat = fixed.factors.flat();
-            kernel::dot_rows(fixed.isa, direction.factors, flat, targets.cols, scales);
+            kernel::dot_rows(fixed.isa, d.factors, flat, targets.cols, scales);
             for x in &mut *scales {
-                *x += direction.bias;
+                *x += d.bias;
             }
             image.sum_rows(fixed, scales, targets.cols);
-            image.add_ridge(1.0, ridge, &direction);
-            let curvature = direction.dot(&image);
-            // Flat only where the direction is zero, or no rating depends on it.
-            if length <= solved || curvature <= 0.0 {
-                break;
-            }
-            let step = (length / curvature) as f32;
-            p.add_scaled(step, &direction);
-            residual.add_scaled(-step, &image);
-            let before = length;
-            length = residual.dot(&residual);
-            direction.scale_and_add((length / before) as f32, &residual);
-        }
+            image.add_ridge(1.0, ridge, d);
+        });
         if let Some(bias) = own.bias {
             *bias = p.bias;
         }

@@ -12,7 +12,7 @@
 use super::alternating::{Cost, Fixed, OwnMut};
 use super::least_squares::LeastSquares;
 use super::whole::{Room, Whole, WholeRow, padded, transpose};
-use super::{Method, Missing, Options, Solver};
+use super::{Learns, Method, Missing, Options, Solver};
 use crate::error::Result;
 use crate::kernel::{self, LANES};
 use crate::matrix::Row;
@@ -26,6 +26,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: true,
+    learns: Learns::Ratings,
     suited: |options| options,
     build,
 };

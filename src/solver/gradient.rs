@@ -16,7 +16,8 @@ use super::rates::Rates;
 use super::sums::RowSums;
 use super::sweep::sweep;
 use super::{
-    Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick, Update,
+    Learns, Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick,
+    Update,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel;
@@ -32,6 +33,7 @@ pub const METHOD: Method = Method {
     monotone: false,
     any_regularizer: true,
     biases: true,
+    learns: Learns::Ratings,
     suited: |options| Options {
         learning_rates: vec![0.02],
         epochs: 200,
@@ -308,9 +310,17 @@ impl RowStep for Step<'_> {
         } = sums;
         slopes.resize(segment.len(), 0.0);
         fixed.predict(own, segment, slopes);
-        targets.clear();
-        targets.extend(segment.values.iter().map(|&rating| fixed.target(rating)));
-        self.method.loss.slopes(slopes, targets);
+        // Squares are common, and their slope is worth compiling into the loop.
+        if let Some(factor) = self.method.quadratic {
+            let twice = 2.0 * factor as f32;
+            for (slope, &rating) in slopes.iter_mut().zip(segment.values) {
+                *slope = twice * (*slope - fixed.target(rating));
+            }
+        } else {
+            targets.clear();
+            targets.extend(segment.values.iter().map(|&rating| fixed.target(rating)));
+            self.method.loss.slopes(slopes, targets);
+        }
         for slope in slopes {
             sums.bias += *slope;
         }
@@ -374,7 +384,10 @@ impl RowStep for Step<'_> {
 
 impl Cost for Step<'_> {
     fn loss(&self, prediction: f32, target: f32) -> f64 {
-        self.method.loss.value(prediction.into(), target.into())
+        match self.method.quadratic {
+            Some(factor) => factor * (f64::from(prediction) - f64::from(target)).powi(2),
+            None => self.method.loss.value(prediction.into(), target.into()),
+        }
     }
 
     fn penalty(&self, own: Own<'_>, ratings: usize) -> f64 {

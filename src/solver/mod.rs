@@ -16,16 +16,20 @@ mod cg;
 mod coordinate;
 mod gradient;
 mod gram;
+mod implicit;
 mod least_squares;
 mod line_search;
 mod newton;
 mod nmf;
 mod options;
+mod orthonormal;
+mod popularity;
 mod rates;
 mod scale;
 mod sgd;
 mod stochastic;
 mod sums;
+mod svd;
 mod sweep;
 mod whole;
 
@@ -49,6 +53,11 @@ pub const SOLVERS: &[Method] = &[
     cell_gradient::METHOD,
     sgd::METHOD,
     nmf::METHOD,
+    implicit::EXACT,
+    implicit::STEPS,
+    implicit::BLOCKS,
+    svd::METHOD,
+    popularity::METHOD,
 ];
 
 /// A line of the table of solvers.
@@ -62,6 +71,8 @@ pub struct Method {
     pub regularization: f32,
     /// What cells without a rating may count as; the first is the default.
     pub missing: &'static [Missing],
+    /// What its predictions tell.
+    pub learns: Learns,
     /// Whether it promises that the cost never rises, with the options that suit it.
     pub monotone: bool,
     /// Whether it takes any regularizer, not `l2` alone.
@@ -72,6 +83,17 @@ pub struct Method {
     pub suited: fn(Options) -> Options,
     /// Checks the options that concern this method alone and makes a solver of them; called by [`Method::solver`].
     pub build: fn(&Options) -> Result<Box<dyn Solver>>,
+}
+
+/// What a method's predictions tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learns {
+    /// How a user would rate an item.
+    Ratings,
+    /// Which items a user would rather take: their order counts, not their values.
+    Preferences,
+    /// Which items are taken most, by whomever.
+    Popularity,
 }
 
 impl Method {
@@ -88,6 +110,15 @@ impl Method {
             let what = format!("{name} takes no other regularizer than l2");
             return Err(Error::new(ErrorKind::BadOption, what).remedy(format!(
                 "leave out --regularizer, or use --solver {}",
+                able.join(" or ")
+            )));
+        }
+        if options.positive_at.is_some() && self.learns == Learns::Ratings {
+            let able = SOLVERS.iter().filter(|m| m.learns != Learns::Ratings);
+            let able: Vec<_> = able.map(|m| m.name).collect();
+            let what = format!("{} learns all ratings, high or low", self.name);
+            return Err(Error::new(ErrorKind::BadOption, what).remedy(format!(
+                "leave out --positive-at, or use --solver {}",
                 able.join(" or ")
             )));
         }

@@ -12,7 +12,7 @@
 
 use super::alternating::{Cost, Fixed, Own, OwnMut};
 use super::whole::{Room, Whole, WholeRow};
-use super::{Method, Missing, Options, Ridge, Solver, sweep};
+use super::{Learns, Method, Missing, Options, Ridge, Solver, sweep};
 use crate::error::Result;
 use crate::kernel::{self, LANES, NormalEquations, Segment};
 use crate::loss::{self, Derived};
@@ -27,6 +27,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: true,
+    learns: Learns::Ratings,
     suited: |options| options,
     build,
 };

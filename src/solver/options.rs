@@ -116,6 +116,16 @@ pub struct Options {
     pub momentum: f32,
     /// For conjugate gradient: steps for each row.
     pub cg_steps: usize,
+    /// For implicit feedback: the least rating that tells of a preference; every rating does if none.
+    pub positive_at: Option<f32>,
+    /// For implicit feedback: what a rating is multiplied by to be a weight; every weight is 1 if none.
+    pub alpha: Option<f32>,
+    /// For implicit feedback: the weight of a cell, beside those of ratings.
+    pub unobserved_weight: f32,
+    /// For implicit feedback: the power of a row's weight by which its ridge grows.
+    pub regularization_exponent: f32,
+    /// For iALS++: factors of a row that are solved for at a time.
+    pub block: usize,
     /// Stop when the validation RMSE has not fallen for so many epochs, and keep the best.
     pub early_stop: Option<usize>,
 }
@@ -145,6 +155,11 @@ impl Default for Options {
             learning_rate_decay: 0.0,
             momentum: 0.0,
             cg_steps: 3,
+            positive_at: None,
+            alpha: None,
+            unobserved_weight: 0.01,
+            regularization_exponent: 1.0,
+            block: 64,
             early_stop: None,
         }
     }
@@ -165,13 +180,19 @@ impl Options {
                 Self::MAX_RANK
             ));
         }
-        let ridges = [
+        let weights = [
             ("regularization", self.regularization),
             ("regularization per row", Some(self.regularization_row)),
             ("bias regularization", self.bias_regularization),
             ("bias regularization per row", self.bias_regularization_row),
+            (
+                "exponent of the regularization",
+                Some(self.regularization_exponent),
+            ),
+            ("alpha", self.alpha),
+            ("weight of a cell", Some(self.unobserved_weight)),
         ];
-        for (name, value) in ridges {
+        for (name, value) in weights {
             if value.is_some_and(|x| !(x.is_finite() && x >= 0.0)) {
                 return bad(format!(
                     "the {name} is {}; it must be a number from 0 up",
@@ -190,6 +211,9 @@ impl Options {
                 "the momentum is {}; it must be from 0 up to, not including, 1",
                 self.momentum
             ));
+        }
+        if self.block == 0 {
+            return bad("a block has at least one factor".into());
         }
         if self.cg_steps == 0 {
             return bad("conjugate gradient takes at least one step for each row".into());

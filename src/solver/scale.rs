@@ -1,10 +1,10 @@
-//! The scale of the ratings, and whether a loss is finite there.
+//! The scale of the ratings: whether a loss is finite there, and whether none is below zero.
 
 use std::sync::Mutex;
 
 use super::alternating::sum_rows;
 use super::{Options, Parameters, RowSums};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::loss;
 use crate::matrix::{Ratings, Side};
 
@@ -25,4 +25,27 @@ pub fn check_loss(options: &Options, ratings: &dyn Ratings, start: &Parameters) 
     let in_units = |rating: f32| (rating - start.mean) / start.std;
     let scale = (in_units(largest(-1.0)?), in_units(largest(1.0)?));
     loss::check(&*loss, scale).map(drop)
+}
+
+/// Refuses ratings below zero, and names the first one by user. `why` says what is wrong with them.
+pub fn refuse_negative(ratings: &dyn Ratings, why: &str, remedy: &str) -> Result<()> {
+    let first = Mutex::new(None::<(usize, u32, f32)>);
+    sum_rows(ratings, Side::Users, |user, row, _| {
+        if let Some(at) = row.values.iter().position(|&rating| rating < 0.0) {
+            let mut first = first.lock().expect("no holder panics");
+            if first.is_none_or(|(other, ..)| user < other) {
+                *first = Some((user, row.cols[at], row.values[at]));
+            }
+        }
+        RowSums::default()
+    })?;
+    let Some((user, item, rating)) = first.into_inner().expect("no holder panics") else {
+        return Ok(());
+    };
+    let what = format!(
+        "user {} rates item {} with {rating}, and {why}",
+        ratings.id(Side::Users, user),
+        ratings.id(Side::Items, item as usize),
+    );
+    Err(Error::new(ErrorKind::BadInput, what).remedy(remedy.to_owned()))
 }

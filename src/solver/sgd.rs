@@ -14,7 +14,8 @@ use super::alternating::{self, Cost, Own};
 use super::rates::Rates;
 use super::stochastic::{self, Band, Bands, Update};
 use super::{
-    Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge, Solver, Step, Tick,
+    Learns, Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge, Solver, Step,
+    Tick,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{self, Isa, SgdRatings, SgdRow, SgdRows, SgdStep};
@@ -30,6 +31,7 @@ pub const METHOD: Method = Method {
     monotone: false,
     any_regularizer: false,
     biases: true,
+    learns: Learns::Ratings,
     suited: |options| Options {
         epochs: 60,
         ..options

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, Parser};
-use lowrank::evaluate::{metric, rating_errors};
+use lowrank::evaluate::rating_errors;
 use lowrank::matrix::{RowScratch, Side};
 use lowrank::model::Model;
 use lowrank::store::{Part, Store};
@@ -152,7 +152,7 @@ fn steps(session: &Session, folder: Option<&Path>) -> Result<(f64, Summary)> {
     let summary = session
         .threads
         .run(|| Synthetic::new(PRESET.recipe)?.write(io::sink()))?;
-    Ok(((metric("rmse")?.value)(&errors), summary))
+    Ok((errors.rmse(), summary))
 }
 
 /// Ids to ask about.

@@ -3,18 +3,25 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use lowrank::Result;
-use lowrank::evaluate::{METRICS, Metric, metric, rating_errors};
-use lowrank::model::Model;
+use lowrank::evaluate::{
+    Activity, Errors, METRICS, Measure, Metric, Protocol, Ranking, metric, ranking, rating_errors,
+};
+use lowrank::model::{Model, Record};
+use lowrank::solver::{Learns, method};
 use lowrank::store::{Part, Store};
-use serde_json::{Map, json};
+use lowrank::{Ratings, Result};
+use serde_json::{Map, Value, json};
 
+use crate::args::choices;
 use crate::session::{Session, aligned, counted, grouped};
+use crate::table::{Lean, Table};
 
-/// Measure the predictions of a model.
+/// Measure the predictions and the recommendations of a model.
 ///
 /// Ids are what counts: the store may be another than the model was trained on. A user or item that the model does not
-/// know gets what is known: the mean and the other side's bias.
+/// know gets what is known: the mean and the other side's bias. Recommendations are the best among all items but those that
+/// the user has in the training part; means over users come with their 95 % intervals, and for each quarter of the users by
+/// activity.
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
     /// The model to measure
@@ -24,9 +31,22 @@ pub struct EvaluateArgs {
     /// The part of the store to measure on
     #[arg(long, value_enum, default_value_t = PartArg::Test)]
     on: PartArg,
-    /// What to measure
-    #[arg(long, value_delimiter = ',', default_value = "rmse,mae", value_parser = metric_names(), value_name = "LIST")]
+    /// What to measure [default: rmse,mae, or recall,ndcg of a model that does not learn ratings]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_parser = metric_names(),
+        hide_possible_values = true,
+        value_name = "LIST",
+        long_help = metric_help()
+    )]
     metrics: Vec<String>,
+    /// How many recommendations count: one number or several, with commas between them
+    #[arg(long, value_delimiter = ',', default_value = "10", value_parser = clap::value_parser!(u32).range(1..), value_name = "LIST")]
+    at: Vec<u32>,
+    /// For recommendations: only items that are rated so or higher are worth finding [default: all]
+    #[arg(long, value_name = "RATING", allow_negative_numbers = true)]
+    positive_at: Option<f32>,
     /// Take predictions as they are, rather than clipped to the scale of the ratings
     #[arg(long)]
     no_clip: bool,
@@ -44,43 +64,188 @@ fn metric_names() -> Vec<&'static str> {
     METRICS.iter().map(|metric| metric.name).collect()
 }
 
+fn metric_help() -> String {
+    let all = METRICS.iter().map(|metric| (metric.name, metric.summary));
+    let what = "What to measure, with commas between [default: rmse,mae, or recall,ndcg of a model that does not learn ratings]";
+    choices(what, all)
+}
+
+/// The metrics that were asked for, or those that suit the model.
+fn chosen(names: &[String], solver: &str) -> Result<Vec<&'static Metric>> {
+    let learns = method(solver).map_or(Learns::Ratings, |method| method.learns);
+    match (names, learns) {
+        ([], Learns::Ratings) => ["rmse", "mae"].map(metric).into_iter().collect(),
+        ([], _) => ["recall", "ndcg"].map(metric).into_iter().collect(),
+        (names, _) => names.iter().map(|name| metric(name)).collect(),
+    }
+}
+
 /// Runs the command.
 pub fn run(args: EvaluateArgs, session: &Session) -> Result<()> {
-    let metrics: Vec<&Metric> = args
-        .metrics
-        .iter()
-        .map(|name| metric(name))
-        .collect::<Result<_>>()?;
-    let mut plan = session.plan();
-    plan.hold("the model", Model::memory(&args.model)?);
-    plan.rest(0)?;
-    let model = Model::open(&args.model)?;
-    let store = Store::open_within(&args.store, 0)?;
+    let record = Record::read(&args.model)?;
+    let metrics = chosen(&args.metrics, &record.options.solver)?;
+    let mut cut_offs: Vec<usize> = args.at.iter().map(|&k| k as usize).collect();
+    cut_offs.sort_unstable();
+    cut_offs.dedup();
     let part = match args.on {
         PartArg::Train => Part::Train,
         PartArg::Validation => Part::Validation,
         PartArg::Test => Part::Test,
     };
-    let errors = session
-        .threads
-        .run(|| rating_errors(&model, &store, part, !args.no_clip))?;
-    let mut result = Map::new();
-    let mut lines = Vec::new();
-    for metric in metrics {
-        let value = (metric.value)(&errors);
-        result.insert(metric.name.to_owned(), json!(value));
-        lines.push((metric.name, format!("{value:.6}")));
+    let protocol = Protocol {
+        metrics: &metrics,
+        cut_offs: &cut_offs,
+        part,
+        positive_at: args.positive_at,
+    };
+    let of_ratings = |metric: &&'static Metric| matches!(metric.measure, Measure::Ratings(_));
+    let rates = metrics.iter().any(of_ratings);
+    let ranks = !metrics.iter().all(of_ratings);
+
+    let mut plan = session.plan();
+    plan.hold("the model", Model::memory(&args.model)?);
+    let store = Store::open_within(&args.store, 0)?;
+    if ranks {
+        let (items, rank) = (record.shape.items, record.options.rank);
+        let threads = session.threads.count();
+        let lists = protocol.memory(store.shape(), items, rank, threads);
+        plan.hold("packed items and lists", lists);
     }
-    result.insert("ratings".into(), json!(errors.ratings));
-    result.insert("unknown".into(), json!(errors.unknown));
-    let of = format!("{} of the {part} part", counted(errors.ratings, "rating"));
-    lines.push(("over", of));
-    if errors.unknown > 0 {
-        let unknown = format!(
-            "{} of a user or item that the model does not know",
-            grouped(errors.unknown)
-        );
-        lines.push(("unknown", unknown));
+    plan.rest(0)?;
+    let model = Model::open(&args.model)?;
+    let mut report = Report::default();
+    if rates {
+        let errors = session
+            .threads
+            .run(|| rating_errors(&model, &store, part, !args.no_clip))?;
+        report.errors(&metrics, &errors, part);
     }
-    session.print(&result, aligned(&lines))
+    if ranks {
+        let ranking = session.threads.run(|| ranking(&model, &store, &protocol))?;
+        report.ranking(&ranking, part);
+    }
+    session.print(&report.result, report.text)
+}
+
+/// What was measured, as it is printed.
+#[derive(Default)]
+struct Report {
+    result: Map<String, Value>,
+    text: String,
+}
+
+impl Report {
+    fn errors(&mut self, metrics: &[&'static Metric], errors: &Errors, part: Part) {
+        let mut lines = Vec::new();
+        for metric in metrics {
+            if let Measure::Ratings(value) = metric.measure {
+                self.result
+                    .insert(metric.name.to_owned(), json!(value(errors)));
+                lines.push((metric.name, format!("{:.6}", value(errors))));
+            }
+        }
+        self.result.insert("ratings".into(), json!(errors.ratings));
+        self.result.insert("unknown".into(), json!(errors.unknown));
+        let of = format!("{} of the {part} part", counted(errors.ratings, "rating"));
+        lines.push(("over", of));
+        if errors.unknown > 0 {
+            let unknown = format!(
+                "{} of a user or item that the model does not know",
+                grouped(errors.unknown)
+            );
+            lines.push(("unknown", unknown));
+        }
+        self.text += &aligned(&lines);
+    }
+
+    fn ranking(&mut self, ranking: &Ranking, part: Part) {
+        let mut intervals = Map::new();
+        for figure in &ranking.figures {
+            let (name, value) = (figure.name(), figure.value);
+            if let Some(margin) = figure.margin {
+                intervals.insert(name.clone(), json!([value - margin, value + margin]));
+            }
+            self.result.insert(name, json!(value));
+        }
+        let activity = |group: &Activity| {
+            let figures = group.figures.iter().map(|f| (f.name(), json!(f.value)));
+            let mut group: Map<_, _> = [
+                ("training_ratings", json!(group.ratings)),
+                ("users", json!(group.users)),
+            ]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into_iter()
+            .collect();
+            group.extend(figures);
+            Value::Object(group)
+        };
+        let groups: Vec<Value> = ranking.by_activity.iter().map(activity).collect();
+        self.result.extend([
+            ("intervals".to_owned(), Value::Object(intervals)),
+            ("by_activity".to_owned(), Value::Array(groups)),
+            ("users".to_owned(), json!(ranking.users)),
+            ("relevant".to_owned(), json!(ranking.relevant)),
+            ("unknown_relevant".to_owned(), json!(ranking.unknown)),
+        ]);
+        if !self.text.is_empty() {
+            self.text.push('\n');
+        }
+        self.text += &table(ranking);
+        let mut lines = vec![(
+            "over",
+            format!(
+                "{} of the {part} part, of {}",
+                counted(ranking.relevant, "item"),
+                counted(ranking.users, "user")
+            ),
+        )];
+        if ranking.unknown > 0 {
+            let unknown = counted(ranking.unknown, "item");
+            lines.push(("unknown", format!("{unknown} that the model does not know")));
+        }
+        for (group, name) in ranking.by_activity.iter().zip(GROUPS) {
+            let (least, most) = group.ratings;
+            let users = counted(group.users, "user");
+            lines.push((
+                name,
+                format!("{users} with {least} to {most} training ratings"),
+            ));
+        }
+        self.text += &aligned(&lines);
+    }
+}
+
+/// Names of the groups of users, the least active first.
+const GROUPS: [&str; 4] = ["group 1", "group 2", "group 3", "group 4"];
+
+/// A line for each metric: over all users, and over each group of them.
+fn table(ranking: &Ranking) -> String {
+    let [first, second, third, fourth] = GROUPS.map(|name| (name, Lean::Right));
+    let mut table = Table::new([
+        ("metric", Lean::Left),
+        ("value", Lean::Right),
+        ("+- (95 %)", Lean::Right),
+        first,
+        second,
+        third,
+        fourth,
+    ]);
+    for (at, figure) in ranking.figures.iter().enumerate() {
+        let of_group = |group: usize| match ranking.by_activity.get(group) {
+            Some(group) => format!("{:.6}", group.figures[at].value),
+            None => String::new(),
+        };
+        table.push([
+            figure.name(),
+            format!("{:.6}", figure.value),
+            figure
+                .margin
+                .map_or(String::new(), |margin| format!("{margin:.6}")),
+            of_group(0),
+            of_group(1),
+            of_group(2),
+            of_group(3),
+        ]);
+    }
+    table.text()
 }

@@ -1,6 +1,6 @@
 //! `lowrank recommend`
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -9,7 +9,9 @@ use lowrank::kernel::Candidate;
 use lowrank::matrix::Side;
 use lowrank::model::Model;
 use lowrank::progress::{Progress, Unit};
-use lowrank::recommend::{Exclude, RecommendationFormat, RecommendationWriter, Recommender};
+use lowrank::recommend::{
+    Exclude, RecommendationFormat, RecommendationText, Recommender, Search, UserTop,
+};
 use lowrank::store::{AtomicFile, Dictionary, Store};
 use lowrank::{Error, ErrorKind, Result};
 use serde::Serialize;
@@ -38,6 +40,9 @@ pub struct RecommendArgs {
     /// Which of the items that a user has rated are left out
     #[arg(long, value_enum, default_value_t = ExcludeArg::All)]
     exclude: ExcludeArg,
+    /// Score every item, rather than those alone that a bound does not rule out: slower, for the same lists
+    #[arg(long)]
+    exhaustive: bool,
     /// Replace the output if it exists
     #[arg(long)]
     force: bool,
@@ -71,13 +76,18 @@ pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
     let mut plan = session.plan();
     let record = lowrank::model::Record::read(&args.model)?;
     plan.hold("the model", Model::memory(&args.model)?);
-    let scoring = Recommender::memory(
+    let search = match args.exhaustive {
+        true => Search::Exhaustive,
+        false => Search::Screened,
+    };
+    let searching = Recommender::memory(
         record.shape.items,
         record.options.rank,
         top,
+        search,
         session.threads.count(),
     );
-    plan.hold("packed items and scores", scoring);
+    plan.hold("items made ready to search, and lists", searching);
     plan.rest(0)?;
     let model = Model::open(&args.model)?;
     let store = match &args.store {
@@ -89,7 +99,7 @@ pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
         ExcludeArg::Train => Exclude::Train,
         ExcludeArg::None => Exclude::Nothing,
     };
-    let recommender = Recommender::new(&model, store.as_ref(), top, exclude)?;
+    let recommender = Recommender::new(&model, store.as_ref(), top, exclude, search)?;
     let dictionary = match &store {
         Some(store) => store.users(),
         None => model.dictionary(Side::Users),
@@ -158,8 +168,8 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn write(&mut self, out: &mut (dyn Write + Send), format: RecommendationFormat) -> Result<()> {
-        let out = BufWriter::with_capacity(1 << 16, out);
-        let mut writer = RecommendationWriter::new(out, format, self.dictionary, self.model)?;
+        let text = RecommendationText::new(format, self.dictionary, self.model);
+        out.write_all(text.header().as_bytes())?;
         let users: Box<dyn Iterator<Item = u32> + Send> = match self.users.take() {
             Some(users) => Box::new(users.into_iter()),
             None => Box::new(0..self.recommender.users() as u32),
@@ -167,18 +177,23 @@ impl Job<'_> {
         self.outcome.users = users.size_hint().0 as u64;
         let bars = &self.session.bars;
         bars.begin("recommending", Some(self.outcome.users), Unit::Users);
+        let prepare = |tops: Vec<UserTop>| {
+            let lines = text.lines(&tops)?;
+            let lengths = tops.iter().map(|top| top.items.len() as u64);
+            Ok((lengths.collect::<Vec<_>>(), lines))
+        };
         self.session.threads.run(|| {
-            self.recommender.recommend(users, |tops| {
-                for top in tops {
-                    self.outcome.recommendations += top.items.len() as u64;
-                    self.outcome.users_without += u64::from(top.items.is_empty());
-                }
-                bars.advance(tops.len() as u64);
-                writer.write(tops)
-            })
+            self.recommender
+                .recommend(users, prepare, |(lengths, lines)| {
+                    self.outcome.recommendations += lengths.iter().sum::<u64>();
+                    let without = lengths.iter().filter(|&&length| length == 0);
+                    self.outcome.users_without += without.count() as u64;
+                    bars.advance(lengths.len() as u64);
+                    Ok(out.write_all(&lines)?)
+                })
         })?;
         bars.end();
-        writer.finish().map(drop)
+        Ok(out.flush()?)
     }
 }
 
@@ -232,8 +247,8 @@ fn tables(
     let items = model.dictionary(Side::Items);
     let mut tops = Vec::new();
     session.threads.run(|| {
-        recommender.recommend(users.into_iter(), |group| {
-            tops.extend_from_slice(group);
+        recommender.recommend(users.into_iter(), Ok, |group| {
+            tops.extend(group);
             Ok(())
         })
     })?;

@@ -18,14 +18,13 @@ mod eigen;
 mod step;
 mod study;
 
-use std::sync::Mutex;
-
-use super::alternating::{self, sum_rows};
+use super::alternating;
 use super::gram::{self, column_sums, gram};
 use super::sums::RowSums;
 use super::sweep::sweep;
 use super::{
-    Init, Measured, Method, Missing, Moving, Options, Parameters, Reduce, Rule, Solver, Tick,
+    Init, Learns, Measured, Method, Missing, Moving, Options, Parameters, Reduce, Rule, Solver,
+    Tick, scale,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::NormalEquations;
@@ -46,6 +45,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: false,
+    learns: Learns::Ratings,
     suited: |options| Options {
         missing: Some(Missing::Skip),
         biases: false,
@@ -188,34 +188,13 @@ impl Nmf {
             rmse: (sums.squared_error / ratings.shape().ratings as f64).sqrt(),
         }
     }
-
-    /// The first rating below zero, by user.
-    fn negative(ratings: &dyn Ratings) -> Result<Option<(usize, u32, f32)>> {
-        let first = Mutex::new(None::<(usize, u32, f32)>);
-        sum_rows(ratings, Side::Users, |user, row, _| {
-            if let Some(at) = row.values.iter().position(|&rating| rating < 0.0) {
-                let mut first = first.lock().expect("no holder panics");
-                if first.is_none_or(|(other, ..)| user < other) {
-                    *first = Some((user, row.cols[at], row.values[at]));
-                }
-            }
-            RowSums::default()
-        })?;
-        Ok(first.into_inner().expect("no holder panics"))
-    }
 }
 
 impl Solver for Nmf {
     fn check(&self, _options: &Options, ratings: &dyn Ratings, start: &Parameters) -> Result<()> {
-        if let Some((user, item, rating)) = Nmf::negative(ratings)? {
-            let what = format!(
-                "user {} rates item {} with {rating}, and non-negative factors cannot predict what is below zero",
-                ratings.id(Side::Users, user),
-                ratings.id(Side::Items, item as usize),
-            );
-            return Err(Error::new(ErrorKind::BadInput, what)
-                .remedy("shift the ratings to zero and above, or use --solver als"));
-        }
+        let what = "non-negative factors cannot predict what is below zero";
+        let remedy = "shift the ratings to zero and above, or use --solver als";
+        scale::refuse_negative(ratings, what, remedy)?;
         for side in [Side::Users, Side::Items] {
             let factors = start.side(side);
             let below = |&row: &usize| factors.row(row).iter().any(|&x| x < 0.0);

@@ -17,6 +17,8 @@ pub struct Chart {
     pub across: String,
     /// Whether what runs up is on a logarithmic scale.
     pub log: bool,
+    /// Whether what runs to the right is on a logarithmic scale.
+    pub log_across: bool,
     /// The curves.
     pub series: Vec<Series>,
 }
@@ -91,21 +93,15 @@ pub fn draw(charts: &[Chart]) -> Result<String> {
     for (panel, chart) in root.split_evenly((charts.len(), 1)).iter().zip(charts) {
         let Some((across, up)) = chart.ranges() else {
             let what = format!("there is nothing to draw of {}", chart.title);
-            let remedy = match chart.log {
+            let remedy = match chart.log || chart.log_across {
                 true => "only what is above zero shows on a logarithmic scale",
                 false => "leave it out of --y",
             };
             return Err(Error::new(ErrorKind::BadInput, what).remedy(remedy));
         };
-        match chart.log {
-            // Powers of ten alone would leave a short axis without ticks.
-            true if up.end < 20.0 * up.start => {
-                let ticks = even_ticks(&up);
-                let up: LogCoord<f64> = up.log_scale().into();
-                chart.draw(panel, across, up.with_key_points(ticks))
-            }
-            true => chart.draw(panel, across, up.log_scale()),
-            false => chart.draw(panel, across, up),
+        match chart.log_across {
+            true => chart.draw_above(panel, across.log_scale(), up),
+            false => chart.draw_above(panel, across, up),
         }
         .map_err(failed)?;
     }
@@ -116,7 +112,7 @@ pub fn draw(charts: &[Chart]) -> Result<String> {
 
 impl Chart {
     fn shows(&self, point: &&(f64, f64)) -> bool {
-        !self.log || point.1 > 0.0
+        (!self.log || point.1 > 0.0) && (!self.log_across || point.0 > 0.0)
     }
 
     /// What the axes have to span, with some air.
@@ -134,7 +130,11 @@ impl Chart {
                 })
         };
         let (left, right) = span(|p| p.0);
-        let right = if right > left { right } else { left + 1.0 };
+        let right = match right > left {
+            true => right,
+            false if self.log_across => 2.0 * left,
+            false => left + 1.0,
+        };
         let (low, high) = span(|p| p.1);
         let up = match self.log {
             true => {
@@ -147,8 +147,27 @@ impl Chart {
         Some((left..right, up))
     }
 
-    fn draw<Y>(&self, panel: &Area<'_>, across: Range<f64>, up: Y) -> Drawn
+    fn draw_above<X>(&self, panel: &Area<'_>, across: X, up: Range<f64>) -> Drawn
     where
+        X: AsRangedCoord<Value = f64>,
+        X::CoordDescType: ValueFormatter<f64>,
+    {
+        match self.log {
+            // Powers of ten alone would leave a short axis without ticks.
+            true if up.end < 20.0 * up.start => {
+                let ticks = even_ticks(&up);
+                let up: LogCoord<f64> = up.log_scale().into();
+                self.draw(panel, across, up.with_key_points(ticks))
+            }
+            true => self.draw(panel, across, up.log_scale()),
+            false => self.draw(panel, across, up),
+        }
+    }
+
+    fn draw<X, Y>(&self, panel: &Area<'_>, across: X, up: Y) -> Drawn
+    where
+        X: AsRangedCoord<Value = f64>,
+        X::CoordDescType: ValueFormatter<f64>,
         Y: AsRangedCoord<Value = f64>,
         Y::CoordDescType: ValueFormatter<f64>,
     {
@@ -283,6 +302,7 @@ mod tests {
             title: "loss".to_owned(),
             across: "epoch".to_owned(),
             log,
+            log_across: false,
             series: vec![Series {
                 name: "als & <friends>".to_owned(),
                 colour: 0,
@@ -298,6 +318,11 @@ mod tests {
         let (_, up) = log.ranges().unwrap();
         assert!(up.start > 0.0 && up.start < 0.1 && up.end > 10.0);
         draw(&[log]).unwrap();
+        let mut across = chart(false, vec![(0.0, 10.0), (0.5, 1.0), (4.0, -1.0)]);
+        across.log_across = true;
+        let (right, up) = across.ranges().unwrap();
+        assert!(right == (0.5..4.0) && up.end < 2.0);
+        draw(&[across]).unwrap();
         assert!(draw(&[chart(true, vec![(0.0, -1.0)])]).is_err());
         assert!(draw(&[chart(false, Vec::new())]).is_err());
     }

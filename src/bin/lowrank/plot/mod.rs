@@ -36,6 +36,12 @@ pub struct PlotArgs {
     /// Draw what runs up on a logarithmic scale; a study always is
     #[arg(long)]
     log: bool,
+    /// Draw what runs to the right on a logarithmic scale
+    #[arg(long)]
+    log_x: bool,
+    /// Leave out the epochs before this one, which may dwarf all others
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    from: u32,
     /// Replace the picture if it exists
     #[arg(long)]
     force: bool,
@@ -113,7 +119,7 @@ pub fn run(args: PlotArgs, session: &Session) -> Result<()> {
                 .path(study.path())
                 .remedy("draw it alone"));
         }
-        Some(study) => vec![study_chart(study)?],
+        Some(study) => vec![study_chart(&args, study)?],
         None => history_charts(&args, &runs)?,
     };
     let svg = chart::draw(&charts)?;
@@ -154,7 +160,10 @@ fn history_charts(args: &PlotArgs, runs: &[Curves]) -> Result<Vec<Chart>> {
                 Across::Epoch => run.column("epoch")?,
                 Across::Seconds => running_sum(run.column("seconds")?),
             };
+            let across = from(args.from, &run.column("epoch")?, across);
             for &(column, part, line) in up.columns() {
+                // What the title says already is not said again beside each curve.
+                let part = if up.columns().len() == 1 { "" } else { part };
                 let points = points(&across, &run.column(column)?);
                 if points.is_empty() {
                     continue;
@@ -175,6 +184,7 @@ fn history_charts(args: &PlotArgs, runs: &[Curves]) -> Result<Vec<Chart>> {
                 Across::Seconds => "seconds".to_owned(),
             },
             log: args.log,
+            log_across: args.log_x,
             series,
         });
     }
@@ -182,7 +192,7 @@ fn history_charts(args: &PlotArgs, runs: &[Curves]) -> Result<Vec<Chart>> {
 }
 
 /// All quantities of a study by iteration, on a logarithmic scale.
-fn study_chart(study: &Curves) -> Result<Chart> {
+fn study_chart(args: &PlotArgs, study: &Curves) -> Result<Chart> {
     const QUANTITIES: &[(&str, &str, usize, Line)] = &[
         ("objective", "objective", 0, Line::Solid),
         ("objective_drop_v", "objective drop (items)", 1, Line::Solid),
@@ -211,7 +221,8 @@ fn study_chart(study: &Curves) -> Result<Chart> {
         ),
         ("singular_items_min", "smallest, items", 8, Line::Dashed),
     ];
-    let across = study.column(study::FIRST_COLUMN)?;
+    let iterations = study.column(study::FIRST_COLUMN)?;
+    let across = from(args.from, &iterations, iterations.clone());
     let series = QUANTITIES.iter().map(|&(column, name, colour, line)| {
         Ok(Series {
             name: name.to_owned(),
@@ -224,6 +235,7 @@ fn study_chart(study: &Curves) -> Result<Chart> {
         title: "non-negative factorization: every quantity of the study".to_owned(),
         across: "iteration".to_owned(),
         log: true,
+        log_across: args.log_x,
         series: series.collect::<Result<_>>()?,
     })
 }
@@ -240,6 +252,13 @@ fn names(runs: &[Curves]) -> Vec<String> {
         _ => run.path().display().to_string(),
     };
     runs.iter().zip(&stems).map(name).collect()
+}
+
+/// Without what comes before an epoch.
+fn from(first: u32, epochs: &[Option<f64>], across: Vec<Option<f64>>) -> Vec<Option<f64>> {
+    let late = |epoch: &Option<f64>| epoch.is_some_and(|epoch| epoch >= f64::from(first));
+    let pairs = across.into_iter().zip(epochs);
+    pairs.map(|(x, epoch)| x.filter(|_| late(epoch))).collect()
 }
 
 /// The points at which both are known.

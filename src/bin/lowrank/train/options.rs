@@ -58,7 +58,7 @@ pub struct TrainArgs {
     /// Ridge on biases, once a row [default: as the factors']
     #[arg(help_heading = "Regularization", long, value_name = "X")]
     pub bias_regularization_row: Option<f32>,
-    /// Predict by the product of factors alone, without mean and biases, as nmf always does
+    /// Predict by the product of factors alone, without mean and biases, as nmf, ials and svd always do
     #[arg(help_heading = "Prediction", long)]
     pub no_biases: bool,
     /// Bring the ratings to mean 0 and variance 1 first
@@ -70,9 +70,29 @@ pub struct TrainArgs {
     /// For nmf: how a row moves
     #[arg(help_heading = "Other solvers", long, default_value = "multiplicative", value_parser = choice::<Rule>(&["multiplicative", "hals"]))]
     pub rule: Rule,
-    /// For cg: steps for each row
+    /// For cg and ials-cg: steps for each row
     #[arg(help_heading = "Other solvers", long, value_name = "N", default_value_t = Options::default().cg_steps as u16, value_parser = clap::value_parser!(u16).range(1..))]
     pub cg_steps: u16,
+    /// Only ratings that are so or higher tell of a preference [default: all]
+    #[arg(
+        help_heading = "Implicit feedback",
+        long,
+        value_name = "RATING",
+        allow_negative_numbers = true
+    )]
+    pub positive_at: Option<f32>,
+    /// Multiply a rating by this to be a weight [default: every rating has the weight 1]
+    #[arg(help_heading = "Implicit feedback", long, value_name = "X")]
+    pub alpha: Option<f32>,
+    /// The weight of each cell, rated or not, in which nothing is to be predicted
+    #[arg(help_heading = "Implicit feedback", long, value_name = "X", default_value_t = Options::default().unobserved_weight)]
+    pub unobserved_weight: f32,
+    /// The power of a row's weight, of its ratings and cells together, that its ridge is multiplied by
+    #[arg(help_heading = "Implicit feedback", long, value_name = "X", default_value_t = Options::default().regularization_exponent)]
+    pub regularization_exponent: f32,
+    /// For ials++: factors of a row that are solved for at a time
+    #[arg(help_heading = "Implicit feedback", long, value_name = "K", default_value_t = Options::default().block as u16, value_parser = clap::value_parser!(u16).range(1..))]
+    pub block: u16,
     /// Whether losses are summed or averaged
     #[arg(help_heading = "Gradient descent", long, default_value = "sum", value_parser = choice::<Reduce>(&["sum", "mean"]))]
     pub reduce: Reduce,
@@ -246,6 +266,11 @@ pub fn options(args: &TrainArgs, rank: usize) -> Result<Options> {
         learning_rate_decay: args.learning_rate_decay,
         momentum: args.momentum,
         cg_steps: usize::from(args.cg_steps),
+        positive_at: args.positive_at,
+        alpha: args.alpha,
+        unobserved_weight: args.unobserved_weight,
+        regularization_exponent: args.regularization_exponent,
+        block: usize::from(args.block),
         early_stop: args.early_stop.map(usize::from),
     }
     .resolved())

@@ -1,0 +1,83 @@
+//! Errors of predicted ratings, in one parallel pass.
+
+use super::held_out;
+use crate::error::Result;
+use crate::matrix::{Ratings, Row, Side};
+use crate::model::Model;
+use crate::solver::{Own, Parameters, RowSums, sum_rows};
+use crate::store::{IdMap, Part, Store};
+
+/// Sums of the errors of predicted ratings, in the ratings' own units.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Errors {
+    /// Of absolute errors.
+    pub absolute: f64,
+    /// Of squared errors.
+    pub squared: f64,
+    /// How many ratings.
+    pub ratings: u64,
+    /// How many of them are of a user or an item that the model does not know.
+    pub unknown: u64,
+}
+
+impl Errors {
+    /// The root mean squared error.
+    pub fn rmse(&self) -> f64 {
+        (self.squared / self.ratings as f64).sqrt()
+    }
+
+    /// The mean absolute error.
+    pub fn mae(&self) -> f64 {
+        self.absolute / self.ratings as f64
+    }
+}
+
+/// Measures a model on one part of a store, which may be another than it was trained on: ids are what counts. Predictions
+/// are put on the scale of the ratings if `clip`. Runs on the thread pool it is called in.
+///
+/// # Errors
+/// If the store has no ratings in this part, or they cannot be read.
+pub fn rating_errors(model: &Model, store: &Store, part: Part, clip: bool) -> Result<Errors> {
+    let rows = held_out(store, part)?;
+    let users = IdMap::new(store.users(), model.dictionary(Side::Users))?;
+    let items = IdMap::new(store.items(), model.dictionary(Side::Items))?;
+    let sums = sum_rows(&rows, Side::Users, |user, row, _| {
+        let user = users.get(user as u32);
+        let mut sums = RowSums::default();
+        for (&col, &rating) in row.cols.iter().zip(row.values) {
+            let item = items.get(col);
+            let mut prediction = model.predict(user, item);
+            if clip {
+                prediction = model.clip(prediction);
+            }
+            let error = f64::from(prediction - rating);
+            sums.loss += error.abs();
+            sums.squared_error += error * error;
+            // Sums of whole numbers below 2^53 are exact.
+            sums.penalty += f64::from(u8::from(user.is_none() || item.is_none()));
+        }
+        sums
+    })?;
+    Ok(Errors {
+        absolute: sums.loss,
+        squared: sums.squared_error,
+        ratings: rows.ratings(),
+        unknown: sums.penalty as u64,
+    })
+}
+
+/// The sum of squared errors of parameters on ratings over the same numbers, not clipped.
+pub(crate) fn squared_errors(ratings: &dyn Ratings, parameters: &Parameters) -> Result<f64> {
+    let items = parameters.fixed_items();
+    let sums = sum_rows(ratings, Side::Users, |user, row: Row<'_>, predictions| {
+        predictions.resize(row.len(), 0.0);
+        items.predict(Own::of(&parameters.users, user), row, predictions);
+        let mut sums = RowSums::default();
+        for (&p, &rating) in predictions.iter().zip(row.values) {
+            let error = f64::from(items.mean + items.std * p - rating);
+            sums.squared_error += error * error;
+        }
+        sums
+    })?;
+    Ok(sums.squared_error)
+}

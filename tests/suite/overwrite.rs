@@ -1,0 +1,205 @@
+//! What exists is kept, or replaced in one step; what cannot be finished, on a full disk or killed, leaves no trace.
+
+use std::fs;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::program::Program;
+use crate::refused::{ratings, refused, said, trained};
+use crate::tree::tree;
+use lowrank::matrix::Ratings;
+use lowrank::store::Store;
+
+#[test]
+fn what_exists_is_kept_without_force_and_replaced_in_one_step_with_it() {
+    let program = trained();
+    let everything = "recommend m s --top 3 --out t.csv";
+    program.done(everything);
+    program.done("train s --out m2 --rank 3 --epochs 3 --history h.csv");
+    for arguments in [
+        "import good.csv --out s",
+        "import good.csv --out good.csv",
+        "train s --out m",
+        "train s --out m3 --history h.csv",
+        "export m --users t.csv",
+        "predict m --pairs h.csv --out t.csv",
+        "generate --out good.csv",
+        everything,
+    ] {
+        refused(&program, arguments, 1, &["exists", "--force"]);
+    }
+    // What is not ours is not replaced even so.
+    fs::create_dir(program.path("theirs")).unwrap();
+    program.write("theirs/letter", "dear");
+    for arguments in [
+        "import good.csv --out theirs --force",
+        "train s --out theirs --force",
+    ] {
+        refused(&program, arguments, 1, &["theirs"]);
+    }
+    program.write("other.csv", ratings(40, 15));
+    program.done("import other.csv --out fresh");
+    program.done("import other.csv --out s --force");
+    assert!(tree(&program.path("s")) == tree(&program.path("fresh")));
+    program.done("train fresh --out fresh-m --rank 2 --epochs 2");
+    program.done("train s --out m --rank 2 --epochs 2 --force");
+    let model = |name: &str| {
+        let mut files = tree(&program.path(name));
+        files.remove("run.json");
+        files
+    };
+    assert!(model("m") == model("fresh-m"));
+    program.done("recommend m s --top 3 --out t.csv --force");
+    program.done("recommend m s --top 3 --out fresh.csv");
+    assert_eq!(
+        fs::read(program.path("t.csv")).unwrap(),
+        fs::read(program.path("fresh.csv")).unwrap()
+    );
+    let temporary = tree(&program.path(""))
+        .into_keys()
+        .find(|name| name.contains("tmp"));
+    assert_eq!(temporary, None);
+}
+
+#[test]
+fn a_reader_sees_the_old_store_or_the_new() {
+    let program = Program::new();
+    program.write("a.csv", ratings(20, 9));
+    program.write("b.csv", ratings(50, 12));
+    program.done("import a.csv --out s");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let (mut old, mut new) = (0, 0);
+            while !over.load(Ordering::Relaxed) {
+                let store = Store::open(program.path("s")).expect("a whole store");
+                store.verify(&mut |_| {}).expect("a store all of one piece");
+                match store.shape().users {
+                    20 => old += 1,
+                    50 => new += 1,
+                    other => panic!("{other} users"),
+                }
+            }
+            (old, new)
+        });
+        for _ in 0..10 {
+            program.done("import b.csv --out s --force");
+            program.done("import a.csv --out s --force");
+        }
+        over.store(true, Ordering::Relaxed);
+        let (old, new) = reader.join().unwrap();
+        assert!(old > 0 && new > 0, "{old} {new}");
+    });
+}
+
+/// Files may not grow beyond a limit: every write beyond it fails, as on a full disk.
+#[test]
+fn a_disk_that_is_full_leaves_what_was_there() {
+    let program = Program::new();
+    program.write("big.csv", ratings(600, 200));
+    program.done("import big.csv --out s");
+    program.done("train s --out m --rank 16 --epochs 1");
+    program.done("recommend m s --out t.csv");
+    for arguments in [
+        "import big.csv --out n",
+        "import big.csv --out s --force",
+        "train s --out n --rank 16 --epochs 1",
+        "train s --out m --rank 16 --epochs 1 --force",
+        "recommend m s --out n.csv",
+        "export m --users n.csv",
+        "export m --users n.csv --items n.npy",
+        "predict m --pairs big.csv --out n.csv",
+        "generate --out n.csv",
+        "recommend m s --out t.csv --force",
+    ] {
+        let before = tree(&program.path(""));
+        // Sixteen blocks of 512 or 1024 bytes. A signal that is ignored stays so in the program that follows.
+        let script = format!("trap '' XFSZ; ulimit -f 16; exec \"$0\" {arguments} --quiet");
+        let output = Command::new("sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_lowrank")])
+            .current_dir(program.path(""))
+            .output()
+            .unwrap();
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{arguments}: {said}");
+        assert!(
+            said.contains("too large") && said.lines().count() == 1,
+            "{arguments}: {said}"
+        );
+        assert!(
+            tree(&program.path("")) == before,
+            "{arguments} left something behind"
+        );
+    }
+}
+
+/// The same on a file system that is really full, where this may mount one.
+#[test]
+fn a_full_file_system_is_called_by_its_name() {
+    let program = Program::new();
+    program.write("big.csv", ratings(600, 200));
+    fs::create_dir(program.path("full")).unwrap();
+    let script = "mount -t tmpfs -o size=64k none full || exit 77
+        \"$0\" import big.csv --out full/s --quiet
+        echo $? $(ls -A full)";
+    let output = Command::new("unshare")
+        .args([
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            env!("CARGO_BIN_EXE_lowrank"),
+        ])
+        .current_dir(program.path(""))
+        .output();
+    match output {
+        Ok(output) if output.status.success() => {
+            assert_eq!(String::from_utf8_lossy(&output.stdout), "1\n");
+            assert!(
+                said(&output).contains("no space left on the device; free some space"),
+                "{}",
+                said(&output)
+            );
+        }
+        _ => eprintln!("skipped: a file system cannot be mounted here"),
+    }
+}
+
+/// A process that is killed leaves what was there, and the next one clears away what it had begun.
+#[test]
+fn a_killed_import_leaves_the_old_store() {
+    let program = Program::new();
+    program.write("a.csv", ratings(20, 9));
+    program.write("b.csv", ratings(3_000, 400));
+    program.done("import a.csv --out s");
+    let before = tree(&program.path("s"));
+    let begun = || {
+        tree(&program.path(""))
+            .into_keys()
+            .any(|name| name.contains(".tmp"))
+    };
+    let mut child = program
+        .command("import b.csv --out s --force --quiet")
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while !begun() {
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "nothing was begun"
+        );
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "over before it was killed"
+        );
+        sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert!(tree(&program.path("s")) == before && begun());
+    program.done("import a.csv --out s --force");
+    assert!(tree(&program.path("s")) == before && !begun());
+}
