@@ -18,6 +18,8 @@ pub struct Sums {
     weights: Vec<f32>,
     /// The row as it stood.
     before: Vec<f64>,
+    /// What each of its factors is divided by.
+    divisors: Vec<f64>,
 }
 
 impl Nmf {
@@ -31,27 +33,40 @@ impl Nmf {
             true => self.equations.sums_len() + self.equations.panel_len(),
             false => 0,
         };
-        let vectors = 2 * self.rank.next_multiple_of(LANES) + 2 * self.rank;
+        // Two rows of f32, and two of f64.
+        let vectors = 2 * self.rank.next_multiple_of(LANES) + 4 * self.rank;
         ((equations + vectors + 2 * alternating::PART) * size_of::<f32>()) as u64
     }
 
-    /// What a factor is divided by, for its row as it stood: what the whole of the other side adds, or the ratings.
-    fn denominator(&self, at: usize, whole: &[f64], sums: &Sums) -> f64 {
+    /// Fills in what each factor is divided by, for its row as it stood: what the whole of the other side adds, or the
+    /// ratings.
+    fn denominators(&self, whole: &[f64], sums: &mut Sums) {
+        let into = &mut sums.divisors;
         match (self.missing, self.divergence) {
-            (Missing::Skip, _) => f64::from(sums.denominator[at]),
-            (Missing::Zero, Divergence::Squared) => {
-                let row = &whole[at * self.rank..][..self.rank];
-                super::gram::inner(row, &sums.before)
+            (Missing::Skip, _) => {
+                for (into, &x) in into.iter_mut().zip(&sums.denominator) {
+                    *into = x.into();
+                }
             }
-            (Missing::Zero, Divergence::KullbackLeibler) => whole[at],
+            (Missing::Zero, Divergence::Squared) => {
+                // All factors side by side: the matrix is symmetric, and a sum of its own would wait for each addition.
+                into.fill(0.0);
+                for (row, &x) in whole.chunks_exact(self.rank).zip(&sums.before) {
+                    for (into, entry) in into.iter_mut().zip(row) {
+                        *into += entry * x;
+                    }
+                }
+            }
+            (Missing::Zero, Divergence::KullbackLeibler) => into.copy_from_slice(whole),
         }
     }
 
-    fn multiply(&self, own: &mut [f32], whole: &[f64], sums: &Sums) {
+    fn multiply(&self, own: &mut [f32], whole: &[f64], sums: &mut Sums) {
+        self.denominators(whole, sums);
         for (at, x) in own.iter_mut().enumerate() {
-            let denominator = self.denominator(at, whole, sums);
             // Starting factors of zero may leave nothing to divide by.
-            let ratio = f64::from(sums.numerator[at]) / denominator.max(f64::MIN_POSITIVE);
+            let divisor = sums.divisors[at].max(f64::MIN_POSITIVE);
+            let ratio = f64::from(sums.numerator[at]) / divisor;
             *x = at_floor(sums.before[at] * ratio);
         }
     }
@@ -104,6 +119,7 @@ impl RowStep for Nmf {
             panel: room(self.equations.panel_len()),
             weights: Vec::new(),
             before: vec![0.0; self.rank],
+            divisors: vec![0.0; self.rank],
         }
     }
 
