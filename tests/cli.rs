@@ -365,15 +365,15 @@ fn inspect_tells_of_stores_and_models() {
     let parts = ["ratings", "validation", "test"].map(|part| number(&store[part]));
     assert_eq!(parts.iter().sum::<f64>(), 6000.0);
     assert_eq!(store["titles"], true);
-    assert_eq!(store["by_user"]["encoding"], "plain");
+    assert_eq!(store["by_user"]["encoding"], "packed");
     let shard = &store["by_item"]["shards"][0];
     assert_eq!(number(&shard["ratings"]), counted);
-    assert!(number(&store["bytes_per_rating"]) > 16.0);
+    assert!(number(&store["bytes_per_rating"]) < 4.0);
     let spread = &store["ratings_per_user"];
     assert!(number(&spread["least"]) <= number(&spread["median"]));
     assert!(stdout("inspect s").contains("████"));
 
-    stdout("import ratings.csv --out whole --force");
+    stdout("import ratings.csv --out whole --force --encoding plain");
     let mut counts = std::collections::HashMap::new();
     for line in std::fs::read_to_string(FOLDER.path().join("ratings.csv"))
         .unwrap()
@@ -387,6 +387,8 @@ fn inspect_tells_of_stores_and_models() {
     let mut counts: Vec<u32> = counts.into_values().collect();
     counts.sort_unstable();
     let whole = json("inspect whole");
+    assert_eq!(whole["by_user"]["encoding"], "plain");
+    assert!(number(&whole["bytes_per_rating"]) > 16.0);
     let spread =
         ["least", "median", "most"].map(|at| number(&whole["ratings_per_item"][at]) as u32);
     let last = counts.len() - 1;

@@ -8,114 +8,143 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use lowrank::ErrorKind;
-use lowrank::model::Model;
+use lowrank::model::{Checkpoint, Model, Run};
+use lowrank::recommend::{Exclude, Recommender, UserTop};
 use lowrank::store::Store;
-use program::Program;
-use refused::{refused, said, trained};
+use lowrank::{ErrorKind, Options, Parameters, Result, Threads, Trainer};
+use refused::{refused, trained};
 use tree::tree;
 
-/// Runs `test` with one byte of a file changed, in place.
-fn with_byte(file: &Path, at: u64, test: impl FnOnce()) {
-    let open = fs::OpenOptions::new().read(true).write(true).open(file);
-    let (file, mut kept) = (open.unwrap(), [0]);
-    file.read_exact_at(&mut kept, at).unwrap();
-    file.write_all_at(&[kept[0] ^ (1 << (at % 8))], at).unwrap();
-    test();
-    file.write_all_at(&kept, at).unwrap();
-}
-
-/// Runs a command that reads damaged files. It fails with one line that names one of them, or does what it did before.
-fn fails_or_does_the_same(program: &Program, arguments: &str, out: &str, whole: &[u8]) {
-    let output = program.run(&format!("{arguments} --quiet"));
-    let made = program.path(out);
-    match output.status.code() {
-        Some(0) => {
-            let bytes = fs::read(&made)
-                .or_else(|_| fs::read(made.join("users.factors")))
-                .unwrap();
-            assert!(bytes == whole, "lowrank {arguments} took damage for data");
-            if made.is_dir() {
-                fs::remove_dir_all(made).unwrap();
-            } else {
-                fs::remove_file(made).unwrap();
+/// Runs `test` with one bit of each byte of each file below a folder changed, and with its number. Which bit goes by the
+/// place; all eight in turn where `LOWRANK_TORTURE` is set.
+fn each_flip(root: &Path, mut test: impl FnMut(usize, &Path)) -> usize {
+    let bits = match std::env::var_os("LOWRANK_TORTURE") {
+        Some(_) => 8,
+        None => 1,
+    };
+    let mut flips = 0;
+    for (name, mut bytes) in tree(root) {
+        let path = root.join(name);
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        for at in 0..bytes.len() {
+            for bit in at..at + bits {
+                bytes[at] ^= 1 << (bit % 8);
+                file.write_all_at(&bytes[at..=at], at as u64).unwrap();
+                test(flips, &path);
+                bytes[at] ^= 1 << (bit % 8);
+                flips += 1;
             }
+            file.write_all_at(&bytes[at..=at], at as u64).unwrap();
         }
-        Some(1) => {
-            let said = said(&output);
-            assert_eq!(said.lines().count(), 1, "lowrank {arguments}: {said}");
-            assert!(!made.exists(), "lowrank {arguments} left something behind");
-        }
-        _ => panic!("lowrank {arguments}: {:?} {}", output.status, said(&output)),
     }
+    println!("{}: {flips} bits flipped", root.display());
+    flips
 }
 
+/// What is made of a store and a model.
+fn made(store: &Path, model: &Path, threads: &Threads) -> Result<(Parameters, Vec<UserTop>)> {
+    let store = Store::open(store)?;
+    let options = Options {
+        solver: "sgd".into(),
+        rank: 2,
+        epochs: 1,
+        ..Options::default()
+    };
+    let trained = Trainer::new(&store, options.resolved()).run(threads)?;
+    let model = Model::open(model)?;
+    let recommender = Recommender::new(&model, Some(&store), 3, Exclude::All)?;
+    let mut tops = Vec::new();
+    threads.run(|| {
+        recommender.recommend(0..recommender.users() as u32, |some| {
+            tops.extend_from_slice(some);
+            Ok(())
+        })
+    })?;
+    Ok((trained.into_parameters(), tops))
+}
+
+/// Every one is found by a check, and by use unless it changes nothing there.
 #[test]
-fn a_flipped_byte_is_found_and_never_used() {
+fn a_flipped_bit_is_found_and_never_used() {
     let program = trained();
-    program.done("recommend m s --top 3 --out t.csv");
-    let recommended = fs::read(program.path("t.csv")).unwrap();
-    fs::remove_file(program.path("t.csv")).unwrap();
-    let factors = fs::read(program.path("m/users.factors")).unwrap();
-    let (mut store_flips, mut model_flips) = (0, 0);
-    for (name, bytes) in tree(&program.path("s")) {
-        let file = program.path("s").join(&name);
-        for at in (0..bytes.len() as u64).step_by(97) {
-            with_byte(&file, at, || {
-                let verified = Store::open(program.path("s")).and_then(|s| s.verify(&mut |_| {}));
-                let error = verified.unwrap_err();
-                assert_eq!(
-                    error.kind(),
-                    ErrorKind::Damaged,
-                    "{file:?} at {at}: {error}"
-                );
-                assert_eq!(error.file(), Some(file.as_path()));
-                if store_flips % 3 == 0 {
-                    refused(&program, "verify s", 1, &[name.as_str()]);
-                    fails_or_does_the_same(
-                        &program,
-                        "train s --out t --rank 3 --epochs 3",
-                        "t",
-                        &factors,
-                    );
-                    fails_or_does_the_same(
-                        &program,
-                        "recommend m s --top 3 --out t.csv",
-                        "t.csv",
-                        &recommended,
-                    );
-                }
-            });
-            store_flips += 1;
-        }
+    let (store, model, checkpoint) = (program.path("s"), program.path("m"), program.path("c"));
+    let plain = program.path("p");
+    program.done("import good.csv --out p --encoding plain --test-fraction 0.2");
+    // Tiles are made when they are first needed.
+    for store in ["s", "p"] {
+        program.done(&format!(
+            "train {store} --solver sgd --epochs 1 --out t --force"
+        ));
+        assert!(program.path(store).join("tiles").exists());
     }
-    for (name, bytes) in tree(&program.path("m")) {
-        if name == "run.json" {
-            continue;
+    checkpoint_of(&store, &checkpoint);
+    let threads = Threads::new(Some(1)).unwrap();
+    let whole = [&store, &plain].map(|store| made(store, &model, &threads).unwrap());
+    let whole_state = Checkpoint::open(&checkpoint).unwrap().state;
+    let damaged = |checked: Result<()>, file: &Path| {
+        let error = checked.expect_err("a flipped bit");
+        assert_eq!(error.kind(), ErrorKind::Damaged, "{file:?}: {error}");
+        assert_eq!(error.file(), Some(file), "{error}");
+    };
+    let unused = |number: usize, store: &Path, file: &Path| {
+        // Using is slower than checking: a part of the bytes will do.
+        if number.is_multiple_of(7)
+            && let Ok(made) = made(store, &model, &threads)
+        {
+            assert!(whole.contains(&made), "{file:?}: damage was taken for data");
         }
-        let file = program.path("m").join(&name);
-        for at in (0..bytes.len() as u64).step_by(97) {
-            with_byte(&file, at, || {
-                let error = Model::verify(&program.path("m"), &mut |_| {}).unwrap_err();
-                assert_eq!(
-                    error.kind(),
-                    ErrorKind::Damaged,
-                    "{file:?} at {at}: {error}"
-                );
-                fails_or_does_the_same(
-                    &program,
-                    "recommend m s --top 3 --out t.csv",
-                    "t.csv",
-                    &recommended,
-                );
-            });
-            model_flips += 1;
+    };
+    let of_stores = [&store, &plain].map(|store| {
+        each_flip(store, |number, file| {
+            damaged(
+                Store::open(store).and_then(|store| store.verify(&mut |_| {}).map(drop)),
+                file,
+            );
+            unused(number, store, file);
+        })
+    });
+    let of_model = each_flip(&model, |number, file| {
+        damaged(Model::verify(&model, &mut |_| {}).map(drop), file);
+        unused(number, &store, file);
+    });
+    let of_checkpoint = each_flip(&checkpoint, |_, file| {
+        damaged(Model::verify(&checkpoint, &mut |_| {}).map(drop), file);
+        if let Ok(opened) = Checkpoint::open(&checkpoint) {
+            assert!(
+                opened.state == whole_state,
+                "{file:?}: damage was taken for data"
+            );
         }
+    });
+    assert!(of_stores.iter().all(|&flips| flips > 5_000));
+    assert!(of_model > 3_000 && of_checkpoint > 3_000);
+}
+
+/// A checkpoint with all that one may have: carried factors, and those of a better epoch.
+fn checkpoint_of(store: &Path, path: &Path) {
+    let store = Store::open(store).unwrap();
+    let options = Options {
+        solver: "sgd".into(),
+        rank: 2,
+        epochs: 2,
+        ..Options::default()
     }
-    assert!(
-        store_flips > 60 && model_flips > 20,
-        "{store_flips} {model_flips}"
-    );
+    .resolved();
+    let mut state = Trainer::new(&store, options.clone())
+        .run(&Threads::new(Some(1)).unwrap())
+        .unwrap();
+    state.best = Some(state.moving.parameters.clone());
+    let run = Run {
+        epochs: state.paces.clone(),
+        seconds: 0.5,
+        threads: 1,
+        memory: 1 << 30,
+        store: "s".into(),
+    };
+    Checkpoint::save(path, &state, &options, None, &store, &run).unwrap();
+    for name in ["carried_1.factors", "best_users.factors"] {
+        assert!(path.join(name).exists());
+    }
 }
 
 #[test]

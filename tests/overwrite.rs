@@ -145,7 +145,7 @@ fn a_full_file_system_is_called_by_its_name() {
     let program = Program::new();
     program.write("big.csv", ratings(600, 200));
     fs::create_dir(program.path("full")).unwrap();
-    let script = "mount -t tmpfs -o size=256k none full || exit 77
+    let script = "mount -t tmpfs -o size=64k none full || exit 77
         \"$0\" import big.csv --out full/s --quiet
         echo $? $(ls -A full)";
     let output = Command::new("unshare")

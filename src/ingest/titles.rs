@@ -1,6 +1,7 @@
 //! Titles of items, by the items' own ids.
 
 use std::collections::HashMap;
+use std::io::Read;
 
 use super::Input;
 use crate::error::{AtPath, Error, ErrorKind, Result};
@@ -11,6 +12,9 @@ pub type Titles = HashMap<Box<str>, Box<str>>;
 /// The members of a zip archive that hold titles; the first that occurs is read.
 const TITLES: &[&str] = &["movies.csv", "movies.dat", "u.item"];
 
+/// Titles are held in memory until they are written, and a small archive may hold a lot of them.
+const MOST_BYTES: u64 = 128 << 20;
+
 /// Reads titles: `movies.csv`, `movies.dat` or `u.item` of MovieLens, or any text whose first columns are id and title, or
 /// whose header says where they are.
 ///
@@ -19,7 +23,14 @@ const TITLES: &[&str] = &["movies.csv", "movies.dat", "u.item"];
 pub fn read_titles(input: &Input) -> Result<Titles> {
     input.with_text(TITLES, |path, source| {
         let mut bytes = Vec::new();
-        source.read_to_end(&mut bytes).at(path)?;
+        let mut bounded = source.take(MOST_BYTES + 1);
+        bounded.read_to_end(&mut bytes).at(path)?;
+        if bytes.len() as u64 > MOST_BYTES {
+            let what = format!("more than {MOST_BYTES} bytes of titles");
+            return Err(Error::new(ErrorKind::BadInput, what)
+                .path(path)
+                .remedy("leave out the titles of what nobody rates"));
+        }
         let text = String::from_utf8(bytes).unwrap_or_else(|e| {
             e.into_bytes()
                 .iter()

@@ -248,8 +248,8 @@ impl Solve<'_> {
             let mut x = v.mul(rest, v.load(&inverses));
             // From here on vector p is column p of U.
             let square = v.transpose(square);
-            for_lanes!(P in [15 14 13 12 11 10 9 8 7 6 5 4 3 2 1 0] {
-                if P > 0 && P < unknowns {
+            for_lanes!(P in [15 14 13 12 11 10 9 8 7 6 5 4 3 2 1] {
+                if P < unknowns {
                     let others = v.keep_below(square[P], P);
                     x = v.neg_mul_add(v.broadcast(x, P), others, x);
                 }

@@ -101,7 +101,7 @@ impl<'a> PackedRows<'a> {
     fn start(&self, i: usize) -> (usize, usize) {
         let group = &self.groups[i / GROUP * GROUP_WORDS..][..GROUP_WORDS];
         let (rating, byte) = (group[0] as usize, group[1] as usize);
-        if i % GROUP == 0 {
+        if i.is_multiple_of(GROUP) {
             return (rating, byte);
         }
         let (rating_bits, byte_bits) = (group[3] & 0x3f, group[3] >> 8 & 0x3f);

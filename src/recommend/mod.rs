@@ -15,6 +15,8 @@ mod output;
 mod screened;
 mod similar;
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 pub use output::{RecommendationFormat, RecommendationText};
@@ -186,6 +188,7 @@ impl<'a> Recommender<'a> {
         mut hand_on: impl FnMut(T) -> Result<()>,
     ) -> Result<()> {
         let mut users = users.peekable();
+        let mut done = 0;
         while users.peek().is_some() {
             let wave = WAVE * rayon::current_num_threads() * GROUP;
             let wave: Vec<u32> = users.by_ref().take(wave).collect();
@@ -198,7 +201,10 @@ impl<'a> Recommender<'a> {
                 hand_on(group?)?;
             }
             if let (Some(seen), Some(&last)) = (&self.seen, wave.last()) {
-                seen.release_before(last);
+                // Users may come in any order; in the store's, each shard is given back once.
+                let from = if last < done { 0 } else { done };
+                seen.release(from as usize..last as usize);
+                done = last;
             }
         }
         Ok(())
@@ -259,10 +265,10 @@ impl Seen<'_> {
         Ok(rated)
     }
 
-    /// Gives back the memory of all rows before this user's.
-    fn release_before(&self, user: u32) {
+    /// Gives back the memory of the rows of these users.
+    fn release(&self, users: Range<usize>) {
         for part in &self.parts {
-            part.release_before(user as usize);
+            part.release(users.clone());
         }
     }
 }

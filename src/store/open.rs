@@ -1,6 +1,7 @@
 //! A store, opened: every file mapped and matched with the manifest.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::atomic::retry_if_replaced;
@@ -282,9 +283,12 @@ impl<'a> UserRows<'a> {
         Ok((block, user - block.first_row()))
     }
 
-    /// Gives back the memory of the shards that end before a user's row.
-    pub fn release_before(&self, user: usize) {
-        for shard in &self.shards[..self.index_of(user)] {
+    /// Gives back the memory of the shards from that of the first of these users on, as far as they end before the last.
+    ///
+    /// # Panics
+    /// If the range starts after its end.
+    pub fn release(&self, users: Range<usize>) {
+        for shard in &self.shards[self.index_of(users.start)..self.index_of(users.end)] {
             shard.done_with();
         }
     }

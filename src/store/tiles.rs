@@ -242,6 +242,7 @@ impl StoredTiles {
 
     fn view(&self, number: usize) -> Result<Wave<'_>> {
         let container = &self.waves[number].container;
+        container.mapping().check_length()?;
         Ok(Wave {
             starts: container.slice(STARTS)?,
             users: container.slice(USERS)?,

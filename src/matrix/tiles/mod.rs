@@ -149,7 +149,7 @@ impl<'a> Wave<'a> {
             let starts = || self.starts.iter().skip(first).step_by(2);
             starts().is_sorted()
                 && starts().next() == Some(&0)
-                && starts().last() == Some(&(len as u64))
+                && starts().next_back() == Some(&(len as u64))
         };
         let whole = self.starts.len() == 2 * grid.bands() + 2
             && self.lengths.len() == self.users.len()

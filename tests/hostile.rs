@@ -1,0 +1,207 @@
+//! Files made to do harm, with checksums that are right: refused, without a panic and without more memory than they need.
+
+mod program;
+mod refused;
+#[path = "../fuzz/src/sealing.rs"]
+mod sealing;
+mod tree;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use lowrank::model::Model;
+use lowrank::store::Store;
+use program::Program;
+use refused::{refused, said, trained};
+
+/// Where a section of a file of ours lies, by its number.
+fn section(bytes: &[u8], number: usize) -> std::ops::Range<usize> {
+    let at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+    let entry = 64 + 32 * number;
+    at(entry + 8)..at(entry + 8) + at(entry + 16)
+}
+
+/// Changes a file, makes its checksums right, expects that a command refuses it, and puts it back.
+fn forged(program: &Program, file: &str, command: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let whole = fs::read(program.path(file)).unwrap();
+    let mut bytes = whole.clone();
+    change(&mut bytes);
+    sealing::seal(&mut bytes);
+    assert!(bytes != whole);
+    program.write(file, &bytes);
+    refused(program, command, 1, &[]);
+    program.write(file, &whole);
+}
+
+#[test]
+fn counts_and_lengths_beyond_all_bounds_are_refused() {
+    let program = trained();
+    program.done("import good.csv --out p --encoding plain");
+    for (file, command) in [
+        ("s/by_user/00000.shard", "verify s"),
+        ("p/by_user/00000.shard", "verify p"),
+        ("s/by_item/00000.shard", "train s --out t"),
+        ("s/users.dict", "verify s"),
+        ("s/manifest", "inspect s"),
+        ("m/users.factors", "recommend m s --out t.csv"),
+        ("m/model", "verify m"),
+    ] {
+        for number in [u64::MAX, 1 << 63, u64::MAX - 63, 1 << 32] {
+            // The length of the file, a section's offset, a section's length.
+            for at in [16, 64 + 8, 64 + 16] {
+                forged(&program, file, command, |bytes| {
+                    bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+                });
+            }
+            // The counts, which mean nothing in a record.
+            if !file.ends_with("manifest") && !file.ends_with("model") {
+                for at in [24, 32, 40]
+                    .into_iter()
+                    .filter(|at| !file.ends_with("dict") || *at == 24)
+                {
+                    forged(&program, file, command, |bytes| {
+                        bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+                    });
+                }
+            }
+        }
+        forged(&program, file, command, |bytes| bytes[12..16].fill(0xff));
+    }
+}
+
+#[test]
+fn offsets_out_of_order_and_ids_out_of_range_are_refused() {
+    let program = trained();
+    program.done("import good.csv --out p --encoding plain");
+    for file in ["p/by_user/00000.shard", "p/by_item/00000.shard"] {
+        for command in ["verify p", "train p --out t"] {
+            forged(&program, file, command, |bytes| {
+                let offsets = section(bytes, 0);
+                bytes[offsets.start + 8..offsets.start + 16].fill(0x7f);
+            });
+            forged(&program, file, command, |bytes| {
+                let cols = section(bytes, 1);
+                bytes[cols.start..cols.start + 4].fill(0xfe);
+            });
+        }
+    }
+    for file in ["s/users.dict", "s/items.dict"] {
+        forged(&program, file, "verify s", |bytes| {
+            let sorted = section(bytes, 2);
+            bytes[sorted.start..sorted.start + 4].fill(0xfe);
+        });
+        forged(&program, file, "verify s", |bytes| {
+            let offsets = section(bytes, 0);
+            bytes[offsets.start + 8..offsets.start + 16].fill(0xff);
+        });
+    }
+}
+
+/// Every eight bytes of a record may be the length of a list or of a text. Some are numbers that nothing depends on, such
+/// as lines read; what matters is that none is believed.
+#[test]
+fn a_hostile_length_in_a_record_is_not_believed() {
+    let program = trained();
+    let check_store = |path: &Path| Store::open(path)?.verify(&mut |_| {}).map(drop);
+    let check_model = |path: &Path| Model::verify(path, &mut |_| {}).map(drop);
+    let checks: [(&str, &str, &dyn Fn(&Path) -> lowrank::Result<()>); 2] = [
+        ("s", "s/manifest", &check_store),
+        ("m", "m/model", &check_model),
+    ];
+    for (folder, file, check) in checks {
+        let whole = fs::read(program.path(file)).unwrap();
+        let mut refused = 0;
+        for at in section(&whole, 0) {
+            for number in [1_u64 << 63, u64::MAX, 1 << 32] {
+                let mut bytes = whole.clone();
+                let end = (at + 8).min(bytes.len());
+                bytes[at..end].copy_from_slice(&number.to_le_bytes()[..end - at]);
+                sealing::seal(&mut bytes);
+                program.write(file, &bytes);
+                refused += u32::from(check(&program.path(folder)).is_err());
+            }
+        }
+        assert!(refused > 500, "{file}: {refused}");
+        program.write(file, &whole);
+        check(&program.path(folder)).unwrap();
+    }
+}
+
+/// Runs in so many KiB of address space: what is allocated by a declared size, or gathered without bound, ends it.
+fn confined(program: &Program, arguments: &str) -> std::process::Output {
+    let script = format!("ulimit -v 700000; exec \"$0\" {arguments} --threads 1 --quiet");
+    Command::new("sh")
+        .args(["-c", &script, env!("CARGO_BIN_EXE_lowrank")])
+        .current_dir(program.path(""))
+        .output()
+        .unwrap()
+}
+
+fn gzipped(piece: &[u8], times: usize) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    for _ in 0..times {
+        gzip.write_all(piece).unwrap();
+    }
+    gzip.finish().unwrap()
+}
+
+#[test]
+fn a_little_that_unpacks_to_a_lot_is_read_as_a_stream() {
+    let program = Program::new();
+    program.write("line.gz", gzipped(&[b'x'; 1 << 20], 1024));
+    let output = confined(&program, "import line.gz --memory 256MiB --out s");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains("a line longer than"),
+        "{}",
+        said(&output)
+    );
+
+    program.write("good.csv", "1,2,3\n");
+    program.write("titles.gz", gzipped(&[b'x'; 1 << 20], 1024));
+    let output = confined(
+        &program,
+        "import good.csv --titles titles.gz --memory 256MiB --out s",
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains("titles.gz: more than"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn an_archive_may_lie_about_sizes_and_name_any_path() {
+    let program = Program::new();
+    let ratings = "1,2,3\n2,3,4\n";
+    let archive = sealing::archive(&[
+        ("../../../ratings.csv", ratings),
+        ("/etc/u.item", "2|Two\n"),
+    ]);
+    fs::create_dir(program.path("in")).unwrap();
+    program.write("in/paths.zip", &archive);
+    program.done("import in/paths.zip --out in/s");
+    let files: Vec<String> = tree::tree(&program.path("")).into_keys().collect();
+    assert!(
+        files.iter().all(|name| name.starts_with("in/")),
+        "{files:?}"
+    );
+
+    // Both sizes of the first member, in its own header and in the directory, are said to be 4 GiB.
+    let mut lying = archive.clone();
+    for (at, size) in [(18, 4), (22, 4)] {
+        lying[at..at + size].fill(0xfe);
+    }
+    let directory = lying
+        .windows(4)
+        .position(|four| four == b"PK\x01\x02")
+        .unwrap();
+    lying[directory + 20..directory + 28].fill(0xfe);
+    program.write("lying.zip", &lying);
+    let output = confined(&program, "import lying.zip --memory 256MiB --out s");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert_eq!(said(&output).lines().count(), 1, "{}", said(&output));
+}
