@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use lowrank::model::{Checkpoint, Model, Run};
-use lowrank::recommend::{Exclude, Recommender, UserTop};
+use lowrank::recommend::{Exclude, Recommender, Search, UserTop};
 use lowrank::store::Store;
 use lowrank::{ErrorKind, Options, Parameters, Result, Threads, Trainer};
 use refused::{refused, trained};
@@ -52,11 +52,11 @@ fn made(store: &Path, model: &Path, threads: &Threads) -> Result<(Parameters, Ve
     };
     let trained = Trainer::new(&store, options.resolved()).run(threads)?;
     let model = Model::open(model)?;
-    let recommender = Recommender::new(&model, Some(&store), 3, Exclude::All)?;
+    let recommender = Recommender::new(&model, Some(&store), 3, Exclude::All, Search::default())?;
     let mut tops = Vec::new();
     threads.run(|| {
-        recommender.recommend(0..recommender.users() as u32, |some| {
-            tops.extend_from_slice(some);
+        recommender.recommend(0..recommender.users() as u32, Ok, |some| {
+            tops.extend(some);
             Ok(())
         })
     })?;
