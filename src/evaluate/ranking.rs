@@ -112,6 +112,7 @@ pub fn ranking(model: &Model, store: &Store, protocol: &Protocol<'_>) -> Result<
     let mut all = Group::new(protocol, catalogue);
     let mut groups = [(); QUARTERS].map(|()| Group::new(protocol, catalogue));
     let (mut hits, mut bits) = (Vec::new(), Vec::new());
+    let mut done = 0;
     recommender.recommend(users.iter().copied(), Ok, |tops| {
         for top in &tops {
             relevant.read(top.user)?;
@@ -131,7 +132,9 @@ pub fn ranking(model: &Model, store: &Store, protocol: &Protocol<'_>) -> Result<
             groups[quarters.of(of_user.activity)].add(&of_user);
         }
         if let Some(last) = tops.last() {
-            relevant.rows.release_before(last.user as usize);
+            let last = last.user as usize;
+            relevant.rows.release(done..last);
+            done = last;
         }
         Ok(())
     })?;
