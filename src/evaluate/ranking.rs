@@ -111,8 +111,7 @@ pub fn ranking(model: &Model, store: &Store, protocol: &Protocol<'_>) -> Result<
     let recommender = Recommender::new(model, Some(store), protocol.top(), exclude, search)?;
     let mut all = Group::new(protocol, catalogue);
     let mut groups = [(); QUARTERS].map(|()| Group::new(protocol, catalogue));
-    let (mut hits, mut bits) = (Vec::new(), Vec::new());
-    let mut done = 0;
+    let (mut hits, mut bits, mut from) = (Vec::new(), Vec::new(), 0);
     recommender.recommend(users.iter().copied(), Ok, |tops| {
         for top in &tops {
             relevant.read(top.user)?;
@@ -132,9 +131,8 @@ pub fn ranking(model: &Model, store: &Store, protocol: &Protocol<'_>) -> Result<
             groups[quarters.of(of_user.activity)].add(&of_user);
         }
         if let Some(last) = tops.last() {
-            let last = last.user as usize;
-            relevant.rows.release(done..last);
-            done = last;
+            relevant.rows.release(from as usize..last.user as usize);
+            from = last.user;
         }
         Ok(())
     })?;

@@ -3,17 +3,14 @@
 //! The stores in [`GOLDEN`] are what [`IMPORT`] made of the sample in `tests/data`. Should the same text ever give other
 //! bytes, that is a new format: it gets a version and a golden store of its own, and these stay.
 
-mod program;
-mod tree;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::program::Program;
+use crate::tree::tree;
 use lowrank::matrix::{Ratings, RowScratch, Side};
 use lowrank::store::{Part, Store};
-use program::Program;
-use tree::tree;
 
 const IMPORT: &str = "import ratings.csv --titles movies.csv --test-fraction 0.2 \
     --validation-fraction 0.2 --seed 1";

@@ -1,12 +1,9 @@
 //! Errors on published folds, against what plain double-precision programs reach with the same options.
 
-mod program;
-mod real_data;
-
 use std::fs;
 
-use program::Program;
-use real_data::real_data;
+use crate::program::Program;
+use crate::real_data::real_data;
 
 /// MovieLens 100K as its publisher cut it into five: each fifth is predicted from the others. Plain programs reach a mean
 /// of 0.918 and 0.920.

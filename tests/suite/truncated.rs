@@ -1,19 +1,15 @@
 //! Files that are cut short while they are mapped: an error with file and offset, never a death by signal.
 
-mod program;
-mod refused;
-mod tree;
-
 use std::fs::File;
 use std::process::{Command, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::program::Program;
+use crate::refused::{said, trained};
 use lowrank::ErrorKind;
 use lowrank::matrix::{Ratings, Side};
 use lowrank::store::{Mapping, Store, exit_on_lost_pages};
-use program::Program;
-use refused::{said, trained};
 
 /// Tells this test, started again, that it is the one to be hit.
 const VICTIM: &str = "LOWRANK_TEST_VICTIM";
@@ -96,7 +92,7 @@ fn a_training_whose_store_is_cut_short_says_so() {
     }
     // Somebody else may not train to the same place meanwhile, and is told who does.
     let process = format!("t: process {} is writing to it", training.id());
-    refused::refused(
+    crate::refused::refused(
         &program,
         "train s --out t --epochs 1",
         1,

@@ -1,20 +1,17 @@
 //! Files made to do harm, with checksums that are right: refused, without a panic and without more memory than they need.
 
-mod program;
-mod refused;
-#[path = "../fuzz/src/sealing.rs"]
+#[path = "../../fuzz/src/sealing.rs"]
 mod sealing;
-mod tree;
 
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
+use crate::program::Program;
+use crate::refused::{refused, said, trained};
 use lowrank::model::Model;
 use lowrank::store::Store;
-use program::Program;
-use refused::{refused, said, trained};
 
 /// Where a section of a file of ours lies, by its number.
 fn section(bytes: &[u8], number: usize) -> std::ops::Range<usize> {
@@ -184,7 +181,7 @@ fn an_archive_may_lie_about_sizes_and_name_any_path() {
     fs::create_dir(program.path("in")).unwrap();
     program.write("in/paths.zip", &archive);
     program.done("import in/paths.zip --out in/s");
-    let files: Vec<String> = tree::tree(&program.path("")).into_keys().collect();
+    let files: Vec<String> = crate::tree::tree(&program.path("")).into_keys().collect();
     assert!(
         files.iter().all(|name| name.starts_with("in/")),
         "{files:?}"

@@ -1,20 +1,16 @@
 //! A model is a function of ratings, options and seed: the same bytes whatever the threads, shards, budget, order of lines
 //! or interruptions.
 
-mod program;
-mod real_data;
-mod tree;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::program::Program;
+use crate::real_data::real_data;
+use crate::tree::tree;
 use lowrank::rng::{Purpose, Stream};
 use lowrank::synthetic::{Recipe, Synthetic};
-use program::Program;
-use real_data::real_data;
-use tree::tree;
 
 /// Options that train each solver on anything, a little.
 const SOLVERS: [&str; 9] = [

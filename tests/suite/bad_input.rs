@@ -1,17 +1,13 @@
 //! What the program does with input and options that it cannot use: status, message, and nothing left half-written.
 
-mod program;
-mod refused;
-mod tree;
-
 use std::fs;
 use std::io::Write;
 
+use crate::program::Program;
+use crate::refused::{ratings, refused, said, trained};
+use crate::tree::tree;
 use lowrank::store::Store;
-use program::Program;
-use refused::{ratings, refused, said, trained};
 use serde_json::Value;
-use tree::tree;
 
 #[test]
 fn what_is_missing_is_named() {

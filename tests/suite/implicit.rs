@@ -1,18 +1,15 @@
 //! Solvers of implicit feedback against plain dense twins in f64, and what theory promises of them.
 
-mod program;
-mod real_data;
-
 use std::collections::{HashMap, HashSet};
 use std::fs;
 
+use crate::program::Program;
+use crate::real_data::real_data;
 use lowrank::matrix::{Factors, InMemory};
 use lowrank::solver::Options;
 use lowrank::store::Store;
 use lowrank::{ErrorKind, Result, State, Threads, Trainer};
-use program::Program;
 use proptest::prelude::*;
-use real_data::real_data;
 
 const USERS: usize = 13;
 const ITEMS: usize = 11;

@@ -13,8 +13,6 @@ use lowrank::{ErrorKind, Result};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-mod tree;
-
 /// A line of the text.
 #[derive(Debug, Clone, PartialEq)]
 struct Line {
@@ -409,7 +407,7 @@ proptest! {
             let folder = tempfile::tempdir().unwrap();
             let out = folder.path().join("s");
             import(&case, &out).ok()?;
-            let files = tree::tree(&out);
+            let files = crate::tree::tree(&out);
             Some((folder, files))
         };
         let first = stores().map(|(_, files)| files);
@@ -417,7 +415,7 @@ proptest! {
         case.lines = lines;
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("s");
-        let second = import(&case, &out).ok().map(|_| tree::tree(&out));
+        let second = import(&case, &out).ok().map(|_| crate::tree::tree(&out));
         prop_assert!(first == second);
     }
 }
@@ -458,13 +456,13 @@ fn ids_and_records_that_spill_leave_no_trace() {
     let roomy = folder.path().join("roomy");
     let report = import(&case, &roomy).unwrap();
     assert_eq!(report.spilled, 0);
-    let (files, roomy_manifest) = (tree::tree(&roomy), report.manifest);
+    let (files, roomy_manifest) = (crate::tree::tree(&roomy), report.manifest);
     for threads in [1, 3] {
         (case.least_memory, case.threads) = (true, threads);
         let tight = folder.path().join(format!("tight{threads}"));
         let report = import(&case, &tight).unwrap();
         assert!(report.spilled > 0);
         assert_eq!(report.manifest, roomy_manifest);
-        assert!(tree::tree(&tight) == files, "{threads}");
+        assert!(crate::tree::tree(&tight) == files, "{threads}");
     }
 }

@@ -1,18 +1,14 @@
 //! Ranking metrics of the program against their definitions, spelled out over whole lists.
 
-mod program;
-mod refused;
-mod tree;
-
 use std::collections::BTreeSet;
 
+use crate::program::Program;
+use crate::refused::{ratings, refused, trained};
 use lowrank::evaluate::{METRICS, Measure};
 use lowrank::matrix::{Ratings, RowScratch, Side};
 use lowrank::model::Model;
 use lowrank::recommend::{Exclude, Recommender, Search};
 use lowrank::store::{Part, Store};
-use program::Program;
-use refused::{ratings, refused, trained};
 use serde_json::Value;
 
 /// One user's list to its end, and what is to be found of it.

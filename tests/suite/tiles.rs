@@ -1,18 +1,14 @@
 //! Tiles in a store: made when a stochastic method first asks for them, checked, and of no influence on the model.
 
-mod program;
-mod refused;
-mod tree;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use crate::program::Program;
+use crate::refused::{ratings, refused};
+use crate::tree::tree;
 use lowrank::Store;
 use lowrank::matrix::{Census, HeldTiles, InMemory, Ratings, RowScratch, Side, Tiles};
-use program::Program;
-use refused::{ratings, refused};
-use tree::tree;
 
 const SGD: &str = "--solver sgd --rank 3 --epochs 3";
 

@@ -1,8 +1,6 @@
 //! `lowrank check-gradients`, and regularizers on the command line.
 
-mod program;
-
-use program::Program;
+use crate::program::Program;
 
 fn errors(output: &std::process::Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()

@@ -1,10 +1,6 @@
 //! Curves: what `train` writes, `plot` draws.
 
-mod program;
-mod refused;
-mod tree;
-
-use refused::{refused, trained};
+use crate::refused::{refused, trained};
 
 #[test]
 fn histories_and_studies_become_pictures() {

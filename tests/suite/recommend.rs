@@ -1,18 +1,15 @@
 //! Everybody's recommendations: whole, sorted, none seen, and those that a plain search over all pairs finds.
 
-mod program;
-mod real_data;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use crate::program::Program;
+use crate::real_data::real_data;
 use lowrank::matrix::{Ratings, RowScratch, Side};
 use lowrank::model::Model;
 use lowrank::store::{Part, Store};
 use lowrank::synthetic::{Recipe, Synthetic};
-use program::Program;
-use real_data::real_data;
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -1,20 +1,16 @@
 //! What exists is kept, or replaced in one step; what cannot be finished, on a full disk or killed, leaves no trace.
 
-mod program;
-mod refused;
-mod tree;
-
 use std::fs;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::program::Program;
+use crate::refused::{ratings, refused, said, trained};
+use crate::tree::tree;
 use lowrank::matrix::Ratings;
 use lowrank::store::Store;
-use program::Program;
-use refused::{ratings, refused, said, trained};
-use tree::tree;
 
 #[test]
 fn what_exists_is_kept_without_force_and_replaced_in_one_step_with_it() {

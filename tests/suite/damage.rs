@@ -1,19 +1,15 @@
 //! Stores and models that are cut short, altered, of a later version or of the other kind: refused by name, never half-read.
 
-mod program;
-mod refused;
-mod tree;
-
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::refused::{refused, trained};
+use crate::tree::tree;
 use lowrank::model::{Checkpoint, Model, Run};
-use lowrank::recommend::{Exclude, Recommender, UserTop};
+use lowrank::recommend::{Exclude, Recommender, Search, UserTop};
 use lowrank::store::Store;
 use lowrank::{ErrorKind, Options, Parameters, Result, Threads, Trainer};
-use refused::{refused, trained};
-use tree::tree;
 
 /// Runs `test` with one bit of each byte of each file below a folder changed, and with its number. Which bit goes by the
 /// place; all eight in turn where `LOWRANK_TORTURE` is set.
@@ -52,11 +48,11 @@ fn made(store: &Path, model: &Path, threads: &Threads) -> Result<(Parameters, Ve
     };
     let trained = Trainer::new(&store, options.resolved()).run(threads)?;
     let model = Model::open(model)?;
-    let recommender = Recommender::new(&model, Some(&store), 3, Exclude::All)?;
+    let recommender = Recommender::new(&model, Some(&store), 3, Exclude::All, Search::default())?;
     let mut tops = Vec::new();
     threads.run(|| {
-        recommender.recommend(0..recommender.users() as u32, |some| {
-            tops.extend_from_slice(some);
+        recommender.recommend(0..recommender.users() as u32, Ok, |some| {
+            tops.extend(some);
             Ok(())
         })
     })?;

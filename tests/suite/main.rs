@@ -1,0 +1,29 @@
+//! The tests that use the library and the program as others do: one crate, so that there is one program to link.
+
+mod accuracy;
+mod architecture;
+mod bad_input;
+mod check_gradients;
+mod cli;
+mod contracts;
+mod damage;
+mod format;
+mod golden;
+mod hostile;
+mod implicit;
+mod import;
+mod nmf;
+mod origins;
+mod overwrite;
+mod plot;
+mod program;
+mod ranking;
+mod real_data;
+mod recommend;
+mod refused;
+mod same_bits;
+mod solvers;
+mod stochastic;
+mod tiles;
+mod tree;
+mod truncated;
