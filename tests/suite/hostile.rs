@@ -103,9 +103,10 @@ fn a_hostile_length_in_a_record_is_not_believed() {
     let program = trained();
     let check_store = |path: &Path| Store::open(path)?.verify(&mut |_| {}).map(drop);
     let check_model = |path: &Path| Model::verify(path, &mut |_| {}).map(drop);
-    let checks: [(&str, &str, &dyn Fn(&Path) -> lowrank::Result<()>); 2] = [
-        ("s", "s/manifest", &check_store),
-        ("m", "m/model", &check_model),
+    type Check = fn(&Path) -> lowrank::Result<()>;
+    let checks: [(&str, &str, Check); 2] = [
+        ("s", "s/manifest", check_store),
+        ("m", "m/model", check_model),
     ];
     for (folder, file, check) in checks {
         let whole = fs::read(program.path(file)).unwrap();

@@ -58,7 +58,7 @@ fn a_page_that_is_gone_ends_a_program_with_a_line() {
     let output = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "a_page_that_is_gone_ends_a_program_with_a_line",
+            "truncated::a_page_that_is_gone_ends_a_program_with_a_line",
             "--nocapture",
         ])
         .env(VICTIM, program.path("long"))
@@ -91,13 +91,10 @@ fn a_training_whose_store_is_cut_short_says_so() {
         sleep(Duration::from_millis(5));
     }
     // Somebody else may not train to the same place meanwhile, and is told who does.
+    let second = program.run("train s --out t --epochs 1 --quiet");
     let process = format!("t: process {} is writing to it", training.id());
-    crate::refused::refused(
-        &program,
-        "train s --out t --epochs 1",
-        1,
-        &[&process, "wait"],
-    );
+    ended_with_a_line(&second, &process);
+    assert!(said(&second).contains("wait"), "{}", said(&second));
     cut(&program.path("s/by_user/00000.shard"), 100);
     let output = {
         while training.try_wait().unwrap().is_none() {
