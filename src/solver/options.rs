@@ -72,7 +72,7 @@ pub enum Init {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Options {
-    /// Name of the solver in [`SOLVERS`].
+    /// Name of the solver in [`SOLVERS`](super::SOLVERS).
     pub solver: String,
     /// The loss: a name of [`LOSSES`](crate::loss::LOSSES), or a formula in `p` and `r`.
     pub loss: String,
