@@ -1,6 +1,7 @@
 //! Shapes and views of ratings. Owns no file, knows no solver.
 
 mod at_least;
+mod codebook;
 mod factors;
 mod in_memory;
 mod packed;
@@ -9,6 +10,7 @@ mod tiles;
 use std::borrow::Cow;
 
 pub use at_least::AtLeast;
+pub use codebook::Codebook;
 pub use factors::Factors;
 pub use in_memory::InMemory;
 pub use packed::{PackedRows, PackedValues, pack_ids, pack_starts};

@@ -14,7 +14,6 @@
 
 mod atomic;
 mod claim;
-mod codebook;
 mod codec;
 mod container;
 mod create;

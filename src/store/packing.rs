@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::codebook::Codebook;
 use super::container::{Container, Seal};
 use super::header::{ALIGNMENT, HEADER_BYTES, Kind, table_bytes};
 use super::writer::ContainerWriter;
 use crate::error::{Error, Result};
+use crate::matrix::Codebook;
 use crate::matrix::{PackedRows, PackedValues, pack_ids, pack_starts};
 
 const GROUPS: &str = "groups";
@@ -39,7 +39,7 @@ impl Packing {
         Packing {
             rows: Vec::new(),
             ids: Vec::new(),
-            codebook: Codebook::new(),
+            codebook: Codebook::default(),
             codes: Vec::new(),
             values: Vec::new(),
         }
@@ -105,8 +105,12 @@ impl Packing {
         file.section(IDS)?;
         file.write(&self.ids)?;
         if coded {
-            let (mut sorted, places) = self.codebook.sorted();
+            let sorted = self.codebook.sorted();
+            let values = self.codebook.values().iter();
+            let places = values.map(|&value| sorted.find(value).expect("the same values"));
+            let places: Vec<u8> = places.collect();
             let place = |code: u8| places[usize::from(code)];
+            let mut sorted = sorted.values().to_vec();
             file.section(CODES)?;
             if sorted.len() <= SMALL {
                 let pairs = self.codes.chunks(2);

@@ -5,10 +5,10 @@
 
 use std::ops::Range;
 
-use super::codebook::Codebook;
 use super::grid::Grid;
 use super::{Values, Wave};
 use crate::error::{Error, ErrorKind, Result};
+use crate::matrix::Codebook;
 use crate::matrix::{Ratings, Row, RowScratch, Shape, Side};
 
 /// What a first scan tells of tiles to be made.
@@ -57,7 +57,7 @@ impl Census {
                 starts[2 * user_band + 3] += std::mem::take(count);
             }
             if let Some(book) = &mut codebook
-                && !row.values.iter().all(|&value| book.insert(value))
+                && !row.values.iter().all(|&value| book.code(value).is_some())
             {
                 codebook = None;
             }
@@ -72,7 +72,7 @@ impl Census {
             grid,
             counts,
             starts,
-            codebook: codebook.map(Codebook::sorted),
+            codebook: codebook.map(|book| book.sorted()),
         })
     }
 
@@ -139,7 +139,10 @@ impl Census {
         waves: Range<usize>,
     ) -> Result<Vec<HeldWave>> {
         match &self.codebook {
-            Some(book) => self.cut_as(ratings, waves, |value| book.code(value), HeldValues::Coded),
+            Some(book) => {
+                let code = |value| book.find(value).expect("a rating that was counted");
+                self.cut_as(ratings, waves, code, HeldValues::Coded)
+            }
             None => self.cut_as(ratings, waves, |value| value, HeldValues::Plain),
         }
     }

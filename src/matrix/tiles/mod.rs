@@ -9,7 +9,6 @@
 //! scan as there is room for.
 
 mod census;
-mod codebook;
 mod grid;
 
 pub use census::{Census, HeldWave};
