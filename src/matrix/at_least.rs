@@ -67,6 +67,10 @@ impl Ratings for AtLeast<'_> {
         self.ratings.done_with(side, index);
     }
 
+    fn done_with_ids(&self, side: Side) {
+        self.ratings.done_with_ids(side);
+    }
+
     fn id(&self, side: Side, row: usize) -> Cow<'_, str> {
         self.ratings.id(side, row)
     }

@@ -4,7 +4,6 @@
 //! have written back, and when, could be neither.
 
 use std::fmt;
-use std::iter::Sum;
 use std::ops::{Add, Range, Sub};
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,12 +67,6 @@ impl Sub for Traffic {
             written: self.written - before.written,
             waited: self.waited - before.waited,
         }
-    }
-}
-
-impl Sum for Traffic {
-    fn sum<I: Iterator<Item = Traffic>>(traffic: I) -> Traffic {
-        traffic.fold(Traffic::default(), Add::add)
     }
 }
 

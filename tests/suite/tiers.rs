@@ -3,7 +3,6 @@
 use lowrank::matrix::{Factors, InMemory, Ratings, Room, Side};
 use lowrank::model::{Checkpoint, Run};
 use lowrank::solver::{Options, SOLVERS};
-use lowrank::synthetic::{Recipe, Synthetic};
 use lowrank::train::{Placement, State};
 use lowrank::{Store, Threads, Trainer};
 use serde_json::Value;
@@ -85,24 +84,24 @@ fn rows_longer_than_a_part_meet_bands_of_any_size_with_the_same_bits() {
     }
 }
 
-/// A store whose factors, at rank 64, are more than the rest of what training takes.
+/// A store of many users and items with few ratings, whose factors are more than the rest of what training takes.
 fn wide() -> Program {
+    const ITEMS: u32 = 20_000;
     let program = Program::new();
-    let recipe = Recipe {
-        users: 12_000,
-        items: 7_000,
-        ratings: 40_000,
-        ..Recipe::default()
-    };
-    let mut text = Vec::new();
-    Synthetic::new(recipe).unwrap().write(&mut text).unwrap();
+    let mut text = String::from("user,item,rating\n");
+    for user in 0..36_000 {
+        for item in [user * 7 % ITEMS, (user * 13 + 5) % ITEMS, user % 50] {
+            text += &format!("{user},{item},{}\n", 1 + (user + item) % 5);
+        }
+    }
     program.write("r", text);
-    program
-        .done("import r --out s --test-fraction 0.1 --validation-fraction 0.1 --shard-size 64KiB");
+    program.done(
+        "import r --out s --test-fraction 0.1 --validation-fraction 0.1 --shard-size 64KiB --duplicates first",
+    );
     program
 }
 
-const TRAIN: &str = "train s --out m --rank 64 --epochs 2 --force --threads 2";
+const TRAIN: &str = "train s --out m --rank 32 --epochs 2 --force --threads 2";
 
 /// The smallest budget for these options, in MiB, as the refusal of a smaller one names it.
 fn least(program: &Program, command: &str) -> u64 {
@@ -191,7 +190,7 @@ fn a_checkpoint_is_gone_on_with_in_another_tier() {
     let program = wide();
     let store = Store::open(program.path("s")).unwrap();
     let options = |epochs| Options {
-        rank: 64,
+        rank: 32,
         epochs,
         ..Options::default()
     };

@@ -26,7 +26,8 @@ pub use options::{TrainArgs, names};
 /// Runs the command.
 pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     let began = Instant::now();
-    let mut store = Store::open(&args.store)?;
+    // Planning looks at all shards, and must not fill the memory with them.
+    let mut store = Store::open_within(&args.store, session.plan().budget().0 / 2)?;
     let start = Start::read(&args, &store)?;
     let rank = args.rank.map_or(Options::default().rank, usize::from);
     let rank = start.as_ref().map_or(rank, |start| start.users.rank());
