@@ -14,6 +14,9 @@ use crate::store::{Part, ScratchFile, Shard, Store, free_space};
 /// Rows of either side that there has to be room for at a time: with fewer, the other side would be read too often.
 const LEAST_ROWS: u64 = 64;
 
+/// Bytes that there has to be room for at least, for the same reason, where rows are short.
+const LEAST_BYTES: u64 = 1 << 20;
+
 /// Where the factors of each side lie. The model has the same bits wherever they do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Placement {
@@ -122,7 +125,7 @@ impl Placement {
             false => Side::Users,
         };
         // A row may be long, and then has sums of two kinds.
-        let least = LEAST_ROWS * (2 * carried + 2 * of_row);
+        let least = (LEAST_ROWS * (2 * carried + 2 * of_row)).max(LEAST_BYTES);
         // Of small models, all factors may take less than what reading them in bands does.
         let mut cheapest = (all.total(), refused);
         for sides in [&[larger][..], &[larger, larger.other()]] {
