@@ -13,6 +13,7 @@ mod als;
 mod alternating;
 mod cell_gradient;
 mod cg;
+mod conjugate;
 mod coordinate;
 mod gradient;
 mod gram;
@@ -40,7 +41,7 @@ use crate::matrix::{Factors, Ratings, Shape, Side};
 pub use alternating::{Cost, Fixed, Measure, Own, OwnMut, RowStep, half_epoch, measure, sum_rows};
 pub use gradient::Gradient;
 pub use nmf::{Study, StudyLine};
-pub use options::{Init, Missing, Options, Reduce, Ridge, Rule, Step, Update};
+pub use options::{Direction, Init, Missing, Options, Reduce, Ridge, Rule, Step, Update};
 pub use sums::{RowSums, Summed};
 
 /// Every solver by its name on the command line.
