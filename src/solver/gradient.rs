@@ -11,10 +11,12 @@
 //! gathered by the one task that owns the row: no buffers for item gradients, no races), and by-user once more for the
 //! loss or the line search where both sides step at once.
 
-use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, half_epoch};
+use super::alternating::{self, half_epoch};
 use super::conjugate::{self, Curvature};
 use super::line_search::{Line, line_search};
+use super::losses;
 use super::rates::Rates;
+use super::row_step::{Cost, Fixed, Measure, Own, OwnMut, RowStep};
 use super::sums::RowSums;
 use super::sweep::sweep;
 use super::{
@@ -35,6 +37,7 @@ pub const METHOD: Method = Method {
     monotone: false,
     any_regularizer: true,
     biases: true,
+    spills: false,
     learns: Learns::Ratings,
     suited: |options| Options {
         learning_rates: vec![0.02],
@@ -264,7 +267,7 @@ impl Solver for Gradient {
     fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured> {
         let step = self.step(Goal::Direction, ratings);
         let items = parameters.fixed_items();
-        let sums = alternating::measure(ratings, &step, &parameters.users, &items)?;
+        let sums = losses::measure(ratings, &step, &parameters.users, &items)?;
         Ok(self.measured(sums, ratings, parameters.std))
     }
 

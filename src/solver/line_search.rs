@@ -4,7 +4,7 @@
 //! residuals is a polynomial of degree four in t, and the ridge one of degree two. One pass over the ratings gathers the
 //! coefficients, in f64; the lowest point is a root of a cubic. No trial steps.
 
-use super::alternating::Own;
+use super::row_step::Own;
 use super::{Parameters, Ridge, sum_rows};
 use crate::error::Result;
 use crate::kernel::{self, Isa};
