@@ -28,7 +28,7 @@ pub use gram::{NormalEquations, PANEL, Segment};
 pub use peak::{PEAK_STEP_FLOP, multiply_adds};
 pub use score::{PackedItems, TILE, UserRows, pack_items, packed_len, score};
 pub use select::{Candidate, TopN, exclude};
-pub use sgd::{SgdRatings, SgdRow, SgdRows, SgdStep, sgd};
+pub use sgd::{SgdRatings, SgdRow, SgdRows, SgdSlope, SgdStep, sgd};
 pub use vector::LANES;
 
 use vector::{Portable, Vector};

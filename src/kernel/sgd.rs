@@ -1,24 +1,35 @@
 //! Stochastic gradient steps: rating by rating, both rows of a rating move.
 //!
-//! Order. Ratings are taken one by one as they come. A dot product adds as [`dot_rows`](super::dot_rows) does, and so does
-//! the sum of a gradient's squares; every other number of a row has a chain of its own.
+//! Order. Four users are at hand, each in a place of its own. The places give one rating each in turn; after a turn, a
+//! place whose user has no more takes the next user of the tile, the first place first. Ratings are taken one by one in
+//! that order: each sees the rows as those before it have left them. So neighbours are ratings of different users, and
+//! where they are of different items as well, the four of a turn have no row in common and are computed side by side.
+//! A dot product adds as [`dot_rows`](super::dot_rows) does, and so do the squares of a row; every other number of a row
+//! has a chain of its own.
 
-use super::vector::{LANES, Vector, lanes, lanes_mut};
-use super::{AHEAD, Isa, Kernel};
+use super::vector::{LANES, Vector};
+use super::{Isa, Kernel};
 
 /// What a row has beside its factors.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct SgdRow {
-    /// The bias; it stays zero in a model without biases.
-    pub bias: f32,
-    /// Squared gradients of the factors so far: for each rating the mean over the rank.
-    pub squares: f32,
-    /// Squared gradients of the bias so far.
-    pub bias_squares: f32,
-    /// The ridge on factors, for each rating.
-    pub ridge: f32,
-    /// The ridge on the bias, for each rating.
-    pub bias_ridge: f32,
+pub struct SgdRow([f32; 4]);
+
+impl SgdRow {
+    /// A row of so many ratings with this bias, which is zero in a model without biases, and the squared gradients so far
+    /// of its factors (for each rating the mean over the rank) and of its bias.
+    pub fn new(ratings: u32, bias: f32, squares: [f32; 2]) -> SgdRow {
+        SgdRow([squares[0], squares[1], bias, 1.0 / ratings.max(1) as f32])
+    }
+
+    /// The bias.
+    pub fn bias(&self) -> f32 {
+        self.0[2]
+    }
+
+    /// The squared gradients so far, of the factors and of the bias.
+    pub fn squares(&self) -> [f32; 2] {
+        [self.0[0], self.0[1]]
+    }
 }
 
 /// The rows of one band: factors, each row padded to `stride` floats, and what goes with them.
@@ -33,7 +44,7 @@ pub struct SgdRows<'a> {
 /// Ratings between two bands, by user.
 #[derive(Debug, Clone, Copy)]
 pub struct SgdRatings<'a> {
-    /// Rows of the first band that have ratings.
+    /// Rows of the first band that have ratings, ascending.
     pub users: &'a [u16],
     /// For each of them, the number of ratings less one.
     pub lengths: &'a [u16],
@@ -53,78 +64,73 @@ pub struct SgdStep {
     pub adaptive: bool,
     /// Whether biases move.
     pub biases: bool,
+    /// The ridge on factors: for each rating, and for each row, of which a rating has its share.
+    pub ridge: [f32; 2],
+    /// The ridge on biases, likewise.
+    pub bias_ridge: [f32; 2],
     /// The number of factors, padding left out.
     pub rank: usize,
 }
 
-/// Takes one step for each rating: `p -= eta (slope q + ridge p)`, `q -= eta (slope p + ridge q)`, both from where the rows
-/// stood, and the biases likewise with 1 for the other factor. `slope` is that of the loss at a prediction and a rating.
-///
-/// # Panics
-/// If lengths do not add up to one item and one target for each rating, the rank does not fit the length of the factors, or a row lies
-/// outside its band.
-pub fn sgd(
-    isa: Isa,
-    ratings: SgdRatings<'_>,
-    users: SgdRows<'_>,
-    items: SgdRows<'_>,
-    step: SgdStep,
-    slope: impl Fn(f32, f32) -> f32,
-) {
-    let len = ratings.targets.len();
-    assert_eq!(ratings.items.len(), len, "one item for each rating");
-    assert_eq!(
-        ratings.lengths.len(),
-        ratings.users.len(),
-        "one length for each user"
-    );
-    let lengths = ratings.lengths.iter();
-    let sum: usize = lengths.map(|&length| usize::from(length) + 1).sum();
-    assert_eq!(sum, len, "every rating is a user's");
-    let stride = step.rank.next_multiple_of(LANES);
-    for side in [&users, &items] {
-        assert_eq!(side.flat.len(), side.rows.len() * stride, "padded rows");
-    }
-    isa.run(Sgd {
-        ratings,
-        users,
-        items,
-        step,
-        slope,
-    });
+/// The slope of the loss at a prediction and a target.
+pub enum SgdSlope<'a> {
+    /// So many times their difference.
+    Squares(f32),
+    /// As this says. It is asked once for each rating, in their order.
+    Any(&'a mut dyn FnMut(f32, f32) -> f32),
 }
 
-struct Sgd<'a, S> {
+/// Takes one step for each rating: `p -= eta (slope q + ridge p)`, `q -= eta (slope p + ridge q)`, both from where the rows
+/// stood, and the biases likewise with 1 for the other factor. Gives the sum of the squared differences between
+/// predictions and targets, each from before its own step.
+///
+/// # Panics
+/// If users do not ascend, their lengths do not add up to one item and one target for each rating, the rank does not fit
+/// the length of the factors, or a row lies outside its band.
+pub fn sgd<'a>(
+    isa: Isa,
     ratings: SgdRatings<'a>,
     users: SgdRows<'a>,
     items: SgdRows<'a>,
     step: SgdStep,
-    slope: S,
+    slope: SgdSlope<'a>,
+) -> f64 {
+    let (lengths, len) = (ratings.lengths, ratings.targets.len());
+    assert!(ratings.users.is_sorted_by(|a, b| a < b), "users ascend");
+    assert_eq!(lengths.len(), ratings.users.len(), "one length a user");
+    assert_eq!(ratings.items.len(), len, "one item for each rating");
+    let sum: usize = lengths.iter().map(|&less| usize::from(less) + 1).sum();
+    assert_eq!(sum, len, "every rating is a user's");
+    let vectors = step.rank.div_ceil(LANES);
+    isa.run(Sgd {
+        users: Band::new(users, vectors),
+        items: Band::new(items, vectors),
+        ratings,
+        step,
+        slope,
+    })
 }
 
-impl<S: Fn(f32, f32) -> f32> Kernel for Sgd<'_, S> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Vector>(self, v: V) {
-        // Rows of one, two and four vectors are common, and then loops over them are unrolled.
-        match (self.step.adaptive, self.step.rank.div_ceil(LANES)) {
-            (false, 1) => self.all::<V, false>(v, 1),
-            (false, 2) => self.all::<V, false>(v, 2),
-            (false, 4) => self.all::<V, false>(v, 4),
-            (false, vectors) => self.all::<V, false>(v, vectors),
-            (true, 1) => self.all::<V, true>(v, 1),
-            (true, 2) => self.all::<V, true>(v, 2),
-            (true, 4) => self.all::<V, true>(v, 4),
-            (true, vectors) => self.all::<V, true>(v, vectors),
-        }
-    }
+struct Sgd<'a> {
+    ratings: SgdRatings<'a>,
+    users: Band<'a>,
+    items: Band<'a>,
+    step: SgdStep,
+    slope: SgdSlope<'a>,
 }
 
-impl<S: Fn(f32, f32) -> f32> Sgd<'_, S> {
+/// The rows of a band, by vectors.
+struct Band<'a> {
+    lines: &'a mut [[f32; LANES]],
+    rows: &'a mut [SgdRow],
+}
+
+impl Kernel for Sgd<'_> {
+    type Output = f64;
+
     #[inline(always)]
-    fn all<V: Vector, const ADAPTIVE: bool>(self, v: V, vectors: usize) {
-        let stride = vectors * LANES;
+    fn run<V: Vector>(self, v: V) -> f64 {
+        let vectors = self.step.rank.div_ceil(LANES);
         let Sgd {
             ratings,
             users,
@@ -132,68 +138,331 @@ impl<S: Fn(f32, f32) -> f32> Sgd<'_, S> {
             step,
             slope,
         } = self;
-        let one_over_rank = 1.0 / step.rank as f32;
+        let steps = Steps {
+            users,
+            items,
+            step,
+            error: 0.0,
+        };
+        match slope {
+            // Squares are common: their slope is worth compiling into the loop, and so are the usual lengths of rows.
+            SgdSlope::Squares(twice) => {
+                let slope = Squares(twice);
+                match (step.adaptive, vectors) {
+                    (false, 1) => steps.all::<V, false>(v, 1, ratings, slope),
+                    (false, 2) => steps.all::<V, false>(v, 2, ratings, slope),
+                    (false, 4) => steps.all::<V, false>(v, 4, ratings, slope),
+                    (false, 8) => steps.all::<V, false>(v, 8, ratings, slope),
+                    (false, _) => steps.all::<V, false>(v, vectors, ratings, slope),
+                    (true, 1) => steps.all::<V, true>(v, 1, ratings, slope),
+                    (true, 2) => steps.all::<V, true>(v, 2, ratings, slope),
+                    (true, 4) => steps.all::<V, true>(v, 4, ratings, slope),
+                    (true, 8) => steps.all::<V, true>(v, 8, ratings, slope),
+                    (true, _) => steps.all::<V, true>(v, vectors, ratings, slope),
+                }
+            }
+            SgdSlope::Any(of) => match step.adaptive {
+                false => steps.all::<V, false>(v, vectors, ratings, Any(of)),
+                true => steps.all::<V, true>(v, vectors, ratings, Any(of)),
+            },
+        }
+    }
+}
+
+/// How many users are at hand.
+const PLACES: usize = 4;
+
+/// A user at hand, and where the ratings lie that it has not yet given.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    user: usize,
+    next: usize,
+    end: usize,
+}
+
+/// What moves.
+struct Steps<'a> {
+    users: Band<'a>,
+    items: Band<'a>,
+    step: SgdStep,
+    /// Squared errors so far.
+    error: f64,
+}
+
+impl Steps<'_> {
+    #[inline(always)]
+    fn all<V: Vector, const ADAPTIVE: bool>(
+        mut self,
+        v: V,
+        vectors: usize,
+        ratings: SgdRatings<'_>,
+        mut slope: impl Slopes,
+    ) -> f64 {
+        let rates = Rates::new(v, self.step);
+        let SgdRatings {
+            users,
+            lengths,
+            items,
+            targets,
+        } = ratings;
+        let mut end = 0;
+        let mut runs = users.iter().zip(lengths).map(|(&user, &less)| {
+            let next = end;
+            end += usize::from(less) + 1;
+            Place {
+                user: usize::from(user),
+                next,
+                end,
+            }
+        });
+        let mut places = [Place::default(); PLACES];
+        let mut taken = 0;
+        for place in &mut places {
+            if let Some(run) = runs.next() {
+                *place = run;
+                taken += 1;
+            }
+        }
+        while taken == PLACES {
+            let cols = places.map(|place| items[place.next]);
+            let rows = places.map(|place| place.user);
+            let to = places.map(|place| targets[place.next]);
+            let [a, b, c, d] = cols;
+            let cols = cols.map(usize::from);
+            if (a != b) & (a != c) & (a != d) & (b != c) & (b != d) & (c != d) {
+                self.turn::<V, _, PLACES, ADAPTIVE>(
+                    (v, vectors, rates),
+                    rows,
+                    cols,
+                    to,
+                    &mut slope,
+                );
+            } else {
+                for j in 0..PLACES {
+                    self.turn::<V, _, 1, ADAPTIVE>(
+                        (v, vectors, rates),
+                        [rows[j]],
+                        [cols[j]],
+                        [to[j]; PLACES],
+                        &mut slope,
+                    );
+                }
+            }
+            for place in &mut places {
+                place.next += 1;
+                if let Some(&item) = items.get(place.next + 1) {
+                    self.items.prefetch(v, vectors, item.into());
+                }
+                if place.next == place.end {
+                    match runs.next() {
+                        Some(run) => {
+                            *place = run;
+                            self.users.prefetch(v, vectors, run.user + 4);
+                        }
+                        None => taken -= 1,
+                    }
+                }
+            }
+        }
+        while places.iter().any(|place| place.next < place.end) {
+            for place in places.iter_mut().filter(|place| place.next < place.end) {
+                let (item, target) = (items[place.next].into(), targets[place.next]);
+                self.turn::<V, _, 1, ADAPTIVE>(
+                    (v, vectors, rates),
+                    [place.user],
+                    [item],
+                    [target; PLACES],
+                    &mut slope,
+                );
+                place.next += 1;
+            }
+        }
+        self.error
+    }
+
+    /// Steps for ratings that have no row in common, side by side.
+    #[inline(always)]
+    fn turn<V: Vector, S: Slopes, const N: usize, const ADAPTIVE: bool>(
+        &mut self,
+        (v, vectors, rates): (V, usize, Rates<V::Lanes>),
+        users: [usize; N],
+        items: [usize; N],
+        targets: [f32; PLACES],
+        slope: &mut S,
+    ) {
+        let mut product = [v.splat(0.0); PLACES];
+        let mut lengths = [[v.splat(0.0); PLACES]; 2];
+        for j in 0..N {
+            let p = self.users.row(vectors, users[j]);
+            let q = self.items.row(vectors, items[j]);
+            for (a, b) in p.iter().zip(q.iter()) {
+                let (a, b) = (v.load(a), v.load(b));
+                product[j] = v.mul_add(a, b, product[j]);
+                if ADAPTIVE {
+                    lengths[0][j] = v.mul_add(a, a, lengths[0][j]);
+                    lengths[1][j] = v.mul_add(b, b, lengths[1][j]);
+                }
+            }
+        }
+        let product = v.sum_four(product);
+
+        // A bias is one more factor, whose partner is 1. In each vector of sixteen lanes the first eight are of factors, the
+        // others of biases; of either, four are of users and four of items.
+        let mut records = [[0.0; 4]; 8];
+        for j in 0..PLACES {
+            records[j] = self.users.rows[users[j.min(N - 1)]].0;
+            records[j + 4] = self.items.rows[items[j.min(N - 1)]].0;
+        }
+        let [mut squares, biases_and_shares] = v.columns(records);
+        let (bias, share) = (
+            v.low_twice(biases_and_shares),
+            v.high_twice(biases_and_shares),
+        );
+        let product = v.quarters(product, product);
+        let prediction = v.add(product, v.add(bias, v.swap_quarters(bias)));
+        let target = v.quarters(targets, targets);
+        let slope = slope.at::<V, N>(v, prediction, target);
+        let mut errors = [0.0; LANES];
+        v.store(v.neg_mul_add(target, v.splat(1.0), prediction), &mut errors);
+        for &error in &errors[..N] {
+            self.error += f64::from(error) * f64::from(error);
+        }
+        let of_row = v.mul_add(share, rates.row_ridge, rates.ridge);
+        let mut rate = rates.rate;
+        if ADAPTIVE {
+            rate = v.div(rate, v.sqrt(squares));
+            // The length of slope q + ridge p, which rounding may take below zero.
+            let (pp, qq) = (v.sum_four(lengths[0]), v.sum_four(lengths[1]));
+            let own = v.halves(v.quarters(pp, qq), v.mul(bias, bias));
+            let other = v.halves(v.quarters(qq, pp), v.splat(1.0));
+            let product = v.halves(product, bias);
+            let cross = v.mul(v.add(of_row, of_row), product);
+            let length = v.mul(v.mul(of_row, of_row), own);
+            let length = v.mul_add(slope, v.mul_add(slope, other, cross), length);
+            squares = v.mul_add(v.not_negative(length), rates.share, squares);
+        }
+        let (keep, by) = (
+            v.neg_mul_add(rate, of_row, v.splat(1.0)),
+            v.mul(rate, slope),
+        );
+        let bias = v.neg_mul_add(by, v.splat(1.0), v.mul(keep, bias));
+        let bias = v.high_twice(bias);
+        let records = v.records([squares, v.halves(bias, share)]);
+        let (mut keeps, mut bys) = ([0.0; LANES], [0.0; LANES]);
+        v.store(keep, &mut keeps);
+        v.store(by, &mut bys);
+
+        for j in 0..N {
+            let p = self.users.row(vectors, users[j]);
+            let q = self.items.row(vectors, items[j]);
+            let keep = [v.splat(keeps[j]), v.splat(keeps[j + 4])];
+            let by = [v.splat(bys[j]), v.splat(bys[j + 4])];
+            for (p, q) in p.iter_mut().zip(q.iter_mut()) {
+                let (a, b) = (v.load(p), v.load(q));
+                v.store(v.neg_mul_add(by[0], b, v.mul(keep[0], a)), p);
+                v.store(v.neg_mul_add(by[1], a, v.mul(keep[1], b)), q);
+            }
+            self.users.rows[users[j]] = SgdRow(records[j]);
+            self.items.rows[items[j]] = SgdRow(records[j + 4]);
+        }
+    }
+}
+
+impl<'a> Band<'a> {
+    fn new(side: SgdRows<'a>, vectors: usize) -> Band<'a> {
+        let (lines, rest) = side.flat.as_chunks_mut();
+        let padded = rest.is_empty() && lines.len() == side.rows.len() * vectors;
+        assert!(padded, "padded rows");
+        Band {
+            lines,
+            rows: side.rows,
+        }
+    }
+
+    #[inline(always)]
+    fn row(&mut self, vectors: usize, row: usize) -> &mut [[f32; LANES]] {
+        &mut self.lines[row * vectors..][..vectors]
+    }
+
+    #[inline(always)]
+    fn prefetch<V: Vector>(&self, v: V, vectors: usize, row: usize) {
+        for line in self.lines.iter().skip(row * vectors).take(vectors) {
+            v.prefetch(line);
+        }
+    }
+}
+
+/// Slopes of the loss for the ratings of a turn, whose predictions and targets fill each quarter.
+trait Slopes {
+    fn at<V: Vector, const N: usize>(
+        &mut self,
+        v: V,
+        predictions: V::Lanes,
+        targets: V::Lanes,
+    ) -> V::Lanes;
+}
+
+/// So many times the difference.
+struct Squares(f32);
+
+impl Slopes for Squares {
+    #[inline(always)]
+    fn at<V: Vector, const N: usize>(
+        &mut self,
+        v: V,
+        predictions: V::Lanes,
+        targets: V::Lanes,
+    ) -> V::Lanes {
+        v.mul(
+            v.splat(self.0),
+            v.neg_mul_add(targets, v.splat(1.0), predictions),
+        )
+    }
+}
+
+/// As this says.
+struct Any<'a>(&'a mut dyn FnMut(f32, f32) -> f32);
+
+impl Slopes for Any<'_> {
+    #[inline(always)]
+    fn at<V: Vector, const N: usize>(
+        &mut self,
+        v: V,
+        predictions: V::Lanes,
+        targets: V::Lanes,
+    ) -> V::Lanes {
+        let (mut p, mut r, mut slopes) = ([0.0; LANES], [0.0; LANES], [0.0; 4]);
+        v.store(predictions, &mut p);
+        v.store(targets, &mut r);
+        for j in 0..N {
+            slopes[j] = (self.0)(p[j], r[j]);
+        }
+        v.quarters(slopes, slopes)
+    }
+}
+
+/// What all steps have in common, in lanes as they are laid out in a turn.
+#[derive(Clone, Copy)]
+struct Rates<L> {
+    /// Learning rates.
+    rate: L,
+    /// Ridges of a rating.
+    ridge: L,
+    /// Ridges of a row.
+    row_ridge: L,
+    /// What a gradient's squared length counts for.
+    share: L,
+}
+
+impl<L> Rates<L> {
+    #[inline(always)]
+    fn new<V: Vector<Lanes = L>>(v: V, step: SgdStep) -> Rates<L> {
         let bias_rate = if step.biases { step.rate } else { 0.0 };
-        let runs = ratings.users.iter().zip(ratings.lengths);
-        let users_of_ratings = runs.flat_map(|(&user, &length)| (0..=length).map(move |_| user));
-        let pairs = users_of_ratings.zip(ratings.items);
-        for (at, ((user, &item), &target)) in pairs.zip(ratings.targets).enumerate() {
-            // Users come in order and are near already; items jump.
-            if let Some(&next) = ratings.items.get(at + AHEAD)
-                && let Some(row) = items.flat.get(usize::from(next) * stride..)
-            {
-                for line in row.as_chunks().0.iter().take(vectors) {
-                    v.prefetch(line);
-                }
-            }
-            let (user, item) = (usize::from(user), usize::from(item));
-            let p = &mut users.flat[user * stride..][..stride];
-            let q = &mut items.flat[item * stride..][..stride];
-            let (own, other) = (&mut users.rows[user], &mut items.rows[item]);
-
-            let mut acc = v.splat(0.0);
-            for k in 0..vectors {
-                acc = v.mul_add(
-                    v.load(lanes(p, k * LANES)),
-                    v.load(lanes(q, k * LANES)),
-                    acc,
-                );
-            }
-            let prediction = v.sum(acc) + other.bias + own.bias;
-            let slope = slope(prediction, target);
-
-            let rate = |squares: f32| match ADAPTIVE {
-                true => step.rate / squares.sqrt(),
-                false => step.rate,
-            };
-            let (own_rate, other_rate) = (v.splat(rate(own.squares)), v.splat(rate(other.squares)));
-            let (own_ridge, other_ridge) = (v.splat(own.ridge), v.splat(other.ridge));
-            let by = v.splat(slope);
-            let (mut own_squares, mut other_squares) = (v.splat(0.0), v.splat(0.0));
-            for k in 0..vectors {
-                let (a, b) = (v.load(lanes(p, k * LANES)), v.load(lanes(q, k * LANES)));
-                let of_own = v.mul_add(by, b, v.mul(own_ridge, a));
-                let of_other = v.mul_add(by, a, v.mul(other_ridge, b));
-                if ADAPTIVE {
-                    own_squares = v.mul_add(of_own, of_own, own_squares);
-                    other_squares = v.mul_add(of_other, of_other, other_squares);
-                }
-                v.store(v.neg_mul_add(own_rate, of_own, a), lanes_mut(p, k * LANES));
-                v.store(
-                    v.neg_mul_add(other_rate, of_other, b),
-                    lanes_mut(q, k * LANES),
-                );
-            }
-            for (row, squares) in [(own, own_squares), (other, other_squares)] {
-                let gradient = slope + row.bias_ridge * row.bias;
-                if ADAPTIVE {
-                    row.squares += v.sum(squares) * one_over_rank;
-                    row.bias -= bias_rate / row.bias_squares.sqrt() * gradient;
-                    row.bias_squares += gradient * gradient;
-                } else {
-                    row.bias -= bias_rate * gradient;
-                }
-            }
+        Rates {
+            rate: v.halves(v.splat(step.rate), v.splat(bias_rate)),
+            ridge: v.halves(v.splat(step.ridge[0]), v.splat(step.bias_ridge[0])),
+            row_ridge: v.halves(v.splat(step.ridge[1]), v.splat(step.bias_ridge[1])),
+            share: v.halves(v.splat(1.0 / step.rank as f32), v.splat(1.0)),
         }
     }
 }
@@ -204,52 +473,80 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The rows of one band in f64: factors, then what goes with them.
+    /// A row in f64: factors, then the bias, with the squares and the ridges of both.
     struct Twin {
-        factors: Vec<f64>,
-        bias: f64,
+        numbers: Vec<f64>,
         squares: [f64; 2],
         ridges: [f64; 2],
     }
 
-    fn band(seed: u64, rows: usize, rank: usize) -> (Vec<f32>, Vec<SgdRow>, Vec<Twin>) {
-        let flat = noise_rows(seed, rows, rank);
-        let scalars = noise(seed ^ 9, rows * 5);
-        let of_row = |x: &[f32]| SgdRow {
-            bias: x[0],
-            squares: 1.0 + x[1] * x[1],
-            bias_squares: 1.0 + x[2] * x[2],
-            ridge: 0.1 * x[3].abs(),
-            bias_ridge: 0.1 * x[4].abs(),
+    fn band(seed: u64, rows: usize, step: SgdStep) -> (Vec<f32>, Vec<SgdRow>, Vec<Twin>) {
+        let flat = noise_rows(seed, rows, step.rank);
+        let scalars = noise(seed ^ 9, rows * 3);
+        let counts = noise_cols(seed ^ 8, rows, 5);
+        let of_row = |(x, &count): (&[f32], &u32)| {
+            SgdRow::new(count, x[0], [1.0 + x[1] * x[1], 1.0 + x[2] * x[2]])
         };
-        let rows: Vec<SgdRow> = scalars.chunks_exact(5).map(of_row).collect();
-        let twins = flat.chunks_exact(rank.next_multiple_of(LANES)).zip(&rows);
-        let twins = twins.map(|(factors, row)| Twin {
-            factors: factors[..rank].iter().map(|&x| x.into()).collect(),
-            bias: row.bias.into(),
-            squares: [row.squares.into(), row.bias_squares.into()],
-            ridges: [row.ridge.into(), row.bias_ridge.into()],
-        });
-        let twins = twins.collect();
+        let rows: Vec<SgdRow> = scalars.chunks_exact(3).zip(&counts).map(of_row).collect();
+        let twin = |((factors, row), &count): ((&[f32], &SgdRow), &u32)| {
+            let ridge = |[rating, of_row]: [f32; 2]| {
+                f64::from(rating) + f64::from(of_row) / f64::from(count.max(1))
+            };
+            let numbers = factors[..step.rank].iter().chain([&row.0[2]]);
+            Twin {
+                numbers: numbers.map(|&x| x.into()).collect(),
+                squares: row.squares().map(f64::from),
+                ridges: [ridge(step.ridge), ridge(step.bias_ridge)],
+            }
+        };
+        let padded = flat.chunks_exact(step.rank.next_multiple_of(LANES));
+        let twins = padded.zip(&rows).zip(&counts).map(twin).collect();
         (flat, rows, twins)
     }
 
     fn move_twin(twin: &mut Twin, other: &[f64], slope: f64, step: SgdStep) {
-        let rate = |squares: f64| match step.adaptive {
+        let rates = twin.squares.map(|squares| match step.adaptive {
             true => f64::from(step.rate) / squares.sqrt(),
             false => f64::from(step.rate),
+        });
+        for (k, x) in twin.numbers.iter_mut().enumerate() {
+            let factor = k < step.rank;
+            let (part, share) = if factor {
+                (0, step.rank as f64)
+            } else {
+                (1, 1.0)
+            };
+            let partner = if factor { other[k] } else { 1.0 };
+            let gradient = slope * partner + twin.ridges[part] * *x;
+            twin.squares[part] += gradient * gradient / share;
+            if factor || step.biases {
+                *x -= rates[part] * gradient;
+            }
+        }
+    }
+
+    /// User and position of each rating in the order in which they are taken.
+    fn order(users: &[u16], lengths: &[u16]) -> Vec<(u16, usize)> {
+        let mut first = 0;
+        let run = |(&user, &less): (&u16, &u16)| {
+            let run = first..first + usize::from(less) + 1;
+            first = run.end;
+            (user, run)
         };
-        let by = [rate(twin.squares[0]), rate(twin.squares[1])];
-        for (x, y) in twin.factors.iter_mut().zip(other) {
-            let gradient = slope * y + twin.ridges[0] * *x;
-            twin.squares[0] += gradient * gradient / step.rank as f64;
-            *x -= by[0] * gradient;
+        let mut runs = users.iter().zip(lengths).map(run);
+        let mut places: Vec<_> = (0..4).map(|_| runs.next()).collect();
+        let mut order = Vec::new();
+        while places.iter().any(Option::is_some) {
+            for (user, run) in places.iter_mut().flatten() {
+                order.extend(run.next().map(|at| (*user, at)));
+            }
+            for place in &mut places {
+                if place.as_ref().is_some_and(|(_, run)| run.is_empty()) {
+                    *place = runs.next();
+                }
+            }
         }
-        let gradient = slope + twin.ridges[1] * twin.bias;
-        twin.squares[1] += gradient * gradient;
-        if step.biases {
-            twin.bias -= by[1] * gradient;
-        }
+        order
     }
 
     proptest! {
@@ -260,55 +557,64 @@ mod tests {
             rank in 1_usize..100, len in 0_usize..60, seed: u64, adaptive: bool, biases: bool,
         ) {
             // Short enough for any of these rows, or rounding would grow from step to step.
-            let step = SgdStep { rate: 0.2 / rank as f32, adaptive, biases, rank };
+            let step = SgdStep {
+                rate: 0.2 / rank as f32, adaptive, biases, rank, ridge: [0.1, 0.3], bias_ridge: [0.05, 0.2],
+            };
             let numbers = |seed, rows| noise_cols(seed, len, rows).into_iter().map(|x| x as u16);
-            let mut users_of_ratings: Vec<u16> = numbers(seed ^ 2, 7).collect();
+            let mut users_of_ratings: Vec<u16> = numbers(seed ^ 2, 9).collect();
             users_of_ratings.sort_unstable();
             let runs = || users_of_ratings.chunk_by(|a, b| a == b);
             let users: Vec<u16> = runs().map(|run| run[0]).collect();
             let lengths: Vec<u16> = runs().map(|run| run.len() as u16 - 1).collect();
-            let items: Vec<u16> = numbers(seed ^ 3, 5).collect();
+            let items: Vec<u16> = numbers(seed ^ 3, 7).collect();
             let targets = noise(seed ^ 4, len);
             let ratings = SgdRatings { users: &users, lengths: &lengths, items: &items, targets: &targets };
-            let (own, other) = (band(seed, 7, rank), band(seed ^ 1, 5, rank));
-            let slope = |p: f32, r: f32| 2.0 * (p - r);
+            let (own, other) = (band(seed, 9, step), band(seed ^ 1, 7, step));
 
             let (mut own_twin, mut other_twin) = (own.2, other.2);
-            for i in 0..len {
-                let (p, q) = (&mut own_twin[usize::from(users_of_ratings[i])], &mut other_twin[usize::from(items[i])]);
-                let product: f64 = p.factors.iter().zip(&q.factors).map(|(a, b)| a * b).sum();
-                let slope = 2.0 * (product + p.bias + q.bias - f64::from(targets[i]));
-                let before = p.factors.clone();
-                move_twin(p, &q.factors, slope, step);
-                move_twin(q, &before, slope, step);
+            let mut error = 0.0;
+            for (user, i) in order(&users, &lengths) {
+                let (p, q) = (&mut own_twin[usize::from(user)], &mut other_twin[usize::from(items[i])]);
+                let factors = p.numbers[..rank].iter().zip(&q.numbers);
+                let product: f64 = factors.map(|(a, b)| a * b).sum();
+                let difference = product + p.numbers[rank] + q.numbers[rank] - f64::from(targets[i]);
+                error += difference * difference;
+                let before = p.numbers.clone();
+                move_twin(p, &q.numbers, 2.0 * difference, step);
+                move_twin(q, &before, 2.0 * difference, step);
             }
 
-            let run = |isa| {
+            let run = |isa, any: bool| {
                 let (mut p, mut q, mut own, mut other) = (own.0.clone(), other.0.clone(), own.1.clone(), other.1.clone());
                 let users = SgdRows { flat: &mut p, rows: &mut own };
                 let items = SgdRows { flat: &mut q, rows: &mut other };
-                sgd(isa, ratings, users, items, step, slope);
+                let mut slope = |p: f32, r: f32| 2.0 * (p - r);
+                let slope = if any { SgdSlope::Any(&mut slope) } else { SgdSlope::Squares(2.0) };
+                let error = sgd(isa, ratings, users, items, step, slope);
                 own.extend(other);
-                let scalars: Vec<f32> = own.iter().flat_map(|r| [r.bias, r.squares, r.bias_squares]).collect();
-                (p, q, scalars)
+                let scalars: Vec<f32> = own.iter().flat_map(|r| [r.bias(), r.squares()[0], r.squares()[1]]).collect();
+                (p, q, scalars, error)
             };
-            let (p, q, scalars) = run(Isa::PORTABLE);
-            for isa in Isa::available() {
-                let other = run(isa);
+            let (p, q, scalars, found) = run(Isa::PORTABLE, false);
+            for (isa, any) in Isa::available().flat_map(|isa| [(isa, false), (isa, true)]) {
+                let other = run(isa, any);
                 prop_assert_eq!(bits(&p), bits(&other.0), "{:?}", isa);
                 prop_assert_eq!(bits(&q), bits(&other.1), "{:?}", isa);
                 prop_assert_eq!(bits(&scalars), bits(&other.2), "{:?}", isa);
+                prop_assert_eq!(found.to_bits(), other.3.to_bits(), "{:?}", isa);
             }
             let stride = rank.next_multiple_of(LANES);
-            let close = |a: f32, b: f64| (f64::from(a) - b).abs() <= 2e-4 * b.abs().max(1.0);
+            let close = |a: f64, b: f64| (a - b).abs() <= 2e-4 * b.abs().max(1.0);
+            prop_assert!(close(found, error));
             let rows = p.chunks_exact(stride).chain(q.chunks_exact(stride));
             let twins = own_twin.iter().chain(&other_twin);
             for ((row, twin), scalars) in rows.zip(twins).zip(scalars.chunks_exact(3)) {
-                prop_assert!(row.iter().zip(&twin.factors).all(|(&a, &b)| close(a, b)));
+                let mut numbers = row[..rank].iter().chain(&scalars[..1]).zip(&twin.numbers);
+                prop_assert!(numbers.all(|(&a, &b)| close(a.into(), b)));
                 prop_assert!(row[rank..].iter().all(|&x| x == 0.0));
-                prop_assert!(close(scalars[0], twin.bias));
                 if adaptive {
-                    prop_assert!(close(scalars[1], twin.squares[0]) && close(scalars[2], twin.squares[1]));
+                    let mut squares = scalars[1..].iter().zip(twin.squares);
+                    prop_assert!(squares.all(|(&a, b)| close(a.into(), b)));
                 }
             }
         }
@@ -321,6 +627,8 @@ mod tests {
             rate: 0.1,
             adaptive: false,
             biases: true,
+            ridge: [0.0; 2],
+            bias_ridge: [0.0; 2],
             rank: 16,
         };
         let ratings = SgdRatings {
@@ -339,6 +647,7 @@ mod tests {
             flat: &mut q,
             rows: &mut other,
         };
-        sgd(Isa::best(), ratings, users, items, step, |p, r| p - r);
+        let slope = SgdSlope::Squares(1.0);
+        sgd(Isa::best(), ratings, users, items, step, slope);
     }
 }

@@ -122,6 +122,73 @@ impl Vector for Avx2Fma {
     }
 
     #[inline(always)]
+    fn div(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: `self` proves AVX2.
+        unsafe { [_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn sqrt(self, x: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: `self` proves AVX2.
+        unsafe { [_mm256_sqrt_ps(x[0]), _mm256_sqrt_ps(x[1])] }
+    }
+
+    #[inline(always)]
+    fn not_negative(self, x: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: `self` proves AVX2.
+        unsafe {
+            [
+                _mm256_max_ps(x[0], _mm256_setzero_ps()),
+                _mm256_max_ps(x[1], _mm256_setzero_ps()),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn halves(self, low: [__m256; 2], high: [__m256; 2]) -> [__m256; 2] {
+        [low[0], high[1]]
+    }
+
+    #[inline(always)]
+    fn quarters(self, a: [f32; 4], b: [f32; 4]) -> [__m256; 2] {
+        // SAFETY: `self` proves AVX2.
+        unsafe { [eight(a, b); 2] }
+    }
+
+    #[inline(always)]
+    fn low_twice(self, x: [__m256; 2]) -> [__m256; 2] {
+        [x[0]; 2]
+    }
+
+    #[inline(always)]
+    fn high_twice(self, x: [__m256; 2]) -> [__m256; 2] {
+        [x[1]; 2]
+    }
+
+    #[inline(always)]
+    fn swap_quarters(self, x: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: `self` proves AVX2.
+        unsafe {
+            [
+                _mm256_permute2f128_ps::<1>(x[0], x[0]),
+                _mm256_permute2f128_ps::<1>(x[1], x[1]),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn columns(self, records: [[f32; 4]; 8]) -> [[__m256; 2]; 2] {
+        // SAFETY: `self` proves AVX2.
+        unsafe { columns_of_four(records) }
+    }
+
+    #[inline(always)]
+    fn records(self, columns: [[__m256; 2]; 2]) -> [[f32; 4]; 8] {
+        // SAFETY: `self` proves AVX2.
+        unsafe { records_of_four(columns) }
+    }
+
+    #[inline(always)]
     fn broadcast(self, x: [__m256; 2], lane: usize) -> [__m256; 2] {
         // SAFETY: `self` proves AVX2.
         unsafe {
@@ -161,6 +228,12 @@ impl Vector for Avx2Fma {
     }
 
     #[inline(always)]
+    fn sum_four(self, x: [[__m256; 2]; 4]) -> [f32; 4] {
+        // SAFETY: `self` proves AVX2.
+        unsafe { sums_of_sixteen(x) }
+    }
+
+    #[inline(always)]
     fn transpose(self, rows: [[__m256; 2]; LANES]) -> [[__m256; 2]; LANES] {
         let mut out = rows;
         for i in 0..2 {
@@ -196,6 +269,14 @@ impl Vector for Avx2Fma {
     }
 }
 
+/// `a`, then `b`. From numbers, not by way of memory: a load of what several stores have written waits for all of them.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn eight(a: [f32; 4], b: [f32; 4]) -> __m256 {
+    let four = |x: [f32; 4]| _mm_setr_ps(x[0], x[1], x[2], x[3]);
+    _mm256_setr_m128(four(a), four(b))
+}
+
 /// The sum of eight lanes, upper half to lower half three times.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -203,6 +284,28 @@ fn sum_of_eight(x: __m256) -> f32 {
     let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
     let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
     _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
+}
+
+/// The sums of the lanes of four vectors, upper half to lower half four times.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sums_of_sixteen(x: [[__m256; 2]; 4]) -> [f32; 4] {
+    // Four lanes each of 0 and 1, of 2 and 3; then two lanes each of 0 and 2, of 1 and 3.
+    let fold = |a: [__m256; 2], b: [__m256; 2]| {
+        let (a, b) = (_mm256_add_ps(a[0], a[1]), _mm256_add_ps(b[0], b[1]));
+        let low = _mm256_permute2f128_ps::<0x20>(a, b);
+        _mm256_castps_pd(_mm256_add_ps(low, _mm256_permute2f128_ps::<0x31>(a, b)))
+    };
+    let (a, b) = (fold(x[0], x[1]), fold(x[2], x[3]));
+    let low = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
+    let x = _mm256_add_ps(low, _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)));
+    let x = _mm256_add_ps(x, _mm256_movehdup_ps(x));
+    let even = _mm256_castps256_ps128(x);
+    let odd = _mm_moveldup_ps(_mm256_extractf128_ps::<1>(x));
+    let mut sums = [0.0; 4];
+    // SAFETY: there is room for four floats.
+    unsafe { _mm_storeu_ps(sums.as_mut_ptr(), _mm_blend_ps::<0b1010>(even, odd)) };
+    sums
 }
 
 /// Lane j of register i becomes lane i of register j.
@@ -278,6 +381,66 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_div_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sqrt(self, x: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_sqrt_ps(x) }
+    }
+
+    #[inline(always)]
+    fn not_negative(self, x: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_max_ps(x, _mm512_setzero_ps()) }
+    }
+
+    #[inline(always)]
+    fn halves(self, low: __m512, high: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_shuffle_f32x4::<0b11_10_01_00>(low, high) }
+    }
+
+    #[inline(always)]
+    fn quarters(self, a: [f32; 4], b: [f32; 4]) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_broadcast_f32x8(eight(a, b)) }
+    }
+
+    #[inline(always)]
+    fn low_twice(self, x: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_shuffle_f32x4::<0b01_00_01_00>(x, x) }
+    }
+
+    #[inline(always)]
+    fn high_twice(self, x: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_shuffle_f32x4::<0b11_10_11_10>(x, x) }
+    }
+
+    #[inline(always)]
+    fn swap_quarters(self, x: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_shuffle_f32x4::<0b10_11_00_01>(x, x) }
+    }
+
+    #[inline(always)]
+    fn columns(self, records: [[f32; 4]; 8]) -> [__m512; 2] {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { columns_of_registers(records) }
+    }
+
+    #[inline(always)]
+    fn records(self, columns: [__m512; 2]) -> [[f32; 4]; 8] {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { records_of_registers(columns) }
+    }
+
+    #[inline(always)]
     fn broadcast(self, x: __m512, lane: usize) -> __m512 {
         // SAFETY: `self` proves AVX-512.
         unsafe { _mm512_permutexvar_ps(_mm512_set1_epi32(lane as i32), x) }
@@ -303,6 +466,12 @@ impl Vector for Avx512 {
             let high = _mm512_extractf32x8_ps::<1>(x);
             sum_of_eight(_mm256_add_ps(low, high))
         }
+    }
+
+    #[inline(always)]
+    fn sum_four(self, x: [__m512; 4]) -> [f32; 4] {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { sums_of_four_registers(x) }
     }
 
     #[inline(always)]
@@ -354,4 +523,113 @@ fn transpose_sixteen(r: [__m512; LANES]) -> [__m512; LANES] {
         out[i + 12] = _mm512_shuffle_f32x4::<0b11_01_11_01>(odd, odd_high);
     }
     out
+}
+
+/// The sums of the lanes of four registers, upper half to lower half four times.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn sums_of_four_registers(x: [__m512; 4]) -> [f32; 4] {
+    // Eight lanes each of 0 and 1, of 2 and 3; then a quarter for each.
+    let fold = |a, b| {
+        let low = _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b);
+        _mm512_add_ps(low, _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b))
+    };
+    let (a, b) = (fold(x[0], x[1]), fold(x[2], x[3]));
+    let low = _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b);
+    let x = _mm512_add_ps(low, _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b));
+    let x = _mm512_add_ps(x, _mm512_permute_ps::<0b01_00_11_10>(x));
+    let x = _mm512_add_ps(x, _mm512_movehdup_ps(x));
+    let first = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    let x = _mm512_castps512_ps128(_mm512_permutexvar_ps(first, x));
+    let mut sums = [0.0; 4];
+    // SAFETY: there is room for four floats.
+    unsafe { _mm_storeu_ps(sums.as_mut_ptr(), x) };
+    sums
+}
+
+/// The square of four rows in either half of four registers, mirrored.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn transpose_halves(x: [__m256; 4]) -> [__m256; 4] {
+    let low = [
+        _mm256_unpacklo_ps(x[0], x[1]),
+        _mm256_unpacklo_ps(x[2], x[3]),
+    ];
+    let high = [
+        _mm256_unpackhi_ps(x[0], x[1]),
+        _mm256_unpackhi_ps(x[2], x[3]),
+    ];
+    [
+        _mm256_shuffle_ps::<0b01_00_01_00>(low[0], low[1]),
+        _mm256_shuffle_ps::<0b11_10_11_10>(low[0], low[1]),
+        _mm256_shuffle_ps::<0b01_00_01_00>(high[0], high[1]),
+        _mm256_shuffle_ps::<0b11_10_11_10>(high[0], high[1]),
+    ]
+}
+
+/// `Vector::columns` by squares of four.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn columns_of_four(records: [[f32; 4]; 8]) -> [[__m256; 2]; 2] {
+    let mut x = [_mm256_setzero_ps(); 4];
+    for j in 0..4 {
+        x[j] = eight(records[j], records[j + 4]);
+    }
+    let [a, b, c, d] = transpose_halves(x);
+    [[a, b], [c, d]]
+}
+
+/// `Vector::records` by squares of four.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn records_of_four([[a, b], [c, d]]: [[__m256; 2]; 2]) -> [[f32; 4]; 8] {
+    let x = transpose_halves([a, b, c, d]);
+    let mut records = [[0.0; 4]; 8];
+    let (low, high) = records.split_at_mut(4);
+    for j in 0..4 {
+        // SAFETY: records are four floats.
+        unsafe { _mm256_storeu2_m128(high[j].as_mut_ptr(), low[j].as_mut_ptr(), x[j]) };
+    }
+    records
+}
+
+/// `Vector::columns` by picking from two registers of four records each.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn columns_of_registers(records: [[f32; 4]; 8]) -> [__m512; 2] {
+    let four = |a, b, c, d| {
+        let (low, high) = (_mm512_castps256_ps512(eight(a, b)), eight(c, d));
+        _mm512_insertf32x8::<1>(low, high)
+    };
+    let [a, b, c, d, e, f, g, h] = records;
+    let (low, high) = (four(a, b, c, d), four(e, f, g, h));
+    let first = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29);
+    let third = _mm512_add_epi32(first, _mm512_set1_epi32(2));
+    [
+        _mm512_permutex2var_ps(low, first, high),
+        _mm512_permutex2var_ps(low, third, high),
+    ]
+}
+
+/// `Vector::records` by picking from both columns.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn records_of_registers([a, b]: [__m512; 2]) -> [[f32; 4]; 8] {
+    let low = _mm512_setr_epi32(0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27);
+    let high = _mm512_add_epi32(low, _mm512_set1_epi32(4));
+    let mut records = [[0.0; 4]; 8];
+    let [e, f, g, h, i, j, k, l] = &mut records;
+    for (x, [e, f, g, h]) in [
+        (_mm512_permutex2var_ps(a, low, b), [e, f, g, h]),
+        (_mm512_permutex2var_ps(a, high, b), [i, j, k, l]),
+    ] {
+        // SAFETY: records are four floats.
+        unsafe {
+            _mm_storeu_ps(e.as_mut_ptr(), _mm512_castps512_ps128(x));
+            _mm_storeu_ps(f.as_mut_ptr(), _mm512_extractf32x4_ps::<1>(x));
+            _mm_storeu_ps(g.as_mut_ptr(), _mm512_extractf32x4_ps::<2>(x));
+            _mm_storeu_ps(h.as_mut_ptr(), _mm512_extractf32x4_ps::<3>(x));
+        }
+    }
+    records
 }
