@@ -9,6 +9,7 @@ use lowrank::Result;
 use lowrank::ingest::{
     Consumer, Duplicates, Import, Input, RawRating, ReadOptions, Split, read_ratings,
 };
+use lowrank::store::Encoding;
 use lowrank::synthetic::{Preset, Synthetic};
 use lowrank::threads::Threads;
 
@@ -49,6 +50,7 @@ fn import(criterion: &mut Criterion) {
         split: Split::default(),
         duplicates: Duplicates::default(),
         titles: None,
+        encoding: Encoding::default(),
         shard_bytes: 64 << 20,
         memory: None,
         force: true,

@@ -10,7 +10,7 @@ use lowrank::ingest::{Duplicates, Import, Input, ReadOptions, Split};
 use lowrank::model::{Model, Run};
 use lowrank::recommend::{Exclude, Recommender, UserTop};
 use lowrank::solver::Options;
-use lowrank::store::Store;
+use lowrank::store::{AtomicDir, Encoding, Store};
 use lowrank::synthetic::{Preset, Synthetic};
 use lowrank::threads::Threads;
 use lowrank::train::Trainer;
@@ -28,6 +28,7 @@ fn prepare(folder: &Path, threads: &Threads) -> Result<(Store, Model)> {
         split: Split::default(),
         duplicates: Duplicates::default(),
         titles: None,
+        encoding: Encoding::default(),
         shard_bytes: 64 << 20,
         memory: None,
         force: false,
@@ -48,7 +49,14 @@ fn prepare(folder: &Path, threads: &Threads) -> Result<(Store, Model)> {
         memory: 0,
         store: store.path().display().to_string(),
     };
-    Model::save(&path, false, state, &options, None, &store, &run)?;
+    Model::save(
+        AtomicDir::create(&path, false)?,
+        state,
+        &options,
+        None,
+        &store,
+        &run,
+    )?;
     Ok((store, Model::open(&path)?))
 }
 

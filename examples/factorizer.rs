@@ -9,6 +9,7 @@
 
 use lowrank::check_gradients::check_gradients;
 use lowrank::ingest::{Duplicates, Import, Input, ReadOptions, Split};
+use lowrank::store::Encoding;
 use lowrank::{Options, Part, Ratings, Result, Store, Threads, Trainer};
 
 fn main() -> Result<()> {
@@ -31,6 +32,7 @@ fn main() -> Result<()> {
         },
         duplicates: Duplicates::Last,
         titles: None,
+        encoding: Encoding::default(),
         shard_bytes: 64 << 20,
         memory: None,
         force: false,

@@ -6,6 +6,7 @@
 use lowrank::ingest::{
     Duplicates, Format, Import, Input, Parser, RawRating, ReadOptions, Sink, Split,
 };
+use lowrank::store::Encoding;
 use lowrank::{Error, ErrorKind, Part, Ratings, Result, Store, Threads};
 
 struct Gave;
@@ -74,6 +75,7 @@ fn main() -> Result<()> {
             split: Split::default(),
             duplicates: Duplicates::Last,
             titles: None,
+            encoding: Encoding::default(),
             shard_bytes: 64 << 20,
             memory: None,
             force: false,

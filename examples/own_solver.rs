@@ -54,6 +54,10 @@ impl RowStep for Baseline {
         }
         Ok(())
     }
+
+    fn cost(&self) -> &impl Cost {
+        self
+    }
 }
 
 impl Cost for Baseline {

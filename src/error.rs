@@ -22,6 +22,8 @@ pub enum ErrorKind {
     OverBudget,
     /// The output exists, and may not be replaced.
     AlreadyExists,
+    /// Somebody else is writing to the output.
+    Busy,
     /// An id that the model or store does not know.
     UnknownId,
     /// Options that contradict each other or the data.

@@ -42,6 +42,8 @@ pub mod recommend;
 pub mod rng;
 pub mod solver;
 pub mod store;
+#[cfg(test)]
+mod survival;
 pub mod synthetic;
 pub mod threads;
 pub mod train;

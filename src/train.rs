@@ -236,10 +236,13 @@ impl<'a> Trainer<'a> {
         let (mean, std) = self.normalisation(shape.ratings as f64, centred)?;
         let (users, items) = match self.start.take() {
             Some(start) => start,
-            None => (
-                self.random(Side::Users, solver.init()),
-                self.random(Side::Items, solver.init()),
-            ),
+            None => {
+                let init = self.options.init.unwrap_or(solver.init());
+                (
+                    self.random(Side::Users, init),
+                    self.random(Side::Items, init),
+                )
+            }
         };
         let parameters = Parameters {
             users,
@@ -315,11 +318,19 @@ impl<'a> Trainer<'a> {
         for row in 0..factors.rows() {
             let id = key(self.ratings.id(side, row).as_bytes());
             let mut stream = Stream::new(seed, purpose, 0, id);
-            for x in factors.row_mut(row) {
+            let drawn = factors.row_mut(row);
+            for x in &mut *drawn {
                 *x = match init {
-                    Init::Gaussian => (scale * stream.normal()) as f32,
+                    Init::Gaussian | Init::UnitRows => (scale * stream.normal()) as f32,
                     Init::Uniform => (0.1 + 0.8 * stream.uniform()) as f32,
                 };
+            }
+            if init == Init::UnitRows {
+                let squares = drawn.iter().map(|&x| f64::from(x) * f64::from(x));
+                let length = squares.sum::<f64>().sqrt();
+                for x in drawn {
+                    *x = (f64::from(*x) / length) as f32;
+                }
             }
         }
         factors

@@ -8,6 +8,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("memmap2", &["store/map.rs"]),
     ("bincode", &["store/codec.rs"]),
     ("bytemuck", &["matrix/factors.rs", "store/map.rs"]),
+    ("libc", &["store/map.rs"]),
     ("rand", &["rng.rs"]),
     ("rand_chacha", &["rng.rs"]),
     ("clap", &["bin/"]),
@@ -29,8 +30,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "threads.rs",
         ],
     ),
-    ("unsafe", &["kernel/x86.rs", "store/map.rs"]),
-    ("unsafe_code", &["kernel/x86.rs", "store/map.rs"]),
+    ("unsafe", &["kernel/x86/", "store/map.rs"]),
+    ("unsafe_code", &["kernel/x86/", "store/map.rs"]),
 ];
 
 /// What each module may name of the others. Whoever names something higher up needs a better place for it.
@@ -40,7 +41,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("progress", &[]),
     ("rng", &[]),
     ("loss", &["error"]),
-    ("matrix", &["error"]),
+    ("matrix", &["error", "kernel"]),
     ("memory", &["error"]),
     ("threads", &["error"]),
     ("solver", &["error", "kernel", "loss", "matrix", "rng"]),
@@ -50,6 +51,12 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         "ingest",
         &[
             "error", "matrix", "memory", "progress", "rng", "store", "threads",
+        ],
+    ),
+    (
+        "survival",
+        &[
+            "error", "ingest", "model", "solver", "store", "threads", "train",
         ],
     ),
     (

@@ -6,7 +6,8 @@ use lowrank::check_gradients::{check_gradients, small_ratings};
 use lowrank::ingest::{Duplicates, Input, ReadOptions, Split};
 use lowrank::loss::LOSSES;
 use lowrank::matrix::{Factors, InMemory, Ratings, RowScratch, Side};
-use lowrank::solver::{Method, Options, SOLVERS};
+use lowrank::solver::{Init, Method, Options, SOLVERS};
+use lowrank::store::Encoding;
 use lowrank::{ErrorKind, Import, Result, State, Store, Threads, Trainer};
 
 const ROWS: u32 = 20;
@@ -90,6 +91,40 @@ fn every_solver_learns_a_checkerboard_with_a_hidden_diagonal() {
 }
 
 #[test]
+fn every_solver_starts_as_it_is_told() {
+    for_each_method(|method, options| {
+        for init in [Init::Gaussian, Init::UnitRows, Init::Uniform] {
+            let options = Options {
+                init: Some(init),
+                epochs: 0,
+                ..options.clone()
+            };
+            let start = train(&stars(), &options, 1);
+            let name = format!("{} {init:?}", method.name);
+            let start = match start {
+                // Gaussian factors are below zero, too, which some methods refuse.
+                Err(e) if init != Init::Uniform => {
+                    assert!(e.to_string().contains("below zero"), "{name}: {e}");
+                    continue;
+                }
+                start => start.unwrap(),
+            };
+            let users = &start.parameters().users;
+            let lengths = (0..users.rows()).map(|row| {
+                let squares = users.row(row).iter().map(|&x| f64::from(x).powi(2));
+                squares.sum::<f64>().sqrt()
+            });
+            let lengths: Vec<f64> = lengths.collect();
+            let unit = lengths.iter().all(|length| (length - 1.0).abs() < 1e-6);
+            assert_eq!(unit, init == Init::UnitRows, "{name}: {lengths:?}");
+            let all = (0..users.rows()).flat_map(|row| users.row(row));
+            let within = all.into_iter().all(|x| (0.1..=0.9).contains(x));
+            assert_eq!(within, init == Init::Uniform, "{name}");
+        }
+    });
+}
+
+#[test]
 fn no_cost_rises_where_that_is_promised_and_all_end_lower() {
     for_each_method(|method, options| {
         let history = train(&stars(), &options, 1).unwrap().history;
@@ -152,6 +187,7 @@ fn every_solver_ends_alike_on_a_store_and_in_memory() {
         split: Split::default(),
         duplicates: Duplicates::Error,
         titles: None,
+        encoding: Encoding::default(),
         // The least that there can be: several shards a side.
         shard_bytes: 1,
         memory: None,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use lowrank::matrix::{Ratings, RowScratch, Side};
 use lowrank::rng::key;
 use lowrank::store::{
-    Encoding, Fingerprint, InputCounts, Kind, Manifest, Part, Shard, ShardEntry, Store,
+    Encoding, Fingerprint, InputCounts, Kind, Layout, Manifest, Part, Shard, ShardEntry, Store,
     StoreWriter, kind_of,
 };
 use lowrank::{ErrorKind, Result};
@@ -43,6 +43,7 @@ fn write_shards(
     part: Part,
     side: Side,
     triplets: &Triplets,
+    encoding: Encoding,
     shard_bytes: u64,
 ) -> Result<Vec<ShardEntry>> {
     let (rows, width) = match side {
@@ -57,7 +58,13 @@ fn write_shards(
         };
         by_row[row as usize].insert(col, value);
     }
-    let mut writer = store.shards(part, side, width as u32, shard_bytes)?;
+    let layout = Layout {
+        side,
+        part,
+        encoding,
+        width: width as u32,
+    };
+    let mut writer = store.shards(layout, shard_bytes)?;
     for row in by_row {
         let (cols, values): (Vec<u32>, Vec<f32>) = row.into_iter().unzip();
         writer.push_row(&cols, &values)?;
@@ -80,7 +87,7 @@ fn write_with(
     force: bool,
     train: &Triplets,
     by_item: &Triplets,
-    shard_bytes: u64,
+    (encoding, shard_bytes): (Encoding, u64),
     change: impl FnOnce(&mut Manifest),
 ) -> Result<()> {
     let store = StoreWriter::create(path, force)?;
@@ -94,12 +101,15 @@ fn write_with(
         }
     }
     let none = None::<fn(u32) -> &'static str>;
+    let shards = |part, side, triplets: &Triplets| {
+        write_shards(&store, part, side, triplets, encoding, shard_bytes)
+    };
     let mut manifest = Manifest {
         options: vec![("test-fraction".into(), "0.2".into())],
         users: USERS.len() as u64,
         items: ITEMS.len() as u64,
         ratings: train.len() as u64,
-        encoding: Encoding::Plain,
+        encoding,
         scale: (0.5, 5.0),
         mean: train.iter().map(|t| f64::from(t.2)).sum::<f64>() / train.len() as f64,
         fingerprint: fingerprint(train),
@@ -115,23 +125,23 @@ fn write_with(
             |row| ITEMS[row as usize],
             Some(|row: u32| TITLES[row as usize]),
         )?,
-        by_user: write_shards(&store, Part::Train, Side::Users, train, shard_bytes)?,
-        by_item: write_shards(&store, Part::Train, Side::Items, by_item, shard_bytes)?,
+        by_user: shards(Part::Train, Side::Users, train)?,
+        by_item: shards(Part::Train, Side::Items, by_item)?,
         validation: Vec::new(),
-        test: write_shards(&store, Part::Test, Side::Users, &test(), shard_bytes)?,
+        test: shards(Part::Test, Side::Users, &test())?,
     };
     change(&mut manifest);
     store.commit(&manifest)
 }
 
-fn write(path: &Path, shard_bytes: u64) -> Result<()> {
-    write_with(path, false, &train(), &train(), shard_bytes, |_| {})
-}
+const PLAIN: Encoding = Encoding::Plain;
+const PACKED: Encoding = Encoding::Packed;
 
-fn store(shard_bytes: u64) -> (TempDir, PathBuf) {
+fn store(encoding: Encoding, shard_bytes: u64) -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ratings.store");
-    write(&path, shard_bytes).unwrap();
+    let size = (encoding, shard_bytes);
+    write_with(&path, false, &train(), &train(), size, |_| {}).unwrap();
     (dir, path)
 }
 
@@ -181,8 +191,17 @@ fn files(path: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn a_store_reads_the_same_whatever_its_shard_size_and_cache() {
-    for (shard_bytes, shards) in [(0, 5), (383, 5), (384, 1), (1 << 20, 1)] {
-        let (_dir, path) = store(shard_bytes);
+    for (encoding, shard_bytes, shards) in [
+        (PLAIN, 0, 5),
+        (PLAIN, 383, 5),
+        (PLAIN, 384, 1),
+        (PLAIN, 1 << 20, 1),
+        (PACKED, 0, 5),
+        (PACKED, 575, 5),
+        (PACKED, 576, 1),
+        (PACKED, 1 << 20, 1),
+    ] {
+        let (_dir, path) = store(encoding, shard_bytes);
         for cache_bytes in [0, 1000, u64::MAX] {
             let store = Store::open_within(&path, cache_bytes).unwrap();
             assert_eq!(store.blocks(Side::Users), shards, "{shard_bytes}");
@@ -202,7 +221,7 @@ fn a_store_reads_the_same_whatever_its_shard_size_and_cache() {
 
 #[test]
 fn verify_reads_every_file_and_rating() {
-    let (_dir, path) = store(0);
+    let (_dir, path) = store(PACKED, 0);
     let store = Store::open(&path).unwrap();
     let mut steps = Vec::new();
     let verified = store.verify(&mut |bytes| steps.push(bytes)).unwrap();
@@ -220,7 +239,7 @@ fn verify_reads_every_file_and_rating() {
 
 #[test]
 fn held_out_rows_are_found_by_user() {
-    let (_dir, path) = store(0);
+    let (_dir, path) = store(PACKED, 0);
     let store = Store::open(&path).unwrap();
     assert!(store.part(Part::Validation).is_none());
     let scratch = &mut RowScratch::default();
@@ -261,33 +280,37 @@ fn with_byte<T>(file: &Path, at: usize, byte: u8, test: impl FnOnce() -> T) -> T
 
 #[test]
 fn a_flipped_bit_anywhere_is_found() {
-    let (_dir, path) = store(1 << 20);
-    for file in files(&path) {
-        for at in 0..fs::read(&file).unwrap().len() {
-            let error = with_byte(&file, at, 1 << (at % 8), || verify(&path)).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Damaged, "{file:?} at {at}");
-            assert_eq!(error.file(), Some(file.as_path()));
-            assert!(error.position().is_some(), "{error}");
+    for encoding in [PLAIN, PACKED] {
+        let (_dir, path) = store(encoding, 1 << 20);
+        for file in files(&path) {
+            for at in 0..fs::read(&file).unwrap().len() {
+                let error = with_byte(&file, at, 1 << (at % 8), || verify(&path)).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Damaged, "{file:?} at {at}");
+                assert_eq!(error.file(), Some(file.as_path()));
+                assert!(error.position().is_some(), "{error}");
+            }
         }
+        verify(&path).unwrap();
     }
-    verify(&path).unwrap();
 }
 
 #[test]
 fn a_damaged_shard_is_never_half_read() {
-    let (_dir, path) = store(1 << 20);
-    let shard = path.join("by_user/00000.shard");
-    for at in 192..fs::read(&shard).unwrap().len() {
-        let read = with_byte(&shard, at, 0x80, || {
-            Store::open(&path).and_then(|store| store.block(Side::Users, 0).map(|_| ()))
-        });
-        assert_eq!(read.unwrap_err().kind(), ErrorKind::Damaged, "{at}");
+    for encoding in [PLAIN, PACKED] {
+        let (_dir, path) = store(encoding, 1 << 20);
+        let shard = path.join("by_user/00000.shard");
+        for at in 192..fs::read(&shard).unwrap().len() {
+            let read = with_byte(&shard, at, 0x80, || {
+                Store::open(&path).and_then(|store| store.block(Side::Users, 0).map(|_| ()))
+            });
+            assert_eq!(read.unwrap_err().kind(), ErrorKind::Damaged, "{at}");
+        }
     }
 }
 
 #[test]
 fn a_file_cut_short_or_grown_is_refused_at_open() {
-    let (_dir, path) = store(1 << 20);
+    let (_dir, path) = store(PACKED, 1 << 20);
     for file in files(&path) {
         let whole = fs::read(&file).unwrap();
         let handle = fs::OpenOptions::new().write(true).open(&file).unwrap();
@@ -310,7 +333,7 @@ fn a_file_cut_short_or_grown_is_refused_at_open() {
 
 #[test]
 fn what_is_no_store_is_called_by_its_name() {
-    let (dir, path) = store(0);
+    let (dir, path) = store(PACKED, 0);
     assert_eq!(kind_of(&path), Some(Kind::Manifest));
     assert_eq!(kind_of(&path.join("users.dict")), Some(Kind::Dictionary));
     assert_eq!(kind_of(dir.path()), None);
@@ -339,11 +362,11 @@ fn what_is_no_store_is_called_by_its_name() {
 
 #[test]
 fn a_file_of_another_store_is_noticed() {
-    let (dir, path) = store(1 << 20);
+    let (dir, path) = store(PACKED, 1 << 20);
     let other = dir.path().join("other.store");
     let mut changed = train();
     changed[0].2 = 4.5;
-    write_with(&other, false, &changed, &changed, 1 << 20, |_| {}).unwrap();
+    write_with(&other, false, &changed, &changed, (PACKED, 1 << 20), |_| {}).unwrap();
     for name in ["by_user/00000.shard", "by_item/00000.shard"] {
         let (ours, theirs) = (path.join(name), other.join(name));
         let kept = fs::read(&ours).unwrap();
@@ -362,7 +385,7 @@ fn verify_compares_the_files_with_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     let refused = |by_item: &Triplets, what: &str, change: fn(&mut Manifest)| {
-        write_with(&path, true, &train(), by_item, 300, change).unwrap();
+        write_with(&path, true, &train(), by_item, (PACKED, 300), change).unwrap();
         let error = verify(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Damaged);
         assert!(error.to_string().contains(what), "{error}");
@@ -393,7 +416,7 @@ fn a_manifest_that_does_not_add_up_is_never_written() {
         |manifest| manifest.histogram.as_mut().unwrap()[0].1 = u64::MAX,
     ];
     for change in changes {
-        let error = write_with(&path, false, &train(), &train(), 0, change).unwrap_err();
+        let error = write_with(&path, false, &train(), &train(), (PACKED, 0), change).unwrap_err();
         assert!(error.to_string().contains("contradicts"), "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
@@ -401,15 +424,14 @@ fn a_manifest_that_does_not_add_up_is_never_written() {
 
 #[test]
 fn force_replaces_a_store_while_readers_keep_the_old() {
-    let (dir, path) = store(0);
-    assert_eq!(
-        write(&path, 0).unwrap_err().kind(),
-        ErrorKind::AlreadyExists
-    );
+    let (dir, path) = store(PACKED, 0);
+    let size = (PACKED, 0);
+    let again = write_with(&path, false, &train(), &train(), size, |_| {});
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::AlreadyExists);
     let old = Store::open(&path).unwrap();
     let mut changed = train();
     changed.pop();
-    write_with(&path, true, &changed, &changed, 0, |_| {}).unwrap();
+    write_with(&path, true, &changed, &changed, size, |_| {}).unwrap();
     assert_eq!(read(&old, Side::Users), train());
     assert_eq!(read(&Store::open(&path).unwrap(), Side::Users), changed);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);

@@ -1,7 +1,7 @@
 //! A small store of each version of the format, which opens forever.
 //!
-//! `tests/data/golden-v1.store` is what [`IMPORT`] made of the sample in `tests/data`. Should the same text ever give other
-//! bytes, that is a new format: it gets a version and a golden store of its own, and this one stays.
+//! The stores in [`GOLDEN`] are what [`IMPORT`] made of the sample in `tests/data`. Should the same text ever give other
+//! bytes, that is a new format: it gets a version and a golden store of its own, and these stay.
 
 mod program;
 mod tree;
@@ -16,7 +16,16 @@ use program::Program;
 use tree::tree;
 
 const IMPORT: &str = "import ratings.csv --titles movies.csv --test-fraction 0.2 \
-    --validation-fraction 0.2 --seed 1 --shard-size 384 --out golden-v1.store";
+    --validation-fraction 0.2 --seed 1";
+
+/// In `tests/data`, and how they were made besides.
+const GOLDEN: [(&str, &str); 2] = [
+    ("golden-v1.store", "--encoding plain --shard-size 384"),
+    (
+        "golden-v1-packed.store",
+        "--encoding packed --shard-size 576",
+    ),
+];
 
 type Rated<'a> = (&'a str, &'a str, f32);
 
@@ -71,8 +80,12 @@ fn rated<'a>(store: &'a Store, ratings: &dyn Ratings, side: Side) -> Vec<Rated<'
 }
 
 #[test]
-fn the_store_opens_and_holds_what_it_held() {
-    let store = Store::open(data("golden-v1.store")).unwrap();
+fn the_stores_open_and_hold_what_they_held() {
+    GOLDEN.iter().for_each(|(name, _)| holds_what_it_held(name));
+}
+
+fn holds_what_it_held(name: &str) {
+    let store = Store::open(data(name)).unwrap();
     let verified = store.verify(&mut |_| {}).unwrap();
     assert_eq!((verified.files, verified.ratings), (8, 20));
     let ids = |side: Side| -> Vec<&str> {
@@ -115,17 +128,16 @@ fn the_same_text_gives_the_same_bytes() {
     for name in ["ratings.csv", "movies.csv"] {
         program.write(name, fs::read(data(name)).unwrap());
     }
-    program.done(IMPORT);
-    let (made, golden) = (
-        tree(&program.path("golden-v1.store")),
-        tree(&data("golden-v1.store")),
-    );
-    assert_eq!(
-        made.keys().collect::<Vec<_>>(),
-        golden.keys().collect::<Vec<_>>()
-    );
-    for (name, bytes) in golden {
-        assert!(made[&name] == bytes, "{name} has other bytes");
+    for (store, options) in GOLDEN {
+        program.done(&format!("{IMPORT} {options} --out {store}"));
+        let (made, golden) = (tree(&program.path(store)), tree(&data(store)));
+        assert_eq!(
+            made.keys().collect::<Vec<_>>(),
+            golden.keys().collect::<Vec<_>>()
+        );
+        for (name, bytes) in golden {
+            assert!(made[&name] == bytes, "{store}/{name} has other bytes");
+        }
     }
 }
 

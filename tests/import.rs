@@ -7,7 +7,7 @@ use lowrank::ingest::{Duplicates, Import, Input, ReadOptions, Report, Split};
 use lowrank::matrix::{Ratings, RowScratch, Side};
 use lowrank::memory::Bytes;
 use lowrank::rng::{Purpose, fraction, key, mix};
-use lowrank::store::{Fingerprint, Part, Store};
+use lowrank::store::{Encoding, Fingerprint, Part, Store};
 use lowrank::threads::Threads;
 use lowrank::{ErrorKind, Result};
 use proptest::prelude::*;
@@ -32,6 +32,7 @@ struct Case {
     times: bool,
     duplicates: Duplicates,
     split: Split,
+    encoding: Encoding,
     shard_bytes: u64,
     chunk_bytes: usize,
     threads: usize,
@@ -187,6 +188,7 @@ fn import(case: &Case, out: &Path) -> Result<Report> {
         split: case.split,
         duplicates: case.duplicates,
         titles: None,
+        encoding: case.encoding,
         shard_bytes: case.shard_bytes,
         memory: case.least_memory.then_some(Bytes(1)),
         force: false,
@@ -369,6 +371,7 @@ prop_compose! {
             3 => Just(Duplicates::Mean),
             1 => Just(Duplicates::Error),
         ],
+        encoding in prop_oneof![Just(Encoding::Packed), Just(Encoding::Plain)],
         shard_bytes in prop_oneof![1 => Just(0_u64), 4 => 200..2000_u64, 4 => Just(1 << 20)],
         chunk_bytes in 1..2000_usize,
         threads in 1..4_usize,
@@ -378,7 +381,7 @@ prop_compose! {
             (split.test_fraction, split.test_last) = (0.0, 0);
         }
         let times = times || split.test_last > 0;
-        Case { lines, test_file, times, duplicates, split, shard_bytes, chunk_bytes, threads, least_memory }
+        Case { lines, test_file, times, duplicates, split, encoding, shard_bytes, chunk_bytes, threads, least_memory }
     }
 }
 
@@ -433,6 +436,7 @@ fn ids_and_records_that_spill_leave_no_trace() {
             validation_fraction: 0.1,
             ..Split::default()
         },
+        encoding: Encoding::Packed,
         shard_bytes: 256 << 10,
         chunk_bytes: 64 << 10,
         threads: 2,

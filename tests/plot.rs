@@ -10,7 +10,9 @@ use refused::{refused, trained};
 fn histories_and_studies_become_pictures() {
     let program = trained();
     program.done("train s --out a --rank 3 --epochs 4 --history als.csv");
-    program.done("train s --out n --solver nmf --no-biases --rank 3 --epochs 5 --history nmf.csv --study study.csv");
+    program.done(
+        "train s --out n --solver nmf --rank 3 --epochs 5 --history nmf.csv --study study.csv",
+    );
     let study = std::fs::read_to_string(program.path("study.csv")).unwrap();
     let lines: Vec<&str> = study.lines().collect();
     assert!(lines[0].starts_with("iteration,objective,descent_v,theta_v,theta_u,"));
@@ -47,11 +49,5 @@ fn histories_and_studies_become_pictures() {
         "train s --out x --study x.csv",
         2,
         &["--solver nmf"],
-    );
-    refused(
-        &program,
-        "train s --out x --solver nmf",
-        2,
-        &["--no-biases"],
     );
 }

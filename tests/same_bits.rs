@@ -65,8 +65,8 @@ fn the_same_model_every_way(text: &str, header: bool, spills: bool) {
     let program = Program::new();
     program.write("r", text);
     program.write("shuffled", shuffled(text, header));
-    let plain = program.done(&format!("import r --out s {IMPORT}"));
-    assert_eq!(plain["spilled_bytes"], 0);
+    let imported = program.done(&format!("import r --out s {IMPORT}"));
+    assert_eq!(imported["spilled_bytes"], 0);
     let expected = models(&program, "s", "--threads 1");
 
     for options in [
@@ -85,6 +85,8 @@ fn the_same_model_every_way(text: &str, header: bool, spills: bool) {
         ("r", "--threads 4 --shard-size 1MiB", false),
         ("r", "--threads 1 --shard-size 64KiB", false),
         ("r", "--shard-size 64MiB --memory 512MiB", false),
+        ("r", "--encoding plain", false),
+        ("r", "--encoding plain --shard-size 64KiB", false),
         ("r", &*format!("--threads 1 --memory {least}"), spills),
         ("shuffled", "--threads 2 --shard-size 64KiB", false),
     ] {

@@ -9,7 +9,6 @@
 //! Memory: a table takes about 30 bytes and the length of the id for each id; a numbering takes 20 bytes for each distinct
 //! id and 4 for each provisional number.
 
-use std::fs::File;
 use std::hash::BuildHasher;
 use std::io::{BufReader, BufWriter, Read, Seek, Write};
 use std::path::Path;
@@ -17,7 +16,7 @@ use std::path::Path;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::error::{AtPath, Error, ErrorKind, Result};
-use crate::store::Mapping;
+use crate::store::{DiskFile, Mapping};
 
 /// Ids and their numbers of ratings, numbered in order of appearance.
 #[derive(Debug, Default)]
@@ -112,7 +111,7 @@ pub struct Generations {
 /// A closed generation on disk: by id, its bytes, its count and its provisional number.
 #[derive(Debug)]
 struct Run {
-    file: File,
+    file: DiskFile,
     len: usize,
 }
 
@@ -124,7 +123,7 @@ impl Generations {
 
     /// Closes the open generation, to an anonymous file in `folder`, and begins the next.
     pub fn close(&mut self, folder: &Path) -> Result<()> {
-        let file = tempfile::tempfile_in(folder).at(folder)?;
+        let file = DiskFile::unnamed(folder).at(folder)?;
         let mut out = BufWriter::new(file);
         for number in self.open.sorted() {
             let id = self.open.id(number);
@@ -212,8 +211,8 @@ impl Numbering {
             let alive = reader.advance()?;
             heads.push(alive.then_some(reader));
         }
-        let mut temporary = tempfile::NamedTempFile::new_in(folder).at(folder)?;
-        let mut out = BufWriter::new(temporary.as_file_mut());
+        let path = folder.join("ids");
+        let mut out = BufWriter::new(DiskFile::create(&path).at(&path)?);
         let (mut by_id, mut ends, mut end) = (Vec::new(), Vec::new(), 0);
         // Generations are few (a table is a large share of the budget), so a linear look at the heads will do.
         while let Some(least) = heads.iter().flatten().map(|head| &head.id).min() {
@@ -244,10 +243,10 @@ impl Numbering {
         for at in maps.iter_mut().flatten() {
             *at = number_of[*at as usize];
         }
-        out.flush().at(folder)?;
-        drop(out);
+        let file = out.into_inner().map_err(|e| Error::from(e.into_error()))?;
         // The map keeps the file's bytes after its name is gone.
-        let map = Mapping::open(temporary.path())?;
+        let map = Mapping::open(&path)?;
+        file.remove().at(&path)?;
         Ok(Numbering {
             ids: Ids::File { map, ends },
             counts: order.iter().map(|&at| by_id[at as usize]).collect(),
@@ -304,7 +303,7 @@ fn by_popularity(counts: &[u64]) -> Vec<u32> {
 
 /// Reads a run, one id after the other.
 struct RunReader {
-    input: BufReader<File>,
+    input: BufReader<DiskFile>,
     left: usize,
     id: Vec<u8>,
     count: u64,

@@ -22,7 +22,8 @@ use crate::memory::{Bytes, Plan};
 use crate::progress::{Progress, Unit};
 use crate::rng::key;
 use crate::store::{
-    Encoding, Fingerprint, InputCounts, Manifest, Part, Seal, ShardEntry, ShardsWriter, StoreWriter,
+    Encoding, Fingerprint, InputCounts, Layout, Manifest, Part, Seal, ShardEntry, ShardsWriter,
+    StoreWriter,
 };
 use crate::threads::Threads;
 
@@ -40,6 +41,8 @@ pub struct Import {
     pub duplicates: Duplicates,
     /// Titles of items.
     pub titles: Option<Titles>,
+    /// How ratings are written: nothing but bytes and speed depends on it.
+    pub encoding: Encoding,
     /// The most bytes of a shard; less where the budget is small.
     pub shard_bytes: u64,
     /// The budget; half of what is available if none.
@@ -203,7 +206,7 @@ impl Import {
             users: numbered.users.len() as u64,
             items: numbered.items.len() as u64,
             ratings,
-            encoding: Encoding::Plain,
+            encoding: self.encoding,
             scale: parts.histogram.range().unwrap_or_default(),
             mean: parts.sum / (ratings as f64).max(1.0),
             fingerprint: parts.fingerprint,
@@ -414,10 +417,13 @@ impl Build<'_> {
         let Import { split, .. } = self.import;
         let width = numbered.items.len() as u32;
         let writer = |part: Part, wanted: bool| -> Result<Option<ShardsWriter>> {
-            let shards = || {
-                self.store
-                    .shards(part, Side::Users, width, self.shares.shard)
+            let layout = Layout {
+                side: Side::Users,
+                part,
+                encoding: self.import.encoding,
+                width,
             };
+            let shards = || self.store.shards(layout, self.shares.shard);
             wanted.then(shards).transpose()
         };
         let tested = self.import.test.is_some() || split.test_fraction > 0.0 || split.test_last > 0;
@@ -492,10 +498,13 @@ impl Build<'_> {
         (mut records, ranges): (Spill<()>, Ranges),
         numbered: &Numbered,
     ) -> Result<Vec<ShardEntry>> {
-        let width = numbered.users.len() as u32;
-        let mut writer = self
-            .store
-            .shards(Part::Train, Side::Items, width, self.shares.shard)?;
+        let layout = Layout {
+            side: Side::Items,
+            part: Part::Train,
+            encoding: self.import.encoding,
+            width: numbered.users.len() as u32,
+        };
+        let mut writer = self.store.shards(layout, self.shares.shard)?;
         let total = numbered.items.counts().iter().sum();
         self.progress
             .begin("sorting by item", Some(total), Unit::Ratings);

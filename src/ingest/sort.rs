@@ -4,13 +4,13 @@
 //! Records are scattered into streams by row range ([`Ranges`]), each small enough to be sorted in memory, and come out in
 //! the order in which they went in, so that equal rows keep the order of the input's lines.
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use crate::error::{AtPath, Result};
+use crate::store::DiskFile;
 
 /// When a rating was given, or nothing where nobody asks.
 pub trait Stamp: Copy + Default + Ord + Send + Sync {
@@ -82,7 +82,7 @@ impl<T: Stamp> Record<T> {
 #[derive(Debug)]
 pub struct Spill<T> {
     folder: PathBuf,
-    file: Option<File>,
+    file: Option<DiskFile>,
     end: u64,
     written: u64,
     room: usize,
@@ -143,7 +143,7 @@ impl<T: Stamp> Spill<T> {
     fn write_tails(&mut self) -> Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(tempfile::tempfile_in(&self.folder).at(&self.folder)?),
+            none => none.insert(DiskFile::unnamed(&self.folder).at(&self.folder)?),
         };
         file.seek(SeekFrom::Start(self.end)).at(&self.folder)?;
         let mut bytes = Vec::with_capacity(BUFFER);

@@ -18,6 +18,7 @@ mod peak;
 mod score;
 mod select;
 mod sgd;
+mod unpack;
 mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -29,6 +30,7 @@ pub use peak::{PEAK_STEP_FLOP, multiply_adds};
 pub use score::{PackedItems, TILE, UserRows, pack_items, packed_len, score};
 pub use select::{Candidate, TopN, exclude};
 pub use sgd::{SgdRatings, SgdRow, SgdRows, SgdSlope, SgdStep, sgd};
+pub use unpack::{BLOCK, look_up, packed_ids_len, unpack_ids};
 pub use vector::LANES;
 
 use vector::{Portable, Vector};

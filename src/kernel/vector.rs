@@ -1,5 +1,7 @@
 //! What a kernel needs of a vector unit, and the plain Rust form of it.
 
+use super::unpack;
+
 /// Floats in a vector, whatever the width of the machine's own registers: one cache line.
 pub const LANES: usize = 16;
 
@@ -88,6 +90,14 @@ pub(super) trait Vector: Copy {
 
     /// Asks for the cache lines of these floats, which will be read soon.
     fn prefetch(self, line: &[f32; LANES]);
+
+    /// Ids from gaps of `width` bits, `width` bytes for eight of them: each id is the one before, plus the gap, plus one,
+    /// in 32 bits; `last` is the one before the first. Returns the last id. Up to [`SLACK`](super::unpack::SLACK) bytes
+    /// behind the gaps are read, and must be there.
+    fn unpack(self, packed: &[u8], width: usize, last: u32, ids: &mut [[u32; 8]]) -> u32;
+
+    /// The entry of the codebook for each of eight codes of four bits in four bytes.
+    fn look_up(self, codes: &[[u8; 4]], codebook: &[f32; 16], values: &mut [[f32; 8]]);
 }
 
 /// Plain arrays: the specification, and the fallback.
@@ -227,6 +237,16 @@ impl Vector for Portable {
 
     #[inline(always)]
     fn prefetch(self, _line: &[f32; LANES]) {}
+
+    #[inline(always)]
+    fn unpack(self, packed: &[u8], width: usize, last: u32, ids: &mut [[u32; 8]]) -> u32 {
+        unpack::unpack(packed, width, last, ids)
+    }
+
+    #[inline(always)]
+    fn look_up(self, codes: &[[u8; 4]], codebook: &[f32; 16], values: &mut [[f32; 8]]) {
+        unpack::look_up_eights(codes, codebook, values);
+    }
 }
 
 /// The sixteen floats from `at` on.

@@ -2,12 +2,14 @@
 
 mod factors;
 mod in_memory;
+mod packed;
 mod tiles;
 
 use std::borrow::Cow;
 
 pub use factors::Factors;
 pub use in_memory::InMemory;
+pub use packed::{PackedRows, PackedValues, pack_ids, pack_starts};
 pub use tiles::{Census, Grid, HeldTiles, HeldWave, Tile, Tiles, Values, Wave};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -101,10 +103,27 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Room for one decoded row. A plain block never touches it; one that packs its rows decodes into it.
+/// Room for one decoded row, as large as the longest yet. A plain block never touches it.
 #[derive(Debug, Default)]
 pub struct RowScratch {
-    _private: (),
+    cols: Vec<u32>,
+    values: Vec<f32>,
+}
+
+impl RowScratch {
+    /// Bytes for each rating of the longest row.
+    pub const BYTES: usize = 8;
+
+    /// Room for so many columns, and one value more.
+    fn room(&mut self, ratings: usize) -> (&mut [u32], &mut [f32]) {
+        if self.cols.len() < ratings {
+            self.cols.resize(ratings, 0);
+        }
+        if self.values.len() < ratings + 1 {
+            self.values.resize(ratings + 1, 0.0);
+        }
+        (&mut self.cols, &mut self.values)
+    }
 }
 
 /// Consecutive rows of one side.
@@ -112,9 +131,18 @@ pub struct RowScratch {
 pub struct Block<'a> {
     first_row: usize,
     width: usize,
-    offsets: &'a [u64],
-    cols: &'a [u32],
-    values: &'a [f32],
+    rows: Rows<'a>,
+}
+
+/// How a block's rows lie in memory.
+#[derive(Debug, Clone, Copy)]
+enum Rows<'a> {
+    Plain {
+        offsets: &'a [u64],
+        cols: &'a [u32],
+        values: &'a [f32],
+    },
+    Packed(PackedRows<'a>),
 }
 
 impl<'a> Block<'a> {
@@ -140,10 +168,21 @@ impl<'a> Block<'a> {
         Ok(Block {
             first_row,
             width,
-            offsets,
-            cols,
-            values,
+            rows: Rows::Plain {
+                offsets,
+                cols,
+                values,
+            },
         })
+    }
+
+    /// A block of packed rows of `width` columns.
+    pub fn packed(first_row: usize, width: usize, rows: PackedRows<'a>) -> Block<'a> {
+        Block {
+            first_row,
+            width,
+            rows: Rows::Packed(rows),
+        }
     }
 
     /// The number of the first row.
@@ -153,63 +192,122 @@ impl<'a> Block<'a> {
 
     /// How many rows.
     pub fn rows(&self) -> usize {
-        self.offsets.len() - 1
+        match self.rows {
+            Rows::Plain { offsets, .. } => offsets.len() - 1,
+            Rows::Packed(rows) => rows.rows(),
+        }
     }
 
     /// How many ratings.
     pub fn ratings(&self) -> usize {
-        self.cols.len()
+        match self.rows {
+            Rows::Plain { cols, .. } => cols.len(),
+            Rows::Packed(rows) => rows.ratings(),
+        }
     }
 
     /// How many ratings row `i` of this block has.
     pub fn row_len(&self, i: usize) -> usize {
         // A block that was damaged after its check has wrong lengths, never an out-of-bounds read: `row` slices.
-        self.offsets[i + 1].wrapping_sub(self.offsets[i]) as usize
+        match self.rows {
+            Rows::Plain { offsets, .. } => offsets[i + 1].wrapping_sub(offsets[i]) as usize,
+            Rows::Packed(rows) => rows.row_len(i),
+        }
     }
 
     /// Row `i` of this block (the matrix's row `first_row + i`).
     ///
     /// # Panics
     /// If `i` is out of range.
-    pub fn row<'s>(&'s self, i: usize, _scratch: &'s mut RowScratch) -> Row<'s> {
-        let base = self.offsets[0];
-        let start = (self.offsets[i] - base) as usize;
-        let end = (self.offsets[i + 1] - base) as usize;
-        Row {
-            cols: &self.cols[start..end],
-            values: &self.values[start..end],
+    pub fn row<'s>(&'s self, i: usize, scratch: &'s mut RowScratch) -> Row<'s> {
+        match &self.rows {
+            Rows::Plain {
+                offsets,
+                cols,
+                values,
+            } => {
+                let base = offsets[0];
+                let start = (offsets[i] - base) as usize;
+                let end = (offsets[i + 1] - base) as usize;
+                Row {
+                    cols: &cols[start..end],
+                    values: &values[start..end],
+                }
+            }
+            Rows::Packed(rows) => rows.decode(i, scratch),
         }
     }
 
-    /// The block as a zero-copy sprs matrix of `rows` x `width`; checks order and range of its indices.
+    /// A plain block as a zero-copy sprs matrix of `rows` x `width`; checks order and range of its indices.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Incompatible`] if the block is packed: there is nothing that could be viewed, but
+    /// [`to_sprs`](Block::to_sprs) gives a copy.
     pub fn as_sprs(&self) -> Result<sprs::CsMatViewI<'a, f32, u32, u64>> {
-        sprs::CsMatViewI::try_new(
-            (self.rows(), self.width),
-            self.offsets,
-            self.cols,
-            self.values,
-        )
-        .map_err(|(.., why)| Error::new(ErrorKind::Damaged, why.to_string()))
+        let Rows::Plain {
+            offsets,
+            cols,
+            values,
+        } = self.rows
+        else {
+            return Err(Error::new(
+                ErrorKind::Incompatible,
+                "packed ratings cannot be viewed as a sparse matrix",
+            )
+            .remedy("copy them with Block::to_sprs, or import with --encoding plain"));
+        };
+        sprs::CsMatViewI::try_new((self.rows(), self.width), offsets, cols, values)
+            .map_err(|(.., why)| Error::new(ErrorKind::Damaged, why.to_string()))
     }
 
-    /// Checks that the offsets ascend, the columns ascend within each row and lie in range, and the values are finite.
-    pub fn check(&self) -> Result<()> {
-        let damaged = |what: String| Err(Error::new(ErrorKind::Damaged, what));
-        if self.offsets.windows(2).any(|pair| pair[0] > pair[1]) {
-            return damaged("offsets out of order".into());
-        }
+    /// A copy of the block as a sprs matrix of `rows` x `width`, whatever its encoding.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] if a row's columns do not ascend or lie out of range.
+    pub fn to_sprs(&self) -> Result<sprs::CsMatI<f32, u32, u64>> {
+        let mut offsets = Vec::with_capacity(self.rows() + 1);
+        let (mut cols, mut values) = (Vec::new(), Vec::new());
+        let scratch = &mut RowScratch::default();
+        offsets.push(0);
         for i in 0..self.rows() {
-            let row = self.first_row + i;
-            let scratch = &mut RowScratch::default();
+            let row = self.row(i, scratch);
+            cols.extend_from_slice(row.cols);
+            values.extend_from_slice(row.values);
+            offsets.push(cols.len() as u64);
+        }
+        sprs::CsMatI::try_new((self.rows(), self.width), offsets, cols, values)
+            .map_err(|(.., why)| Error::new(ErrorKind::Damaged, why.to_string()))
+    }
+
+    /// Checks that every row can be read, the columns ascend within each row and lie in range, and the values are finite.
+    pub fn check(&self) -> Result<()> {
+        let damaged = |row: usize, what: &str| {
+            let row = self.first_row + row;
+            Err(Error::new(ErrorKind::Damaged, format!("row {row}: {what}")))
+        };
+        match &self.rows {
+            Rows::Plain { offsets, .. } => {
+                if offsets.windows(2).any(|pair| pair[0] > pair[1]) {
+                    return Err(Error::new(ErrorKind::Damaged, "offsets out of order"));
+                }
+            }
+            Rows::Packed(rows) => {
+                if let Err((row, what)) = rows.check() {
+                    return damaged(row, what);
+                }
+            }
+        }
+        let scratch = &mut RowScratch::default();
+        for i in 0..self.rows() {
             let Row { cols, values } = self.row(i, scratch);
             if cols.windows(2).any(|pair| pair[0] >= pair[1]) {
-                return damaged(format!("row {row}: columns out of order"));
+                return damaged(i, "columns out of order");
             }
             if cols.last().is_some_and(|&col| col as usize >= self.width) {
-                return damaged(format!("row {row}: a column beyond {}", self.width));
+                return damaged(i, &format!("a column beyond {}", self.width));
             }
             if values.iter().any(|value| !value.is_finite()) {
-                return damaged(format!("row {row}: a value that is not finite"));
+                return damaged(i, "a value that is not finite");
             }
         }
         Ok(())

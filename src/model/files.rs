@@ -1,9 +1,8 @@
 //! Factor files: the rows of one side, without their padding, and their biases.
 
-use std::fs::File;
 use std::path::Path;
 
-use crate::error::{AtPath, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::Factors;
 use crate::store::{Container, ContainerWriter, Kind, Seal};
 
@@ -39,13 +38,14 @@ pub(super) fn read(
     biases: bool,
 ) -> Result<Factors> {
     let container = open(path, seal, rows, rank, biases)?;
+    // Memory is asked for only once so many numbers are known to be there.
+    let given = numbers(&container, FACTORS, rows.saturating_mul(rank))?;
     let mut factors = Factors::zeros(rows, rank, biases);
-    let numbers = numbers(&container, FACTORS, rows * rank)?;
-    for (row, numbers) in numbers.chunks_exact(rank).enumerate() {
+    for (row, numbers) in given.chunks_exact(rank).enumerate() {
         factors.row_mut(row).copy_from_slice(numbers);
     }
     if biases {
-        let numbers = self::numbers(&container, BIASES, rows)?;
+        let numbers = numbers(&container, BIASES, rows)?;
         factors.biases_mut().copy_from_slice(numbers);
     }
     Ok(factors)
@@ -61,7 +61,7 @@ pub(super) fn verify(
 ) -> Result<u64> {
     let container = open(path, seal, rows, rank, biases)?;
     let mut counted = 0;
-    for (section, count) in [(FACTORS, rows * rank), (BIASES, rows)] {
+    for (section, count) in [(FACTORS, rows.saturating_mul(rank)), (BIASES, rows)] {
         if section == BIASES && !biases {
             continue;
         }
@@ -96,12 +96,6 @@ fn numbers<'a>(container: &'a Container, section: &str, count: usize) -> Result<
         return Err(Error::damaged(container.path(), start, what));
     }
     Ok(numbers)
-}
-
-/// Copies a file of ours and waits until the copy is on disk.
-pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
-    std::fs::copy(from, to).at(to)?;
-    File::open(to).and_then(|file| file.sync_all()).at(to)
 }
 
 /// The error for a file that is whole, but not this model's.

@@ -8,6 +8,7 @@ mod exchange;
 mod files;
 mod verify;
 
+use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -15,11 +16,11 @@ use serde::{Deserialize, Serialize};
 pub use exchange::{FactorTable, export_factors, read_start};
 pub use verify::Verified;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{AtPath, Error, ErrorKind, Result};
 use crate::matrix::{Factors, Ratings, Shape, Side};
 use crate::solver::{Moving, Options, Parameters};
 use crate::store::{
-    AtomicDir, AtomicFile, Dictionary, Fingerprint, Kind, MODEL_FILE, Seal, Store, kind_of,
+    AtomicDir, Dictionary, DiskFile, Fingerprint, Kind, MODEL_FILE, Seal, Sink, Store, kind_of,
     read_record, retry_if_replaced, write_record,
 };
 use crate::train::{Epoch, Pace, State};
@@ -121,13 +122,13 @@ pub struct Model {
 }
 
 impl Model {
-    /// Writes the model of a finished training to a new directory.
+    /// Writes the model of a finished training into a directory and puts it in its place. Whoever made the directory
+    /// before training began has kept other writers away since.
     ///
     /// # Errors
-    /// If something is there already and `force` is false, or it cannot be written. Nothing is left behind then.
+    /// If it cannot be written, or something has come into its place meanwhile. Nothing is left behind then.
     pub fn save(
-        path: &Path,
-        force: bool,
+        dir: AtomicDir,
         state: State,
         options: &Options,
         start: Option<u64>,
@@ -148,7 +149,7 @@ impl Model {
             history,
             epoch,
         };
-        draft.write(path, force, &parameters, None)
+        draft.write(dir, &parameters, None)
     }
 
     /// Opens a model and reads its factors, every byte of which is checked.
@@ -292,7 +293,11 @@ impl Checkpoint {
             best: state.best.as_ref(),
             carried: &state.moving.carried,
         };
-        draft.write(path, true, &state.moving.parameters, Some(unfinished))
+        draft.write(
+            AtomicDir::create(path, true)?,
+            &state.moving.parameters,
+            Some(unfinished),
+        )
     }
 
     /// Opens a checkpoint; every byte of its factors is checked.
@@ -300,6 +305,10 @@ impl Checkpoint {
     /// # Errors
     /// If there is none, or it is damaged or of a later version.
     pub fn open(path: &Path) -> Result<Checkpoint> {
+        retry_if_replaced(path, || Checkpoint::open_all(path))
+    }
+
+    fn open_all(path: &Path) -> Result<Checkpoint> {
         let record = Record::read(path)?;
         let parameters = record.parameters(path, &record.files, FACTOR_FILES)?;
         let best = match &record.best_files {
@@ -365,8 +374,7 @@ impl Draft<'_> {
     /// Writes all files of the directory.
     fn write(
         self,
-        path: &Path,
-        force: bool,
+        dir: AtomicDir,
         parameters: &Parameters,
         unfinished: Option<Unfinished<'_>>,
     ) -> Result<()> {
@@ -376,8 +384,8 @@ impl Draft<'_> {
                     .remedy("nothing was written; train with a higher regularization"),
             );
         }
-        let dir = AtomicDir::create(path, force)?;
         let at = |name: &str| dir.path().join(name);
+        let create = |path: &Path| DiskFile::create(path).at(path);
         let both = |parameters: &Parameters, names: [&str; 2]| -> Result<[Seal; 2]> {
             Ok([
                 files::write(&at(names[0]), &parameters.users)?,
@@ -405,16 +413,17 @@ impl Draft<'_> {
         let carried = carried.collect::<Result<Vec<_>>>()?;
         let copy = |side: Side, name: &str| -> Result<Seal> {
             let dictionary = self.store.dictionary(side);
-            files::copy(dictionary.path(), &at(name))?;
-            Ok(dictionary.seal())
+            dictionary.copy_to(create(&at(name))?, &at(name))
         };
         let dictionaries = [
             copy(Side::Users, "users.dict")?,
             copy(Side::Items, "items.dict")?,
         ];
-        let mut run = AtomicFile::create(at("run.json"), false)?;
-        serde_json::to_writer_pretty(&mut run, self.run).map_err(std::io::Error::from)?;
-        run.commit()?;
+        let mut run = create(&at("run.json"))?;
+        let text = serde_json::to_vec_pretty(self.run).map_err(std::io::Error::from)?;
+        run.write_all(&text)
+            .and_then(|()| run.sync())
+            .at(at("run.json"))?;
         let manifest = self.store.manifest();
         let record = Record {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -433,9 +442,12 @@ impl Draft<'_> {
             carried,
         };
         // The record comes last: it is what makes the directory a model.
-        let mut file = AtomicFile::create(at(MODEL_FILE), false)?;
-        write_record(&mut file, &at(MODEL_FILE), Kind::Model, &record)?;
-        file.commit()?;
+        write_record(
+            create(&at(MODEL_FILE))?,
+            &at(MODEL_FILE),
+            Kind::Model,
+            &record,
+        )?;
         dir.commit()
     }
 }
@@ -457,13 +469,46 @@ impl Record {
             _ if path.join(MODEL_FILE).is_file() => {}
             _ => return Err(wrong("this is not a model".to_owned())),
         }
-        Ok(read_record(&path.join(MODEL_FILE), Kind::Model)?.0)
+        let file = path.join(MODEL_FILE);
+        let record: Record = read_record(&file, Kind::Model)?.0;
+        record.check().map_err(|e| e.path(file))?;
+        Ok(record)
+    }
+
+    /// Whether what the record says can be: it is believed from here on, and memory is planned by it.
+    fn check(&self) -> Result<()> {
+        let Shape { users, items, .. } = self.shape;
+        let numbered = |rows: usize| u32::try_from(rows).is_ok();
+        let ranked = |rank: usize| (1..=Options::MAX_RANK).contains(&rank);
+        let (low, high) = self.scale;
+        let finite = [low, high, self.mean, self.std]
+            .iter()
+            .all(|x| x.is_finite());
+        let carried: Vec<usize> = self.carried.iter().map(|file| file.rows).collect();
+        let sound = finite
+            && low <= high
+            && self.std > 0.0
+            && self.epoch < self.history.len()
+            && numbered(users)
+            && numbered(items)
+            && ranked(self.options.rank)
+            && (carried.is_empty() || carried == [users, items])
+            && self.carried.iter().all(|file| ranked(file.rank));
+        match sound {
+            true => Ok(()),
+            false => Err(
+                Error::new(ErrorKind::Damaged, "the model's record contradicts itself")
+                    .remedy("train again"),
+            ),
+        }
     }
 
     /// Bytes of factors, biases and ids on disk.
     pub fn file_bytes(&self) -> u64 {
         let best = self.best_files.iter().flatten();
-        self.files.iter().chain(best).map(|seal| seal.bytes).sum()
+        let carried = self.carried.iter().map(|file| &file.seal);
+        let seals = self.files.iter().chain(best).chain(carried);
+        seals.map(|seal| seal.bytes).sum()
     }
 
     fn parameters(&self, path: &Path, seals: &[Seal], names: [&str; 2]) -> Result<Parameters> {
@@ -484,7 +529,8 @@ impl Record {
             Side::Items => ("items.dict", 3),
         };
         let dictionary = Dictionary::open(path.join(name))?;
-        if dictionary.seal() != self.files[at] {
+        let whole = dictionary.side() == side && dictionary.len() == self.shape.rows(side);
+        if !whole || dictionary.seal() != self.files[at] {
             return Err(files::foreign(&path.join(name)));
         }
         Ok(dictionary)

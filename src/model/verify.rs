@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{BEST_FILES, FACTOR_FILES, Model, Record, files, read_run};
+use super::{BEST_FILES, FACTOR_FILES, Model, Record, carried_name, files, read_run};
 use crate::error::{AtPath, Error, ErrorKind, Result};
 use crate::matrix::Side;
 use crate::solver::Options;
@@ -36,7 +36,6 @@ impl Model {
         };
         // Reading the record has checked every byte of it.
         let record = Record::read(path)?;
-        record.check().map_err(|e| e.path(path.join(MODEL_FILE)))?;
         done(length(&path.join(MODEL_FILE))?);
         let run = read_run(path)?;
         if run.epochs.len() != record.history.len() {
@@ -47,9 +46,6 @@ impl Model {
         for side in [Side::Users, Side::Items] {
             let dictionary = record.dictionary(path, side)?;
             dictionary.verify()?;
-            if dictionary.side() != side || dictionary.len() != record.shape.rows(side) {
-                return Err(files::foreign(dictionary.path()));
-            }
             done(dictionary.seal().bytes);
         }
         let Options { rank, biases, .. } = record.options;
@@ -62,23 +58,13 @@ impl Model {
             numbers += files::verify(&path.join(name), *seal, rows, rank, biases)?;
             done(seal.bytes);
         }
+        for (index, file) in record.carried.iter().enumerate() {
+            let path = path.join(carried_name(index));
+            numbers += files::verify(&path, file.seal, file.rows, file.rank, file.biases)?;
+            done(file.seal.bytes);
+        }
         verified.numbers = numbers;
         Ok(verified)
-    }
-}
-
-impl Record {
-    /// Whether what the record says can be.
-    fn check(&self) -> Result<()> {
-        let (low, high) = self.scale;
-        let finite = [low, high, self.mean, self.std]
-            .iter()
-            .all(|x| x.is_finite());
-        if !finite || low > high || self.std <= 0.0 || self.epoch >= self.history.len() {
-            let what = "the model's record contradicts itself";
-            return Err(Error::new(ErrorKind::Damaged, what).remedy("train again"));
-        }
-        Ok(())
     }
 }
 

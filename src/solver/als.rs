@@ -9,11 +9,12 @@
 //! each, and one row of the fixed side for each rating.
 
 use super::alternating::{self, Cost, Fixed, Own, OwnMut, RowStep};
-use super::{Measured, Method, Missing, Moving, Options, Parameters, Ridge, Solver, Tick, sweep};
+use super::least_squares::LeastSquares;
+use super::sweep::{self, Sweep};
+use super::{Method, Missing, Options, Solver};
 use crate::error::Result;
 use crate::kernel::{self, NormalEquations, Segment};
-use crate::loss::{Loss, Squared};
-use crate::matrix::{Ratings, Row, Shape, Side};
+use crate::matrix::{Row, Shape};
 
 /// ALS in the table of solvers.
 pub const METHOD: Method = Method {
@@ -21,6 +22,7 @@ pub const METHOD: Method = Method {
     summary: "alternating least squares: every row solved exactly in turn, items first (the default)",
     monotone: true,
     any_regularizer: false,
+    biases: true,
     suited: |options| options,
     regularization: 0.05,
     missing: &[Missing::Skip],
@@ -28,36 +30,20 @@ pub const METHOD: Method = Method {
 };
 
 fn build(options: &Options) -> Result<Box<dyn Solver>> {
-    sweep::refuse_steps("ALS", options)?;
-    sweep::refuse_other_losses("ALS", options)?;
     Ok(Box::new(Als {
-        ridge: options.ridge(),
+        cost: LeastSquares::of("ALS", options)?,
         equations: NormalEquations::new(options.rank, options.biases),
         rank: options.rank,
     }))
 }
 
 struct Als {
-    ridge: Ridge,
+    cost: LeastSquares,
     equations: NormalEquations,
     rank: usize,
 }
 
-impl Solver for Als {
-    fn epoch(
-        &self,
-        epoch: usize,
-        ratings: &dyn Ratings,
-        moving: &mut Moving,
-        tick: Tick<'_>,
-    ) -> Result<Measured> {
-        sweep::sweep(self, Side::Items, epoch, ratings, moving, tick)
-    }
-
-    fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured> {
-        sweep::measure(self, ratings, parameters)
-    }
-
+impl Sweep for Als {
     fn memory(&self, _shape: Shape, threads: usize) -> u64 {
         let floats = self.equations.sums_len()
             + self.equations.panel_len()
@@ -139,10 +125,10 @@ impl RowStep for Als {
         }
         let equations = &mut sums.equations;
         for i in 0..self.rank {
-            equations[i * pitch + i] += self.ridge.on_factors(ratings);
+            equations[i * pitch + i] += self.cost.ridge.on_factors(ratings);
         }
         if own.bias.is_some() {
-            equations[self.rank * pitch + self.rank] += self.ridge.on_bias(ratings);
+            equations[self.rank * pitch + self.rank] += self.cost.ridge.on_bias(ratings);
         }
         kernel::solve(fixed.isa, size, equations, &mut sums.scratch)
             .map_err(|_| sweep::undetermined(ratings, size))?;
@@ -153,14 +139,8 @@ impl RowStep for Als {
         }
         Ok(())
     }
-}
 
-impl Cost for Als {
-    fn loss(&self, prediction: f32, target: f32) -> f64 {
-        Squared.loss(f64::from(prediction), f64::from(target))
-    }
-
-    fn penalty(&self, own: Own<'_>, ratings: usize) -> f64 {
-        self.ridge.penalty(own.factors, own.bias, ratings)
+    fn cost(&self) -> &impl Cost {
+        &self.cost
     }
 }

@@ -144,6 +144,9 @@ pub trait RowStep: Sync {
         shared: &Self::Shared,
         sums: &mut Self::Sums,
     ) -> Result<()>;
+
+    /// What the driver measures on the way.
+    fn cost(&self) -> &impl Cost;
 }
 
 /// The cost of what a model predicts, as the driver measures it.
@@ -168,7 +171,7 @@ pub enum Measure {
 
 /// Moves every row of `side` once.
 #[allow(clippy::too_many_arguments)] // One call site for each solver; a struct would only rename the list.
-pub fn half_epoch<S: RowStep + Cost>(
+pub fn half_epoch<S: RowStep>(
     ratings: &dyn Ratings,
     side: Side,
     backwards: bool,
@@ -363,7 +366,7 @@ struct Work<'a, S: RowStep, F> {
 
 type RowResult = Result<(), (usize, Error)>;
 
-impl<S: RowStep + Cost, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
+impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
     fn short_rows(&self, task: Task<'_>) -> RowResult {
         let mut biases = task.biases.iter_mut();
         self.scratch.with(|scratch| {
@@ -389,14 +392,13 @@ impl<S: RowStep + Cost, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
     /// A row longer than [`PART`]: its parts in parallel, added in order.
     fn long_row(&self, task: Task<'_>) -> RowResult {
         let i = task.range.start;
-        let mut decoded = RowScratch::default();
-        let row = self.block.row(i, &mut decoded);
+        let mut total = self.scratch.take();
+        let row = self.block.row(i, &mut total.measure.row);
         let mut own = OwnMut {
             factors: task.rows,
             bias: task.biases.first_mut(),
         };
         let parts: Vec<_> = parts(row).collect();
-        let mut total = self.scratch.take();
         self.step.begin(&mut total.sums);
         // A few parts at a time, so that their sums stay small beside the factors.
         for wave in parts.chunks(2 * rayon::current_num_threads()) {
@@ -435,10 +437,10 @@ impl<S: RowStep + Cost, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
         match self.measure {
             Measure::Nothing => RowSums::default(),
             Measure::Penalty => RowSums {
-                penalty: self.step.penalty(own, row.len()),
+                penalty: self.step.cost().penalty(own, row.len()),
                 ..RowSums::default()
             },
-            Measure::All => measure_row(self.step, own, row, self.fixed, predictions),
+            Measure::All => measure_row(self.step.cost(), own, row, self.fixed, predictions),
         }
     }
 }

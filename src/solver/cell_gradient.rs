@@ -31,6 +31,7 @@ pub const METHOD: Method = Method {
     missing: &[Missing::Skip, Missing::Zero],
     monotone: false,
     any_regularizer: false,
+    biases: true,
     suited: |options| Options {
         learning_rates: vec![0.2],
         epochs: 200,
@@ -124,12 +125,14 @@ impl Solver for CellGradient {
     ) -> Result<Measured> {
         let rate = self.rates.at(epoch);
         let step = self.step(rate.expect("checked when the solver was built"));
-        let measured = sweep::sweep(&step, Side::Users, epoch, ratings, moving, tick)?;
-        Ok(self.with_zeros(measured, &moving.parameters))
+        let parameters = &mut moving.parameters;
+        let sums = sweep::sweep(&step, Side::Users, epoch, ratings, parameters, tick)?;
+        let measured = sweep::measured(sums, ratings, parameters.std);
+        Ok(self.with_zeros(measured, parameters))
     }
 
     fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured> {
-        let measured = sweep::measure(&self.step(0.0), ratings, parameters)?;
+        let measured = sweep::measure(&self.step(0.0).0, ratings, parameters)?;
         Ok(self.with_zeros(measured, parameters))
     }
 
@@ -215,6 +218,10 @@ impl Step<'_> {
 impl WholeRow for Step<'_> {
     /// The other side's Gram matrix, where missing cells count.
     type Shared = Option<Vec<f64>>;
+
+    fn cost(&self) -> &impl Cost {
+        self
+    }
 
     fn room(&self) -> [usize; 2] {
         match self.method.zeros {

@@ -8,12 +8,12 @@
 //! Cost: 4 n k flop a step and side, beside ALS's n k^2. Reads: by-item and by-user ratings once each, and one row of the
 //! fixed side twice a step for each rating.
 
-use super::alternating::{Cost, Fixed, Own, OwnMut};
+use super::alternating::{Cost, Fixed, OwnMut};
+use super::least_squares::LeastSquares;
 use super::whole::{Room, Whole, WholeRow};
-use super::{Method, Missing, Options, Ridge, Solver, sweep};
+use super::{Method, Missing, Options, Solver};
 use crate::error::Result;
 use crate::kernel::{self, LANES};
-use crate::loss::{Loss, Squared};
 use crate::matrix::Row;
 
 /// Conjugate gradient in the table of solvers.
@@ -24,15 +24,14 @@ pub const METHOD: Method = Method {
     missing: &[Missing::Skip],
     monotone: true,
     any_regularizer: false,
+    biases: true,
     suited: |options| options,
     build,
 };
 
 fn build(options: &Options) -> Result<Box<dyn Solver>> {
-    sweep::refuse_steps("conjugate gradient", options)?;
-    sweep::refuse_other_losses("conjugate gradient", options)?;
     Ok(Box::new(Whole(ConjugateGradient {
-        ridge: options.ridge(),
+        cost: LeastSquares::of("conjugate gradient", options)?,
         rank: options.rank,
         steps: options.cg_steps,
     })))
@@ -42,7 +41,7 @@ fn build(options: &Options) -> Result<Box<dyn Solver>> {
 const SOLVED: f64 = f32::EPSILON as f64 * f32::EPSILON as f64;
 
 struct ConjugateGradient {
-    ridge: Ridge,
+    cost: LeastSquares,
     rank: usize,
     steps: usize,
 }
@@ -97,6 +96,10 @@ impl Unknowns<'_> {
 impl WholeRow for ConjugateGradient {
     type Shared = ();
 
+    fn cost(&self) -> &impl Cost {
+        &self.cost
+    }
+
     fn room(&self) -> [usize; 2] {
         [1, 3 * self.rank.next_multiple_of(LANES)]
     }
@@ -123,7 +126,10 @@ impl WholeRow for ConjugateGradient {
             .map(|factors| Unknowns { factors, bias: 0.0 });
         let mut next = || vectors.next().expect("three vectors");
         let (mut residual, mut direction, mut image) = (next(), next(), next());
-        let ridge = (self.ridge.on_factors(ratings), self.ridge.on_bias(ratings));
+        let ridge = (
+            self.cost.ridge.on_factors(ratings),
+            self.cost.ridge.on_bias(ratings),
+        );
 
         fixed.predict(own.as_ref(), targets, scales);
         for (x, t) in scales.iter_mut().zip(targets.values) {
@@ -163,15 +169,5 @@ impl WholeRow for ConjugateGradient {
             *bias = p.bias;
         }
         Ok(())
-    }
-}
-
-impl Cost for ConjugateGradient {
-    fn loss(&self, prediction: f32, target: f32) -> f64 {
-        Squared.loss(f64::from(prediction), f64::from(target))
-    }
-
-    fn penalty(&self, own: Own<'_>, ratings: usize) -> f64 {
-        self.ridge.penalty(own.factors, own.bias, ratings)
     }
 }

@@ -9,12 +9,12 @@
 //! Cost: 6 n k flop a side. Reads: by-item and by-user ratings once each, and one row of the fixed side twice for each
 //! rating.
 
-use super::alternating::{Cost, Fixed, Own, OwnMut};
+use super::alternating::{Cost, Fixed, OwnMut};
+use super::least_squares::LeastSquares;
 use super::whole::{Room, Whole, WholeRow, padded, transpose};
-use super::{Method, Missing, Options, Ridge, Solver, sweep};
+use super::{Method, Missing, Options, Solver};
 use crate::error::Result;
 use crate::kernel::{self, LANES};
-use crate::loss::{Loss, Squared};
 use crate::matrix::Row;
 
 /// Coordinate descent in the table of solvers.
@@ -25,26 +25,29 @@ pub const METHOD: Method = Method {
     missing: &[Missing::Skip],
     monotone: true,
     any_regularizer: false,
+    biases: true,
     suited: |options| options,
     build,
 };
 
 fn build(options: &Options) -> Result<Box<dyn Solver>> {
-    sweep::refuse_steps("coordinate descent", options)?;
-    sweep::refuse_other_losses("coordinate descent", options)?;
     Ok(Box::new(Whole(Coordinate {
-        ridge: options.ridge(),
+        cost: LeastSquares::of("coordinate descent", options)?,
         rank: options.rank,
     })))
 }
 
 struct Coordinate {
-    ridge: Ridge,
+    cost: LeastSquares,
     rank: usize,
 }
 
 impl WholeRow for Coordinate {
     type Shared = ();
+
+    fn cost(&self) -> &impl Cost {
+        &self.cost
+    }
 
     fn room(&self) -> [usize; 2] {
         [1 + LANES, 0]
@@ -71,7 +74,7 @@ impl WholeRow for Coordinate {
         for (e, t) in errors.iter_mut().zip(targets.values) {
             *e = t - *e;
         }
-        let ridge = self.ridge.on_factors(ratings);
+        let ridge = self.cost.ridge.on_factors(ratings);
         for first in (0..self.rank).step_by(LANES) {
             transpose(fixed, targets.cols, first, factors);
             let coordinates = own.factors[..self.rank][first..].iter_mut();
@@ -88,7 +91,7 @@ impl WholeRow for Coordinate {
         if let Some(bias) = own.bias {
             let sum: f64 = errors.iter().copied().map(f64::from).sum();
             let pull = sum as f32 + *bias * ratings as f32;
-            *bias = lowest(pull, ratings as f32 + self.ridge.on_bias(ratings));
+            *bias = lowest(pull, ratings as f32 + self.cost.ridge.on_bias(ratings));
         }
         Ok(())
     }
@@ -100,15 +103,5 @@ fn lowest(pull: f32, curvature: f32) -> f32 {
         pull / curvature
     } else {
         0.0
-    }
-}
-
-impl Cost for Coordinate {
-    fn loss(&self, prediction: f32, target: f32) -> f64 {
-        Squared.loss(f64::from(prediction), f64::from(target))
-    }
-
-    fn penalty(&self, own: Own<'_>, ratings: usize) -> f64 {
-        self.ridge.penalty(own.factors, own.bias, ratings)
     }
 }

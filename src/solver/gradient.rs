@@ -14,6 +14,7 @@ use super::alternating::{self, Cost, Fixed, Measure, Own, OwnMut, RowStep, half_
 use super::line_search::{Line, line_search};
 use super::rates::Rates;
 use super::sums::RowSums;
+use super::sweep::sweep;
 use super::{
     Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick, Update,
 };
@@ -30,6 +31,7 @@ pub const METHOD: Method = Method {
     missing: &[Missing::Skip],
     monotone: false,
     any_regularizer: true,
+    biases: true,
     suited: |options| Options {
         learning_rates: vec![0.02],
         epochs: 200,
@@ -142,31 +144,6 @@ impl Gradient {
         }
     }
 
-    /// Users step, then items, which see the users' step.
-    fn alternate(
-        &self,
-        epoch: usize,
-        rate: f32,
-        ratings: &dyn Ratings,
-        parameters: &mut Parameters,
-        tick: Tick<'_>,
-    ) -> Result<Measured> {
-        let backwards = epoch % 2 == 1;
-        let step = self.step(Goal::Step(rate), ratings);
-        let (mean, std) = (parameters.mean, parameters.std);
-        let Parameters { users, items, .. } = parameters;
-        let go = |side, moving: &mut Factors, factors: &Factors, measure| {
-            let fixed = Fixed::new(factors, mean, std);
-            half_epoch(
-                ratings, side, backwards, &step, moving, &fixed, measure, tick,
-            )
-        };
-        let of_users = go(Side::Users, users, items, Measure::Penalty)?;
-        let mut sums = go(Side::Items, items, users, Measure::All)?;
-        sums.penalty += of_users.penalty;
-        Ok(self.measured(sums, ratings, std))
-    }
-
     /// Both sides step from the same point.
     fn step_at_once(
         &self,
@@ -246,7 +223,10 @@ impl Solver for Gradient {
     ) -> Result<Measured> {
         match (self.update, self.rates.at(epoch)) {
             (Update::Alternating, Some(rate)) => {
-                self.alternate(epoch, rate, ratings, &mut moving.parameters, tick)
+                let step = self.step(Goal::Step(rate), ratings);
+                let parameters = &mut moving.parameters;
+                let sums = sweep(&step, Side::Users, epoch, ratings, parameters, tick)?;
+                Ok(self.measured(sums, ratings, parameters.std))
             }
             _ => self.step_at_once(epoch, ratings, moving, tick),
         }
@@ -385,6 +365,10 @@ impl RowStep for Step<'_> {
             );
         }
         Ok(())
+    }
+
+    fn cost(&self) -> &impl Cost {
+        self
     }
 }
 

@@ -26,6 +26,7 @@ pub const METHOD: Method = Method {
     missing: &[Missing::Skip],
     monotone: true,
     any_regularizer: false,
+    biases: true,
     suited: |options| options,
     build,
 };
@@ -75,6 +76,10 @@ impl Newton {
 
 impl WholeRow for Newton {
     type Shared = ();
+
+    fn cost(&self) -> &impl Cost {
+        self
+    }
 
     fn room(&self) -> [usize; 2] {
         let size = self.equations.size();

@@ -32,6 +32,7 @@ pub const METHOD: Method = Method {
     missing: &[Missing::Skip],
     monotone: false,
     any_regularizer: false,
+    biases: true,
     suited: |options| Options {
         epochs: 60,
         ..options

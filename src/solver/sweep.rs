@@ -2,26 +2,54 @@
 
 use super::alternating::{self, Cost, Fixed, Measure, RowStep, half_epoch};
 use super::sums::RowSums;
-use super::{Measured, Moving, Options, Parameters, Reduce, Tick};
+use super::{Measured, Moving, Options, Parameters, Reduce, Solver, Tick};
 use crate::error::{Error, ErrorKind, Result};
-use crate::matrix::{Factors, Ratings, Side};
+use crate::matrix::{Factors, Ratings, Shape, Side};
 
-/// Moves the first side, then the other, and tells the cost after it.
-pub fn sweep<S: RowStep + Cost>(
+/// A row step that is a whole method: its epoch is a sweep, items first. A user's row is then the answer to the final items.
+pub trait Sweep: RowStep + Send {
+    /// Memory that training takes beyond the parameters themselves, in bytes.
+    fn memory(&self, shape: Shape, threads: usize) -> u64;
+}
+
+impl<S: Sweep> Solver for S {
+    fn epoch(
+        &self,
+        epoch: usize,
+        ratings: &dyn Ratings,
+        moving: &mut Moving,
+        tick: Tick<'_>,
+    ) -> Result<Measured> {
+        let parameters = &mut moving.parameters;
+        let sums = sweep(self, Side::Items, epoch, ratings, parameters, tick)?;
+        Ok(measured(sums, ratings, parameters.std))
+    }
+
+    fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured> {
+        measure(self.cost(), ratings, parameters)
+    }
+
+    fn memory(&self, shape: Shape, threads: usize) -> u64 {
+        Sweep::memory(self, shape, threads)
+    }
+}
+
+/// Moves the first side, then the other, and sums losses and both penalties after it.
+pub fn sweep<S: RowStep>(
     step: &S,
     first: Side,
     epoch: usize,
     ratings: &dyn Ratings,
-    moving: &mut Moving,
+    parameters: &mut Parameters,
     tick: Tick<'_>,
-) -> Result<Measured> {
+) -> Result<RowSums> {
     let backwards = epoch % 2 == 1;
     let Parameters {
         users,
         items,
         mean,
         std,
-    } = &mut moving.parameters;
+    } = parameters;
     let mut go = |side, measure| {
         let (moving, other): (&mut Factors, &Factors) = match side {
             Side::Users => (users, items),
@@ -35,7 +63,7 @@ pub fn sweep<S: RowStep + Cost>(
     let of_first = go(first, Measure::Penalty)?;
     let mut sums = go(first.other(), Measure::All)?;
     sums.penalty += of_first.penalty;
-    Ok(measured(sums, ratings, *std))
+    Ok(sums)
 }
 
 /// Tells the cost where the parameters stand.
@@ -49,7 +77,8 @@ pub fn measure<C: Cost>(
     Ok(measured(sums, ratings, parameters.std))
 }
 
-fn measured(sums: RowSums, ratings: &dyn Ratings, std: f32) -> Measured {
+/// The cost of a sum of losses.
+pub fn measured(sums: RowSums, ratings: &dyn Ratings, std: f32) -> Measured {
     Measured {
         cost: sums.loss + sums.penalty,
         rmse: f64::from(std) * (sums.squared_error / ratings.shape().ratings as f64).sqrt(),
@@ -73,18 +102,6 @@ pub fn refuse_steps(name: &str, options: &Options) -> Result<()> {
         .remedy("leave out --learning-rate, or use --solver gradient"));
     }
     Ok(())
-}
-
-/// Refuses all losses but the square.
-pub fn refuse_other_losses(name: &str, options: &Options) -> Result<()> {
-    if options.loss == "squared" {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::BadOption,
-        format!("{name} minimises the squared loss, not {:?}", options.loss),
-    )
-    .remedy("leave out --loss, or use --solver newton or gradient"))
 }
 
 /// The error of a row whose equations have no single solution.

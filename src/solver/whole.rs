@@ -4,15 +4,18 @@
 //! gathers columns and targets, 8 bytes a rating, and solves at the end.
 
 use super::alternating::{Cost, Fixed, Own, OwnMut, PART, RowStep};
-use super::{Measured, Moving, Parameters, Solver, Tick, sweep};
+use super::sweep::Sweep;
 use crate::error::Result;
 use crate::kernel::LANES;
-use crate::matrix::{Ratings, Row, Shape, Side};
+use crate::matrix::{Row, Shape};
 
 /// One row of the moving side, with all its ratings at hand, the other side fixed.
-pub trait WholeRow: Cost {
+pub trait WholeRow: Sync {
     /// What all rows of a half-epoch share.
     type Shared: Sync;
+
+    /// What the driver measures on the way.
+    fn cost(&self) -> &impl Cost;
 
     /// Floats to work in: for each rating, and beside those.
     fn room(&self) -> [usize; 2];
@@ -60,24 +63,10 @@ pub fn transpose(fixed: &Fixed<'_>, cols: &[u32], first: usize, out: &mut [f32])
     }
 }
 
-/// A whole-row method as a row step; as a solver, one that moves items, then users.
+/// A whole-row method as a row step.
 pub struct Whole<M>(pub M);
 
-impl<M: WholeRow + Send> Solver for Whole<M> {
-    fn epoch(
-        &self,
-        epoch: usize,
-        ratings: &dyn Ratings,
-        moving: &mut Moving,
-        tick: Tick<'_>,
-    ) -> Result<Measured> {
-        sweep::sweep(self, Side::Items, epoch, ratings, moving, tick)
-    }
-
-    fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured> {
-        sweep::measure(self, ratings, parameters)
-    }
-
+impl<M: WholeRow + Send> Sweep for Whole<M> {
     fn memory(&self, shape: Shape, threads: usize) -> u64 {
         let [by_rating, beside] = self.0.room();
         // A long row has two waves of parts in flight, beside the row that they are added to.
@@ -161,14 +150,8 @@ impl<M: WholeRow> RowStep for Whole<M> {
         }
         Ok(())
     }
-}
 
-impl<M: WholeRow> Cost for Whole<M> {
-    fn loss(&self, prediction: f32, target: f32) -> f64 {
-        self.0.loss(prediction, target)
-    }
-
-    fn penalty(&self, own: Own<'_>, ratings: usize) -> f64 {
-        self.0.penalty(own, ratings)
+    fn cost(&self) -> &impl Cost {
+        self.0.cost()
     }
 }

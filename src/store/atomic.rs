@@ -1,19 +1,20 @@
 //! Files and directories that appear whole or not at all.
 //!
 //! Both are written under another name beside their target and renamed when they are complete and on disk. Whoever looks
-//! at the target sees the old or the new, never a mixture, and a crash leaves the old. What a killed process left behind
-//! is cleared away by the next one that writes to the same target: the living hold a lock on what they write.
+//! at the target sees the old or the new, never a mixture, and a crash leaves the old. One process at a time may write to
+//! a target; what a killed one left behind is cleared away by the next (see `claim.rs`).
 
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
+use super::claim::{Claim, Lock, already_exists, aside, parent};
 use super::container::kind_of;
+use super::disk::{self, DiskFile};
 use super::header::Kind;
 use super::writer::Sink;
 use crate::error::{AtPath, Error, ErrorKind, Result};
@@ -21,8 +22,8 @@ use crate::error::{AtPath, Error, ErrorKind, Result};
 /// A file that replaces its target, or comes into being, on [`commit`](AtomicFile::commit). Dropped before, it is removed.
 #[derive(Debug)]
 pub struct AtomicFile {
-    file: File,
-    place: Place,
+    file: DiskFile,
+    claim: Claim,
 }
 
 impl AtomicFile {
@@ -30,7 +31,7 @@ impl AtomicFile {
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if the target exists and `force` is false; [`ErrorKind::BadOption`] if it is
-    /// something else than a regular file.
+    /// something else than a regular file; [`ErrorKind::Busy`] if somebody else is writing to it.
     pub fn create(target: impl AsRef<Path>, force: bool) -> Result<AtomicFile> {
         let target = target.as_ref();
         if fs::metadata(target).is_ok_and(|target| !target.is_file()) {
@@ -39,10 +40,8 @@ impl AtomicFile {
                 .path(target)
                 .remedy("name a file, or - for standard output"));
         }
-        let (place, file) = Place::claim(resolve(target)?, force, |path| {
-            OpenOptions::new().write(true).create_new(true).open(path)
-        })?;
-        Ok(AtomicFile { file, place })
+        let (claim, file) = Claim::new(resolve(target)?, force, DiskFile::create)?;
+        Ok(AtomicFile { file, claim })
     }
 
     /// Makes the file durable and visible under its own name.
@@ -50,17 +49,17 @@ impl AtomicFile {
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if the target has come into being meanwhile and may not be replaced.
     pub fn commit(mut self) -> Result<()> {
-        self.file.sync_all().at(&self.place.temporary)?;
-        let Place {
+        let Claim {
             temporary, target, ..
-        } = &self.place;
-        if self.place.force {
-            fs::rename(temporary, target).at(target)?;
+        } = &self.claim;
+        self.file.sync().at(temporary)?;
+        if self.claim.force {
+            disk::rename(temporary, target).at(target)?;
         } else {
             rename_new(temporary, target)?;
         }
-        self.place.done = true;
-        sync_parent(&self.place.target)
+        self.claim.done = true;
+        sync_parent(&self.claim.target)
     }
 }
 
@@ -81,17 +80,15 @@ impl Seek for AtomicFile {
 
 impl Sink for AtomicFile {
     fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_all()
+        self.file.sync()
     }
 }
 
 /// A directory that replaces its target, or comes into being, on [`commit`](AtomicDir::commit). Dropped before, it is
-/// removed with all that is in it.
+/// removed with all that is in it. Nobody else may write to the target as long as it lives.
 #[derive(Debug)]
 pub struct AtomicDir {
-    /// Held open for its lock.
-    _lock: File,
-    place: Place,
+    claim: Claim,
 }
 
 impl AtomicDir {
@@ -99,50 +96,43 @@ impl AtomicDir {
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if the target exists and `force` is false, or `force` is true and the target is
-    /// neither a store, nor a model, nor an empty directory: what is not ours is never deleted.
+    /// neither a store, nor a model, nor an empty directory: what is not ours is never deleted; [`ErrorKind::Busy`] if
+    /// somebody else is writing to it.
     pub fn create(target: impl AsRef<Path>, force: bool) -> Result<AtomicDir> {
         let target = resolve(target.as_ref())?;
         if force {
             may_replace(&target)?;
         }
-        let (place, lock) = Place::claim(target, force, |path| {
-            fs::create_dir(path)?;
-            File::open(path)
-        })?;
-        Ok(AtomicDir { _lock: lock, place })
-    }
-
-    /// Whether [`create`](AtomicDir::create) would go ahead: to be asked before long work whose result is to be written.
-    ///
-    /// # Errors
-    /// As [`create`](AtomicDir::create).
-    pub fn check(target: impl AsRef<Path>, force: bool) -> Result<()> {
-        AtomicDir::create(target, force).map(drop)
+        let (claim, ()) = Claim::new(target, force, disk::create_dir)?;
+        Ok(AtomicDir { claim })
     }
 
     /// Removes a directory of ours, if it is there, and what killed writers of it have left beside it.
     ///
     /// # Errors
-    /// If what is there is not ours, or cannot be removed.
+    /// If what is there is not ours, or cannot be removed; [`ErrorKind::Busy`] if somebody is writing to it.
     pub fn remove(target: impl AsRef<Path>) -> Result<()> {
         let target = resolve(target.as_ref())?;
         may_replace(&target)?;
-        clear_leftovers(parent(&target), &temporary_prefix(&target));
-        match fs::remove_dir_all(&target) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.at(&target),
+        if target.symlink_metadata().is_err() {
+            return Lock::on(&target).map(drop);
         }
+        // First it loses its name, since one that is removed file by file would for a while be half there.
+        let away = |temporary: &Path| disk::rename(&target, temporary);
+        let (claim, ()) = Claim::new(target.clone(), true, away)?;
+        drop(claim);
+        sync_parent(&target)
     }
 
     /// Where the files are to be written before the commit.
     pub fn path(&self) -> &Path {
-        &self.place.temporary
+        &self.claim.temporary
     }
 
     /// Makes a directory within this one.
     pub fn create_dir(&self, name: &str) -> Result<PathBuf> {
         let path = self.path().join(name);
-        fs::create_dir(&path).at(&path)?;
+        disk::create_dir(&path).at(&path)?;
         Ok(path)
     }
 
@@ -152,16 +142,16 @@ impl AtomicDir {
     /// As [`create`](AtomicDir::create), should the target have changed meanwhile.
     pub fn commit(mut self) -> Result<()> {
         sync_directories(self.path())?;
-        let target = &self.place.target;
-        if self.place.force && target.symlink_metadata().is_ok() {
+        let target = &self.claim.target;
+        if self.claim.force && target.symlink_metadata().is_ok() {
             may_replace(target)?;
             // The old directory gets the temporary name, and is removed under it like one that was never committed.
             exchange(self.path(), target).at(target)?;
         } else {
             rename_new(self.path(), target)?;
-            self.place.done = true;
+            self.claim.done = true;
         }
-        sync_parent(&self.place.target)
+        sync_parent(&self.claim.target)
     }
 }
 
@@ -180,108 +170,11 @@ pub fn retry_if_replaced<T>(path: &Path, open: impl Fn() -> Result<T>) -> Result
     }
 }
 
-/// A target and the temporary name beside it, removed on drop unless it was renamed.
-#[derive(Debug)]
-struct Place {
-    temporary: PathBuf,
-    target: PathBuf,
-    force: bool,
-    done: bool,
-}
-
-impl Place {
-    /// Claims a temporary name beside the target, clearing away what the dead have left under such names.
-    fn claim(
-        target: PathBuf,
-        force: bool,
-        create: impl Fn(&Path) -> io::Result<File>,
-    ) -> Result<(Place, File)> {
-        if target.file_name().is_none() {
-            return Err(
-                Error::new(ErrorKind::BadOption, "not a name that can be written to")
-                    .path(&target)
-                    .remedy("name a new file or directory"),
-            );
-        }
-        if !force && target.symlink_metadata().is_ok() {
-            return Err(already_exists(&target));
-        }
-        let parent = parent(&target);
-        let prefix = temporary_prefix(&target);
-        clear_leftovers(parent, &prefix);
-        for attempt in 0_u32.. {
-            let mut name = prefix.clone();
-            name.push(format!("{}-{attempt}", std::process::id()));
-            let temporary = parent.join(name);
-            let file = match create(&temporary) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                created => created.at(parent)?,
-            };
-            // Between its creation and its locking, another process may have taken it for a leftover.
-            let taken = matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock));
-            if taken || !temporary.exists() {
-                continue;
-            }
-            let place = Place {
-                temporary,
-                target,
-                force,
-                done: false,
-            };
-            return Ok((place, file));
-        }
-        unreachable!("a directory has room for fewer names")
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if !self.done {
-            remove(&self.temporary);
-        }
-    }
-}
-
 /// The target itself, or what it points to: a symbolic link stays, and what it leads to is replaced.
 fn resolve(target: &Path) -> Result<PathBuf> {
     match target.is_symlink() {
         true => fs::canonicalize(target).at(target),
         false => Ok(target.to_owned()),
-    }
-}
-
-/// What the temporary names beside a target begin with.
-fn temporary_prefix(target: &Path) -> OsString {
-    let mut prefix = OsString::from(".");
-    prefix.push(target.file_name().unwrap_or_default());
-    prefix.push(".tmp-");
-    prefix
-}
-
-/// Removes temporary files and directories that nobody holds a lock on. Failing to is no failure.
-fn clear_leftovers(parent: &Path, prefix: &OsStr) {
-    let Ok(entries) = fs::read_dir(parent) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if name
-            .as_encoded_bytes()
-            .starts_with(prefix.as_encoded_bytes())
-            && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
-        {
-            remove(&entry.path());
-        }
-    }
-}
-
-fn remove(path: &Path) {
-    let removed = match path.is_dir() {
-        true => fs::remove_dir_all(path),
-        false => fs::remove_file(path),
-    };
-    if let Err(error) = removed {
-        log::debug!("{}: cannot be removed: {error}", path.display());
     }
 }
 
@@ -301,67 +194,52 @@ fn may_replace(target: &Path) -> Result<()> {
     .remedy("name another directory, or remove this one yourself"))
 }
 
-fn already_exists(target: &Path) -> Error {
-    Error::new(ErrorKind::AlreadyExists, "exists already")
-        .path(target)
-        .remedy("use --force to replace it, or write elsewhere")
-}
-
 /// Renames to a name that must be free.
 fn rename_new(from: &Path, to: &Path) -> Result<()> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+    match disk::rename_with(from, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
-        Err(Errno::EXIST | Errno::NOTEMPTY) => Err(already_exists(to)),
-        Err(error) if unsupported(error) => {
-            if to.symlink_metadata().is_ok() {
-                return Err(already_exists(to));
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::EXIST | Errno::NOTEMPTY) => Err(already_exists(to)),
+            Some(code) if unsupported(code) => {
+                if to.symlink_metadata().is_ok() {
+                    return Err(already_exists(to));
+                }
+                disk::rename(from, to).at(to)
             }
-            fs::rename(from, to).at(to)
-        }
-        Err(error) => Err(Error::io(error.into(), to)),
+            _ => Err(Error::io(error, to)),
+        },
     }
 }
 
 /// Puts the new directory in the old one's place and the old one in the new one's, in one step where the file system can.
 fn exchange(new: &Path, old: &Path) -> io::Result<()> {
-    match renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE) {
-        Err(error) if unsupported(error) => exchange_in_steps(new, old),
-        done => Ok(done?),
+    match disk::rename_with(new, old, RenameFlags::EXCHANGE) {
+        Err(error) if Errno::from_io_error(&error).is_some_and(unsupported) => {
+            exchange_in_steps(new, old)
+        }
+        done => done,
     }
 }
 
-/// Between its steps a crash leaves the old directory under a name that is never cleared away.
+/// Between its first two steps there is nothing in the old one's place; the next writer puts it back after a crash.
 fn exchange_in_steps(new: &Path, old: &Path) -> io::Result<()> {
-    let mut aside = OsStr::new(".").to_owned();
-    aside.push(old.file_name().unwrap_or_default());
-    aside.push(format!(".replaced-{}", std::process::id()));
-    let aside = parent(old).join(aside);
-    fs::rename(old, &aside)?;
-    if let Err(error) = fs::rename(new, old) {
-        fs::rename(&aside, old)?;
+    let aside = aside(old);
+    disk::rename(old, &aside)?;
+    if let Err(error) = disk::rename(new, old) {
+        disk::rename(&aside, old)?;
         return Err(error);
     }
-    fs::rename(&aside, new)
+    disk::rename(&aside, new)
 }
 
 fn unsupported(error: Errno) -> bool {
     [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP].contains(&error)
 }
 
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
-}
-
 /// Makes a rename durable.
 fn sync_parent(path: &Path) -> Result<()> {
-    sync_directory(parent(path))
-}
-
-fn sync_directory(path: &Path) -> Result<()> {
-    File::open(path).and_then(|dir| dir.sync_all()).at(path)
+    let parent = parent(path);
+    disk::sync_dir(parent).at(parent)
 }
 
 /// Makes the names in a directory and all below it durable.
@@ -372,7 +250,7 @@ fn sync_directories(path: &Path) -> Result<()> {
             sync_directories(&entry.path())?;
         }
     }
-    sync_directory(path)
+    disk::sync_dir(path).at(path)
 }
 
 #[cfg(test)]
@@ -395,7 +273,7 @@ mod tests {
         let dir = AtomicDir::create(target, force)?;
         let manifest = dir.path().join(MANIFEST_FILE);
         write_record(
-            File::create_new(&manifest).unwrap(),
+            DiskFile::create(&manifest).unwrap(),
             &manifest,
             Kind::Manifest,
             &1_u8,
@@ -497,18 +375,22 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_of_the_dead_are_cleared_and_the_living_are_left_alone() {
+    fn one_writer_at_a_time_may_write_to_a_target() {
         let root = tempfile::tempdir().unwrap();
         let target = root.path().join("s");
-        fs::create_dir(root.path().join(".s.tmp-1-0")).unwrap();
-        fs::write(root.path().join(".s.tmp-2-0"), "").unwrap();
-        let living = AtomicDir::create(&target, false).unwrap();
-        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
-        let other = AtomicDir::create(&target, false).unwrap();
-        assert!(living.path().exists() && other.path().exists());
-        other.commit().unwrap();
-        assert!(living.commit().is_err());
+        let first = AtomicDir::create(&target, false).unwrap();
+        for refused in [
+            AtomicDir::create(&target, true).map(drop),
+            AtomicFile::create(&target, false).map(drop),
+            AtomicDir::remove(&target),
+        ] {
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::Busy);
+        }
+        first.commit().unwrap();
         assert_eq!(names(root.path()), ["s"]);
+        AtomicDir::create(&target, true).unwrap().commit().unwrap();
+        AtomicDir::remove(&target).unwrap();
+        assert_eq!(names(root.path()), [""; 0]);
     }
 
     #[test]

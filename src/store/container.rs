@@ -102,6 +102,7 @@ impl Container {
     /// # Errors
     /// [`ErrorKind::Damaged`], naming the section and where it starts.
     pub fn verify(&self) -> Result<()> {
+        self.mapping.check_length()?;
         for section in &self.sections {
             let padded = section.length.next_multiple_of(ALIGNMENT);
             let bytes: &[u8] = self

@@ -1,13 +1,14 @@
 //! A store in the making: a directory that becomes a store when its manifest is written.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::atomic::AtomicDir;
 use super::container::Seal;
 use super::dictionary::write_dictionary;
+use super::disk::DiskFile;
 use super::manifest::Manifest;
-use super::shard::{Part, ShardsWriter};
+use super::shard::{Layout, Part};
+use super::shards_writer::ShardsWriter;
 use crate::error::{AtPath, Result};
 use crate::matrix::Side;
 
@@ -50,20 +51,14 @@ impl StoreWriter {
         self.dir.path()
     }
 
-    /// A writer of the shards of one part by one side, `width` being the number of rows of the other. It stands on its
-    /// own, so that both sides may be written at once. Held-out parts are written by user, the training part by both.
+    /// A writer of the shards of one part by one side. It stands on its own, so that both sides may be written at once.
+    /// Held-out parts are written by user, the training part by both.
     ///
     /// # Errors
     /// If the shards' directory exists or cannot be made.
-    pub fn shards(
-        &self,
-        part: Part,
-        side: Side,
-        width: u32,
-        shard_bytes: u64,
-    ) -> Result<ShardsWriter> {
-        let dir = self.dir.create_dir(shards_dir(part, side))?;
-        Ok(ShardsWriter::create(dir, side, part, width, shard_bytes))
+    pub fn shards(&self, layout: Layout, shard_bytes: u64) -> Result<ShardsWriter> {
+        let dir = self.dir.create_dir(shards_dir(layout.part, layout.side))?;
+        Ok(ShardsWriter::create(dir, layout, shard_bytes))
     }
 
     /// Writes the dictionary of one side, as [`write_dictionary`].
@@ -75,7 +70,7 @@ impl StoreWriter {
         title: Option<impl Fn(u32) -> &'a str>,
     ) -> Result<Seal> {
         let path: PathBuf = self.path().join(dictionary_file(side));
-        let file = File::create_new(&path).at(&path)?;
+        let file = DiskFile::create(&path).at(&path)?;
         write_dictionary(file, &path, side, rows, id, title)
     }
 

@@ -287,15 +287,15 @@ impl<'a> Strings<'a> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::disk::DiskFile;
     use super::*;
     use proptest::prelude::*;
     use std::collections::HashMap;
-    use std::fs::File;
 
     fn dictionary(ids: &[&str], titles: Option<&[&str]>) -> (tempfile::TempDir, Dictionary) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("items.dict");
-        let sink = File::create_new(&path).unwrap();
+        let sink = DiskFile::create(&path).unwrap();
         let seal = write_dictionary(
             sink,
             &path,
@@ -353,7 +353,7 @@ mod tests {
     #[test]
     fn the_same_id_twice_is_refused() {
         let error = write_dictionary(
-            File::create_new(tempfile::tempdir().unwrap().path().join("d")).unwrap(),
+            DiskFile::create(&tempfile::tempdir().unwrap().path().join("d")).unwrap(),
             Path::new("d"),
             Side::Users,
             2,
@@ -377,7 +377,7 @@ mod tests {
         let (dir, dictionary) = dictionary(&["a", "b"], Some(&["A", "B"]));
         let path = dir.path().join("copy");
         let seal = dictionary
-            .copy_to(File::create_new(&path).unwrap(), &path)
+            .copy_to(DiskFile::create(&path).unwrap(), &path)
             .unwrap();
         assert_eq!(Dictionary::open(&path).unwrap().seal(), seal);
         assert_eq!(

@@ -1,11 +1,11 @@
 //! The manifest: what a store holds. The last file to be written, and the one that makes a directory a store.
 
-use std::fs::File;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::container::{MANIFEST_FILE, Seal};
+use super::disk::DiskFile;
 use super::fingerprint::Fingerprint;
 use super::header::Kind;
 use super::record::{read_record, write_record};
@@ -83,7 +83,7 @@ impl Manifest {
     /// If there is one already, or it cannot be written.
     pub fn write(&self, store: &Path) -> Result<Seal> {
         let path = store.join(MANIFEST_FILE);
-        let file = File::create_new(&path).at(&path)?;
+        let file = DiskFile::create(&path).at(&path)?;
         write_record(file, &path, Kind::Manifest, self)
     }
 

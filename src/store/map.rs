@@ -2,19 +2,27 @@
 //!
 //! # When a mapped file shrinks
 //!
-//! Reading a mapped page that its file no longer has ends the process with SIGBUS, and no portable code can prevent that.
-//! So files of ours are immutable: they are written under another name, never rewritten in place, replaced only by
-//! renaming (a mapping keeps the old file alive), and their length is compared with the header when they are opened.
-//! Cutting or rewriting a store's files with other tools while lowrank runs is outside what it can survive.
+//! Files of ours are immutable: they are written under another name, never rewritten in place, and replaced only by
+//! renaming, while a mapping keeps the old file alive. What other tools do to them is another matter: reading a mapped page
+//! that its file no longer has raises SIGBUS. So the length is compared with the header when a file is opened, and
+//! [looked at again](Mapping::check_length) before each shard is used, which turns nearly all of these into errors; what
+//! is cut off between that look and the reading is not to be foreseen. A program may ask for such a signal to become a
+//! message and exit status 1 ([`exit_on_lost_pages`]), as the command line does; a library must not take a signal from
+//! its caller unasked.
 //!
 //! # Byte order
 //!
 //! Files are little-endian and arrays are used where they lie, so the host has to be little-endian too.
 #![allow(unsafe_code)]
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::io::Write;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memmap2::{Advice, Mmap, UncheckedAdvice};
 
@@ -49,6 +57,8 @@ pub enum Access {
 pub struct Mapping {
     map: Mmap,
     path: PathBuf,
+    /// Device and number of the file, which the path may no longer lead to.
+    file: (u64, u64),
 }
 
 impl Mapping {
@@ -65,9 +75,29 @@ impl Mapping {
         }
         // SAFETY: the mapping is read-only, and files of ours are never written in place (see the module's documentation).
         let map = unsafe { Mmap::map(&file) }.at(&path)?;
-        let mapping = Mapping { map, path };
+        mapped().push((address_range(&map), path.clone()));
+        let file = (metadata.dev(), metadata.ino());
+        let mapping = Mapping { map, path, file };
         mapping.expect(Access::Sparse);
         Ok(mapping)
+    }
+
+    /// Looks whether the file still has all the bytes that are mapped. One that has been replaced or removed meanwhile has.
+    ///
+    /// # Errors
+    /// [`Damaged`](crate::ErrorKind::Damaged), naming the place where it was cut off.
+    pub fn check_length(&self) -> Result<()> {
+        match fs::metadata(&self.path) {
+            Ok(now) if (now.dev(), now.ino()) == self.file && now.len() < self.map.len() as u64 => {
+                let what = format!(
+                    "the file was cut short while it was in use: it had {} bytes",
+                    self.map.len()
+                );
+                Err(Error::damaged(&self.path, now.len(), what)
+                    .remedy("restore the file from a copy, or write it again"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The file's path.
@@ -153,15 +183,97 @@ impl Mapping {
     }
 }
 
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        let range = address_range(&self.map);
+        mapped().retain(|(mapped, _)| *mapped != range);
+    }
+}
+
+/// The addresses of all mappings and the files behind them, for whoever must tell what a signal is about.
+static MAPPED: Mutex<Vec<(Range<usize>, PathBuf)>> = Mutex::new(Vec::new());
+
+fn mapped() -> MutexGuard<'static, Vec<(Range<usize>, PathBuf)>> {
+    MAPPED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn address_range(map: &Mmap) -> Range<usize> {
+    let range = map.as_ptr_range();
+    range.start.addr()..range.end.addr()
+}
+
+/// From now on, reading a page of a mapped file that cannot be had, since the file was cut short or its disk failed, ends
+/// the process with a line that names file and offset on standard error, and exit status 1, rather than by SIGBUS.
+///
+/// It is for programs: the handler is the process's own. Signals that are not about a mapping of ours do what they did.
+pub fn exit_on_lost_pages() {
+    let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_bus_error;
+    // SAFETY: all zeros are a valid `sigaction`, and the handler has the signature that SA_SIGINFO asks for. What it calls
+    // is safe within a signal handler: it allocates nothing and waits for nobody.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as libc::sighandler_t;
+        action.sa_flags = libc::SA_SIGINFO;
+        libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut());
+    }
+}
+
+extern "C" fn on_bus_error(
+    _signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    _context: *mut libc::c_void,
+) {
+    /// Whether a thread has begun to tell: others that come to the same end leave it to that one.
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    // SAFETY: the system hands over a valid `siginfo_t`, which for this signal holds an address.
+    let address = unsafe { (*info).si_addr() }.addr();
+    // Whoever holds the lock does not read maps meanwhile, so this thread does not, and another is soon done.
+    let list = (0..1 << 20).find_map(|_| MAPPED.try_lock().ok());
+    let found = list.as_ref().and_then(|list| {
+        let found = list.iter().find(|(range, _)| range.contains(&address));
+        found.map(|(range, path)| (address - range.start, path))
+    });
+    let Some((offset, path)) = found else {
+        // SAFETY: no more than the default action is asked for, which the same fault meets as soon as this returns.
+        unsafe { libc::signal(libc::SIGBUS, libc::SIG_DFL) };
+        return;
+    };
+    if TOLD.swap(true, Ordering::AcqRel) {
+        loop {
+            std::hint::spin_loop();
+        }
+    }
+    let mut line = [0; 8192];
+    let mut rest = &mut line[..];
+    // A name that does not fit is cut off.
+    let _ = rest
+        .write_all(b"error: ")
+        .and_then(|()| rest.write_all(path.as_os_str().as_bytes()))
+        .and_then(|()| {
+            let what = "the file was cut short while it was in use, or its disk fails";
+            writeln!(
+                rest,
+                " at byte {offset}: {what}; restore the file from a copy, or write it again"
+            )
+        });
+    let unused = rest.len();
+    let length = line.len() - unused;
+    // SAFETY: the buffer holds so many bytes; both calls are safe within a signal handler.
+    unsafe {
+        libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), length);
+        libc::_exit(1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
 
-    fn mapped(bytes: &[u8]) -> (tempfile::TempDir, Mapping) {
+    fn map_of(bytes: &[u8]) -> (tempfile::TempDir, Mapping) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        std::fs::write(&path, bytes).unwrap();
+        fs::write(&path, bytes).unwrap();
         let mapping = Mapping::open(path).unwrap();
         (dir, mapping)
     }
@@ -169,7 +281,7 @@ mod tests {
     #[test]
     fn slices_check_range_and_alignment() {
         let bytes: Vec<u8> = (0..64).collect();
-        let (_dir, mapping) = mapped(&bytes);
+        let (_dir, mapping) = map_of(&bytes);
         assert_eq!(
             mapping.slice::<u32>(4..12).unwrap(),
             [0x0706_0504, 0x0b0a_0908]
@@ -189,7 +301,7 @@ mod tests {
     #[test]
     fn released_pages_come_back_from_the_file() {
         let bytes: Vec<u8> = (0..1 << 20).map(|i: u32| (i % 251) as u8).collect();
-        let (_dir, mapping) = mapped(&bytes);
+        let (_dir, mapping) = map_of(&bytes);
         let view = mapping.bytes();
         mapping.expect(Access::Scan);
         for _ in 0..3 {
@@ -202,11 +314,36 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_cut_short_is_noticed_and_one_that_is_replaced_is_not_missed() {
+        let (dir, mapping) = map_of(&[7; 10_000]);
+        mapping.check_length().unwrap();
+        let other = dir.path().join("other");
+        fs::write(&other, [8; 10]).unwrap();
+        let file = File::options().write(true).open(mapping.path()).unwrap();
+        fs::rename(&other, mapping.path()).unwrap();
+        mapping.check_length().unwrap();
+        assert!(mapping.bytes() == [7; 10_000]);
+        fs::remove_file(mapping.path()).unwrap();
+        mapping.check_length().unwrap();
+        drop(file);
+
+        let (_dir, mapping) = map_of(&[7; 10_000]);
+        let file = File::options().write(true).open(mapping.path()).unwrap();
+        file.set_len(5_000).unwrap();
+        let error = mapping.check_length().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert_eq!(
+            error.position(),
+            Some(crate::error::Position::Offset(5_000))
+        );
+    }
+
+    #[test]
     fn empty_and_missing_files_are_errors() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         assert_eq!(Mapping::open(&path).unwrap_err().kind(), ErrorKind::Io);
-        std::fs::write(&path, b"").unwrap();
+        fs::write(&path, b"").unwrap();
         assert_eq!(Mapping::open(&path).unwrap_err().kind(), ErrorKind::Damaged);
         assert_eq!(Mapping::open(dir.path()).unwrap_err().kind(), ErrorKind::Io);
     }

@@ -13,17 +13,24 @@
 //! * Only `map.rs` maps memory, only `codec.rs` knows the encoding of records.
 
 mod atomic;
+mod claim;
+mod codebook;
 mod codec;
 mod container;
 mod create;
 mod dictionary;
+mod disk;
+#[cfg(test)]
+pub(crate) mod faults;
 mod fingerprint;
 mod header;
 mod manifest;
 mod map;
 mod open;
+mod packing;
 mod record;
 mod shard;
+mod shards_writer;
 mod tiles;
 mod verify;
 mod writer;
@@ -32,13 +39,15 @@ pub use atomic::{AtomicDir, AtomicFile, retry_if_replaced};
 pub use container::{Container, MANIFEST_FILE, MODEL_FILE, Seal, kind_of};
 pub use create::StoreWriter;
 pub use dictionary::{Dictionary, write_dictionary};
+pub use disk::DiskFile;
 pub use fingerprint::Fingerprint;
 pub use header::{Header, Kind};
 pub use manifest::{InputCounts, Manifest};
-pub use map::{Access, Element, Mapping};
+pub use map::{Access, Element, Mapping, exit_on_lost_pages};
 pub use open::{Store, UserRows};
 pub use record::{read_record, write_record};
-pub use shard::{Encoding, Layout, Part, Shard, ShardEntry, ShardsWriter, plain_bytes, shard_file};
+pub use shard::{Encoding, Layout, Part, Shard, ShardEntry, shard_file};
+pub use shards_writer::ShardsWriter;
 pub use tiles::StoredTiles;
 pub use verify::Verified;
 pub use writer::{ContainerWriter, Sink};

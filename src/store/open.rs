@@ -9,10 +9,10 @@ use super::create::{dictionary_file, shards_dir};
 use super::dictionary::Dictionary;
 use super::header::Kind;
 use super::manifest::Manifest;
-use super::shard::{Part, Shard, ShardEntry, shard_file};
+use super::shard::{Encoding, Part, Shard, ShardEntry, shard_file};
 use super::tiles::StoredTiles;
 use crate::error::{AtPath, Error, ErrorKind, Result};
-use crate::matrix::{Block, Ratings, Shape, Side, Tiles};
+use crate::matrix::{Block, Ratings, RowScratch, Shape, Side, Tiles};
 
 /// Ratings on disk.
 ///
@@ -125,7 +125,7 @@ impl Store {
     /// How many training ratings each row of a side has. Reads no ratings, and checks none.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] if a shard has no offsets.
+    /// [`ErrorKind::Damaged`] if a shard has not the sections of its encoding.
     pub fn rating_counts(&self, side: Side) -> Result<Vec<u32>> {
         let mut counts = Vec::with_capacity(self.shape().rows(side));
         for shard in self.shards(side) {
@@ -133,6 +133,23 @@ impl Store {
             shard.done_with();
         }
         Ok(counts)
+    }
+
+    /// Bytes of the longest training row of either side where rows are decoded, none where they are viewed: what each
+    /// thread that looks at rows may need.
+    ///
+    /// # Errors
+    /// As [`rating_counts`](Store::rating_counts).
+    pub fn row_memory(&self) -> Result<u64> {
+        if self.manifest.encoding == Encoding::Plain {
+            return Ok(0);
+        }
+        let mut longest = 0;
+        for shard in self.by_user.iter().chain(&self.by_item) {
+            longest = shard.row_lengths()?.fold(longest, usize::max);
+            shard.done_with();
+        }
+        Ok((longest * RowScratch::BYTES) as u64)
     }
 
     /// One part's ratings by user, if the store has this part.
@@ -377,7 +394,8 @@ fn foreign(path: &Path) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::shard::ShardsWriter;
+    use super::super::shard::{Encoding, Layout};
+    use super::super::shards_writer::ShardsWriter;
     use super::*;
 
     #[test]
@@ -386,7 +404,13 @@ mod tests {
         let lists = [3, 2, 0, 1].map(|rows| {
             let dir = dir.path().join(rows.to_string());
             std::fs::create_dir(&dir).unwrap();
-            let mut writer = ShardsWriter::create(&dir, Side::Users, Part::Train, 1, 0);
+            let layout = Layout {
+                side: Side::Users,
+                part: Part::Train,
+                encoding: Encoding::Packed,
+                width: 1,
+            };
+            let mut writer = ShardsWriter::create(&dir, layout, 0);
             for _ in 0..rows {
                 writer.push_row(&[0], &[1.0]).unwrap();
             }

@@ -2,7 +2,7 @@
 //!
 //! A plain shard has three sections: `offsets`, one u64 more than there are rows, counting ratings from the start of the
 //! part, so that more than 2^32 ratings are nothing special; `cols`, u32; `values`, f32. Rows of the map are rows of a
-//! [`Block`], without a copy.
+//! [`Block`], without a copy. The sections of a packed one are in `packing.rs`; its rows are decoded one by one.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,15 +11,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::container::{Container, Seal};
-use super::header::{ALIGNMENT, HEADER_BYTES, Kind, table_bytes};
+use super::header::Kind;
 use super::map::Access;
-use super::writer::ContainerWriter;
+use super::packing;
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::{Block, Side};
 
-const OFFSETS: &str = "offsets";
-const COLS: &str = "cols";
-const VALUES: &str = "values";
+pub(super) const OFFSETS: &str = "offsets";
+pub(super) const COLS: &str = "cols";
+pub(super) const VALUES: &str = "values";
 
 /// The part of the ratings that a shard belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -48,15 +48,18 @@ impl fmt::Display for Part {
 }
 
 /// How a shard's ratings are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Encoding {
-    /// Columns as u32, values as f32.
+    /// Columns as u32, values as f32: viewed where they lie.
     Plain,
+    /// Columns as bit-packed gaps, values as codes: a quarter of the bytes, decoded row by row.
+    #[default]
+    Packed,
 }
 
 impl Encoding {
-    const ALL: [Encoding; 1] = [Encoding::Plain];
+    const ALL: [Encoding; 2] = [Encoding::Plain, Encoding::Packed];
 }
 
 /// Lower case, as options and messages say it.
@@ -64,6 +67,7 @@ impl fmt::Display for Encoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Encoding::Plain => "plain",
+            Encoding::Packed => "packed",
         })
     }
 }
@@ -82,12 +86,12 @@ pub struct Layout {
 }
 
 impl Layout {
-    fn codes(self) -> [u32; 2] {
+    pub(super) fn codes(self) -> [u32; 2] {
         let bytes = [self.side as u8, self.encoding as u8, self.part as u8, 0];
         [u32::from_le_bytes(bytes), self.width]
     }
 
-    fn from_codes([code, width]: [u32; 2]) -> Option<Layout> {
+    pub(super) fn from_codes([code, width]: [u32; 2]) -> Option<Layout> {
         let [side, encoding, part, 0] = code.to_le_bytes() else {
             return None;
         };
@@ -118,20 +122,10 @@ pub fn shard_file(index: usize) -> String {
     format!("{index:05}.shard")
 }
 
-/// Bytes of a plain shard's file.
-pub fn plain_bytes(rows: u64, ratings: u64) -> u64 {
-    let section = |bytes: u64| bytes.next_multiple_of(ALIGNMENT);
-    HEADER_BYTES as u64
-        + table_bytes(3)
-        + section(8 * (rows + 1))
-        + section(4 * ratings)
-        + section(4 * ratings)
-}
-
 /// A shard, mapped for reading.
 #[derive(Debug)]
 pub struct Shard {
-    container: Container,
+    pub(super) container: Container,
     layout: Layout,
     entry: ShardEntry,
     checked: AtomicBool,
@@ -139,7 +133,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Opens a shard and checks what is cheap to check: its container, its lengths, its first and last offset.
+    /// Opens a shard and checks what is cheap to check: its container, its lengths, its first and last offset or group.
     ///
     /// # Errors
     /// As [`Container::open`].
@@ -200,17 +194,17 @@ impl Shard {
     /// The rows. The first look at them in this process checks all of them, as [`verify`](Shard::verify) does: a few
     /// nanoseconds a rating, so that no damaged byte reaches a model.
     pub fn block(&self) -> Result<Block<'_>> {
+        self.container.mapping().check_length()?;
         if !self.checked.load(Ordering::Acquire) {
             self.verify()?;
         }
         self.view()
     }
 
-    /// The number of ratings of each row, by the offsets alone: neither checked nor anything else read.
-    pub(super) fn row_lengths(&self) -> Result<impl Iterator<Item = u64>> {
-        let offsets: &[u64] = self.container.slice(OFFSETS)?;
-        let lengths = offsets.windows(2).map(|row| row[1].saturating_sub(row[0]));
-        Ok(lengths)
+    /// The number of ratings of each row, by where rows start alone: neither checked nor anything else read.
+    pub(super) fn row_lengths(&self) -> Result<impl Iterator<Item = usize>> {
+        let block = self.view()?;
+        Ok((0..block.rows()).map(move |i| block.row_len(i)))
     }
 
     /// Starts reading the shard into memory, without waiting for it.
@@ -236,7 +230,7 @@ impl Shard {
         self.kept.load(Ordering::Relaxed)
     }
 
-    /// Checks every byte, and every offset, column and value.
+    /// Checks every byte, and every row, column and value.
     ///
     /// # Errors
     /// [`ErrorKind::Damaged`], naming the section or row.
@@ -248,9 +242,18 @@ impl Shard {
     }
 
     fn view(&self) -> Result<Block<'_>> {
+        let first_row = self.entry.first_row as usize;
+        let width = self.layout.width as usize;
+        if self.layout.encoding == Encoding::Packed {
+            return Ok(Block::packed(
+                first_row,
+                width,
+                packing::view(&self.container)?,
+            ));
+        }
         Block::plain(
-            self.entry.first_row as usize,
-            self.layout.width as usize,
+            first_row,
+            width,
             self.container.slice(OFFSETS)?,
             self.container.slice(COLS)?,
             self.container.slice(VALUES)?,
@@ -264,260 +267,5 @@ impl Shard {
 
     fn damaged(&self, message: &str) -> Error {
         Error::damaged(self.path(), 0, message)
-    }
-}
-
-/// Writes the shards of one side of one part into a directory, from rows in order.
-///
-/// It holds the current shard in memory: about `shard_bytes`, twice that while it grows, or the longest row if that is
-/// more. Import asks for smaller shards when its budget is small; a model does not depend on the size.
-#[derive(Debug)]
-pub struct ShardsWriter {
-    dir: PathBuf,
-    layout: Layout,
-    shard_bytes: u64,
-    shards: Vec<ShardEntry>,
-    first_row: u64,
-    offsets: Vec<u64>,
-    cols: Vec<u32>,
-    values: Vec<f32>,
-}
-
-impl ShardsWriter {
-    /// A writer of plain shards of at most `shard_bytes` bytes (but at least one row) into an existing directory.
-    pub fn create(
-        dir: impl Into<PathBuf>,
-        side: Side,
-        part: Part,
-        width: u32,
-        shard_bytes: u64,
-    ) -> ShardsWriter {
-        ShardsWriter {
-            dir: dir.into(),
-            layout: Layout {
-                side,
-                part,
-                encoding: Encoding::Plain,
-                width,
-            },
-            shard_bytes,
-            shards: Vec::new(),
-            first_row: 0,
-            offsets: vec![0],
-            cols: Vec::new(),
-            values: Vec::new(),
-        }
-    }
-
-    /// Appends the next row, which may be empty. Every row of the side comes once, in order.
-    ///
-    /// # Errors
-    /// [`ErrorKind::BadInput`] if columns are not ascending and below the width, one for each value, or a value is not
-    /// finite; and whatever writing a full shard may fail with.
-    pub fn push_row(&mut self, cols: &[u32], values: &[f32]) -> Result<()> {
-        let row = self.first_row + self.rows();
-        let bad = |what: &str| {
-            let side = self.layout.side.noun();
-            Err(Error::new(
-                ErrorKind::BadInput,
-                format!("the row of {side} {row} {what}"),
-            ))
-        };
-        if cols.len() != values.len() {
-            return bad("has not as many columns as values");
-        }
-        if cols.windows(2).any(|pair| pair[0] >= pair[1]) {
-            return bad("has columns out of order");
-        }
-        if cols.last().is_some_and(|&col| col >= self.layout.width) {
-            return bad("has a column out of range");
-        }
-        if values.iter().any(|value| !value.is_finite()) {
-            return bad("has a value that is not finite");
-        }
-        if row >= u64::from(u32::MAX) {
-            return bad("is one too many: rows are numbered in 32 bits");
-        }
-        let ratings = (self.cols.len() + cols.len()) as u64;
-        if self.rows() > 0 && plain_bytes(self.rows() + 1, ratings) > self.shard_bytes {
-            self.cut()?;
-        }
-        self.cols.extend_from_slice(cols);
-        self.values.extend_from_slice(values);
-        self.offsets.push(self.offsets[0] + self.cols.len() as u64);
-        Ok(())
-    }
-
-    /// Writes the last shard, and says what was written.
-    pub fn finish(mut self) -> Result<Vec<ShardEntry>> {
-        if self.rows() > 0 {
-            self.cut()?;
-        }
-        Ok(self.shards)
-    }
-
-    /// Rows in the current shard.
-    fn rows(&self) -> u64 {
-        self.offsets.len() as u64 - 1
-    }
-
-    /// Writes the current shard and begins the next.
-    fn cut(&mut self) -> Result<()> {
-        let path = self.dir.join(shard_file(self.shards.len()));
-        let mut file = ContainerWriter::create(&path, Kind::Shard, 3)?;
-        file.section(OFFSETS)?;
-        file.write_u64s(self.offsets.iter().copied())?;
-        file.section(COLS)?;
-        file.write_u32s(self.cols.iter().copied())?;
-        file.section(VALUES)?;
-        file.write_f32s(&self.values)?;
-        let (rows, ratings) = (self.rows(), self.cols.len() as u64);
-        let seal = file.finish([self.first_row, rows, ratings], self.layout.codes())?;
-        self.shards.push(ShardEntry {
-            first_row: self.first_row,
-            rows,
-            ratings,
-            seal,
-        });
-        self.first_row += rows;
-        let end = self.offsets[0] + ratings;
-        self.offsets.clear();
-        self.offsets.push(end);
-        self.cols.clear();
-        self.values.clear();
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::matrix::RowScratch;
-    use proptest::prelude::*;
-
-    type Rows = Vec<(Vec<u32>, Vec<f32>)>;
-
-    fn write(dir: &Path, rows: &Rows, shard_bytes: u64) -> Vec<ShardEntry> {
-        let mut writer = ShardsWriter::create(dir, Side::Items, Part::Test, 50, shard_bytes);
-        for (cols, values) in rows {
-            writer.push_row(cols, values).unwrap();
-        }
-        writer.finish().unwrap()
-    }
-
-    fn read(dir: &Path, shards: usize) -> Rows {
-        let mut rows = Rows::new();
-        for index in 0..shards {
-            let shard = Shard::open(dir.join(shard_file(index))).unwrap();
-            let block = shard.block().unwrap();
-            assert_eq!(block.first_row(), rows.len());
-            for i in 0..block.rows() {
-                let scratch = &mut RowScratch::default();
-                let row = block.row(i, scratch);
-                rows.push((row.cols.to_vec(), row.values.to_vec()));
-            }
-        }
-        rows
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
-        #[test]
-        fn rows_come_back_whatever_the_shard_size(
-            rows in proptest::collection::vec(proptest::collection::btree_map(0_u32..50, -9.0_f32..9.0, 0..20), 0..30),
-            shard_bytes in 0_u64..3000,
-        ) {
-            let rows: Rows = rows.into_iter().map(|row| row.into_iter().unzip()).collect();
-            let dir = tempfile::tempdir().unwrap();
-            let entries = write(dir.path(), &rows, shard_bytes);
-            prop_assert_eq!(read(dir.path(), entries.len()), rows);
-            for (index, entry) in entries.iter().enumerate() {
-                let path = dir.path().join(shard_file(index));
-                prop_assert_eq!(path.metadata().unwrap().len(), entry.seal.bytes);
-                prop_assert_eq!(plain_bytes(entry.rows, entry.ratings), entry.seal.bytes);
-                prop_assert!(entry.rows == 1 || entry.seal.bytes <= shard_bytes);
-                prop_assert_eq!(Shard::open(path).unwrap().entry(), *entry);
-            }
-        }
-    }
-
-    #[test]
-    fn a_header_tells_side_part_encoding_and_width() {
-        let dir = tempfile::tempdir().unwrap();
-        write(dir.path(), &vec![(vec![49], vec![1.0])], 0);
-        let layout = Shard::open(dir.path().join("00000.shard"))
-            .unwrap()
-            .layout();
-        assert_eq!((layout.side, layout.part), (Side::Items, Part::Test));
-        assert_eq!((layout.encoding, layout.width), (Encoding::Plain, 50));
-        assert_eq!(Layout::from_codes(layout.codes()), Some(layout));
-        assert_eq!(Layout::from_codes([3, 50]), None);
-        assert_eq!(Layout::from_codes([1 << 24, 50]), None);
-    }
-
-    #[test]
-    fn offsets_may_pass_four_billion() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut writer = ShardsWriter::create(dir.path(), Side::Users, Part::Train, 9, 0);
-        writer.offsets = vec![5_000_000_000];
-        writer.push_row(&[1, 8], &[1.0, 2.0]).unwrap();
-        writer.push_row(&[], &[]).unwrap();
-        writer.push_row(&[0], &[3.0]).unwrap();
-        assert_eq!(writer.finish().unwrap().len(), 3);
-        let shard = Shard::open(dir.path().join("00002.shard")).unwrap();
-        let offsets = shard.container.slice::<u64>(OFFSETS).unwrap();
-        assert_eq!(offsets, [5_000_000_002, 5_000_000_003]);
-        let block = shard.block().unwrap();
-        let scratch = &mut RowScratch::default();
-        let row = block.row(0, scratch);
-        assert_eq!((row.cols, row.values), (&[0][..], &[3.0][..]));
-    }
-
-    #[test]
-    fn a_mapped_block_is_a_sprs_matrix_without_a_copy() {
-        let dir = tempfile::tempdir().unwrap();
-        let rows = vec![
-            (vec![1, 3], vec![1.0, 2.0]),
-            (vec![], vec![]),
-            (vec![0], vec![3.0]),
-        ];
-        write(dir.path(), &rows, 1 << 20);
-        let shard = Shard::open(dir.path().join("00000.shard")).unwrap();
-        let matrix = shard.block().unwrap().as_sprs().unwrap();
-        assert_eq!((matrix.rows(), matrix.cols(), matrix.nnz()), (3, 50, 3));
-        let map = shard.container.mapping().bytes().as_ptr_range();
-        assert!(map.contains(&matrix.indices().as_ptr().cast()));
-        assert!(map.contains(&matrix.data().as_ptr().cast()));
-        assert!(map.contains(&matrix.indptr().raw_storage().as_ptr().cast()));
-    }
-
-    #[test]
-    fn bad_rows_are_refused() {
-        let mut writer = ShardsWriter::create("nowhere", Side::Users, Part::Train, 3, 0);
-        for (cols, values) in [
-            (&[0, 1][..], &[1.0][..]),
-            (&[1, 1], &[1.0, 1.0]),
-            (&[3], &[1.0]),
-            (&[0], &[f32::INFINITY]),
-        ] {
-            let error = writer.push_row(cols, values).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::BadInput);
-            assert!(error.to_string().starts_with("the row of user 0 has"));
-        }
-    }
-
-    #[test]
-    fn damage_is_found_at_the_first_look() {
-        let dir = tempfile::tempdir().unwrap();
-        write(dir.path(), &vec![(vec![1], vec![1.0]); 9], 1 << 20);
-        let path = dir.path().join("00000.shard");
-        let mut bytes = std::fs::read(&path).unwrap();
-        // The first offset that is neither the first nor the last.
-        bytes[192 + 8] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
-        let shard = Shard::open(&path).unwrap();
-        let error = shard.block().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Damaged);
-        assert!(error.to_string().contains("\"offsets\""), "{error}");
     }
 }

@@ -1,10 +1,10 @@
 //! Writing a file of ours: sections stream out, header and table come last.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::container::Seal;
+use super::disk::DiskFile;
 use super::header::{self, ALIGNMENT, HEADER_BYTES, Header, Kind, Section};
 use crate::error::{AtPath, Result};
 
@@ -12,12 +12,6 @@ use crate::error::{AtPath, Result};
 pub trait Sink: Write + Seek {
     /// Returns once what was written would survive a loss of power.
     fn sync(&mut self) -> io::Result<()>;
-}
-
-impl Sink for File {
-    fn sync(&mut self) -> io::Result<()> {
-        self.sync_all()
-    }
 }
 
 impl<S: Sink + ?Sized> Sink for &mut S {
@@ -41,17 +35,13 @@ pub struct ContainerWriter<S: Sink> {
     crc: crc32fast::Hasher,
 }
 
-impl ContainerWriter<File> {
+impl ContainerWriter<DiskFile> {
     /// A container in a new file.
     ///
     /// # Errors
     /// If the file exists or cannot be written.
-    pub fn create(path: &Path, kind: Kind, sections: u32) -> Result<ContainerWriter<File>> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(path)
-            .at(path)?;
+    pub fn create(path: &Path, kind: Kind, sections: u32) -> Result<ContainerWriter<DiskFile>> {
+        let file = DiskFile::create(path).at(path)?;
         ContainerWriter::new(file, path, kind, sections)
     }
 }
@@ -235,7 +225,7 @@ mod tests {
     fn sections_come_back_from_the_map() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
-        let seal = write(File::create_new(&path).unwrap()).unwrap();
+        let seal = write(DiskFile::create(&path).unwrap()).unwrap();
         let container = Container::open(&path, Kind::Factors).unwrap();
         container.verify().unwrap();
         assert_eq!(container.seal(), seal);

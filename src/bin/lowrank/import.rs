@@ -10,6 +10,7 @@ use lowrank::ingest::{
     bundled_titles, format, read_titles,
 };
 use lowrank::memory::Bytes;
+use lowrank::store::Encoding;
 use lowrank::store::Part;
 use serde::Serialize;
 
@@ -80,14 +81,14 @@ pub struct ImportArgs {
     #[arg(help_heading = "Text", long, value_enum, default_value_t = DuplicatesArg::Last)]
     duplicates: DuplicatesArg,
     /// How ratings are written
-    #[arg(help_heading = "Store", long, value_enum, default_value_t = EncodingArg::Plain)]
+    #[arg(help_heading = "Store", long, value_enum, default_value_t = EncodingArg::Packed)]
     encoding: EncodingArg,
     /// The largest size of a shard
     #[arg(
         help_heading = "Store",
         long,
         value_name = "SIZE",
-        default_value = "64MiB"
+        default_value = "8MiB"
     )]
     shard_size: Bytes,
     /// Count lines that cannot be read, rather than stop at the first
@@ -108,6 +109,9 @@ enum DuplicatesArg {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum EncodingArg {
+    /// Bit-packed columns and coded values: about 1.5 bytes a rating and side
+    Packed,
+    /// Columns and values as they are, 8 bytes a rating and side: can be viewed as sparse matrices
     Plain,
 }
 
@@ -178,6 +182,10 @@ pub fn run(args: ImportArgs, session: &Session) -> Result<()> {
             DuplicatesArg::Error => Duplicates::Error,
         },
         titles,
+        encoding: match args.encoding {
+            EncodingArg::Packed => Encoding::Packed,
+            EncodingArg::Plain => Encoding::Plain,
+        },
         shard_bytes: args.shard_size.0,
         memory: session.memory,
         force: args.force,

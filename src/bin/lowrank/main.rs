@@ -31,6 +31,7 @@ use session::Session;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    lowrank::store::exit_on_lost_pages();
     let done = Session::new(&cli.common).and_then(|mut session| match cli.command {
         Command::Demo(args) => demo::run(args, &mut session),
         command => run(command, &session),

@@ -20,9 +20,10 @@ mod study;
 
 use std::sync::Mutex;
 
-use super::alternating::{self, Fixed, Measure, half_epoch, sum_rows};
+use super::alternating::{self, sum_rows};
 use super::gram::{self, column_sums, gram};
 use super::sums::RowSums;
+use super::sweep::sweep;
 use super::{
     Init, Measured, Method, Missing, Moving, Options, Parameters, Reduce, Rule, Solver, Tick,
 };
@@ -44,6 +45,7 @@ pub const METHOD: Method = Method {
     missing: &[Missing::Zero, Missing::Skip],
     monotone: true,
     any_regularizer: false,
+    biases: false,
     suited: |options| Options {
         missing: Some(Missing::Skip),
         biases: false,
@@ -241,22 +243,9 @@ impl Solver for Nmf {
         moving: &mut Moving,
         tick: Tick<'_>,
     ) -> Result<Measured> {
-        let backwards = epoch % 2 == 1;
-        let Parameters {
-            users,
-            items,
-            mean,
-            std,
-        } = &mut moving.parameters;
-        let go = |side, moving: &mut Factors, factors: &Factors, measure| {
-            let fixed = Fixed::new(factors, *mean, *std);
-            half_epoch(
-                ratings, side, backwards, self, moving, &fixed, measure, tick,
-            )
-        };
-        go(Side::Items, items, users, Measure::Nothing)?;
-        let sums = go(Side::Users, users, items, Measure::All)?;
-        Ok(self.measured(sums, ratings, users, items))
+        let parameters = &mut moving.parameters;
+        let sums = sweep(self, Side::Items, epoch, ratings, parameters, tick)?;
+        Ok(self.measured(sums, ratings, &parameters.users, &parameters.items))
     }
 
     fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured> {

@@ -196,6 +196,10 @@ impl RowStep for Nmf {
         }
         Ok(())
     }
+
+    fn cost(&self) -> &impl Cost {
+        self
+    }
 }
 
 impl Cost for Nmf {

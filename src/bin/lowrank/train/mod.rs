@@ -1,0 +1,271 @@
+//! `lowrank train`
+
+mod options;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use lowrank::matrix::{Ratings, Side};
+use lowrank::memory::Plan;
+use lowrank::model::{Checkpoint, Model, Run, read_start};
+use lowrank::rng::mix;
+use lowrank::solver::Options;
+use lowrank::store::{AtomicDir, AtomicFile, Part, Store};
+use lowrank::train::{Epoch, Pace, State, Trainer};
+use lowrank::{Error, ErrorKind, Parameters, Result};
+use serde::Serialize;
+
+use crate::history;
+use crate::session::{Session, aligned};
+use crate::study::StudyFile;
+use options::options;
+
+pub use options::{TrainArgs, names};
+
+/// Runs the command.
+pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
+    let began = Instant::now();
+    let mut store = Store::open(&args.store)?;
+    let start = Start::read(&args, &store)?;
+    let rank = args.rank.map_or(Options::default().rank, usize::from);
+    let rank = start.as_ref().map_or(rank, |start| start.users.rank());
+    let options = options(&args, rank)?;
+    let plan = plan(&args, &options, &store, session)?;
+    if args.plan {
+        return session.print_plan(&plan);
+    }
+    store.keep_within(plan.rest(0)?);
+    // Claimed before the work: what may not be written is refused at once, and nobody else may begin it.
+    let out = AtomicDir::create(&args.out, args.force)?;
+    let logs = [&args.history, &args.study];
+    for log in logs.into_iter().flatten() {
+        if !args.force && !args.resume {
+            AtomicFile::create(log, false).map(drop)?;
+        }
+    }
+    let mut study = match &args.study {
+        Some(path) => Some(StudyFile::new(path, &options)?),
+        None => None,
+    };
+    let checkpoint = checkpoint_path(&args.out);
+    let fingerprint = start.as_ref().map(|start| start.fingerprint);
+    let resumed = match args.resume {
+        true => resume(&checkpoint, &options, fingerprint, &store, session)?,
+        false => None,
+    };
+
+    let validation = store.part(Part::Validation);
+    let test = store.part(Part::Test);
+    let mut trainer = Trainer::new(&store, options.clone())
+        .validation(validation.as_ref().map(|part| part as &dyn Ratings))
+        .test(test.as_ref().map(|part| part as &dyn Ratings));
+    if let Some(Start { users, items, .. }) = start {
+        trainer = trainer.start_from(users, items);
+    }
+    let run = |paces: &[Pace]| Run {
+        epochs: paces.to_vec(),
+        seconds: began.elapsed().as_secs_f64(),
+        threads: session.threads.count(),
+        memory: plan.budget().0,
+        store: args.store.display().to_string(),
+    };
+    session.say(history::header(&store));
+    if let Some(state) = &resumed {
+        for (epoch, pace) in state.history.iter().zip(&state.paces) {
+            session.say(history::line(epoch, pace));
+        }
+    }
+    let after_epoch = |state: &State| {
+        let (Some(epoch), Some(pace)) = (state.history.last(), state.paces.last()) else {
+            return Ok(());
+        };
+        session.say(history::line(epoch, pace));
+        if let Some(path) = &args.history {
+            history::write(path, state)?;
+        }
+        if let Some(study) = &mut study {
+            study.observe(&store, state.parameters())?;
+        }
+        let due = |every: u16| epoch.epoch > 0 && epoch.epoch.is_multiple_of(usize::from(every));
+        if args.checkpoint_every.is_some_and(due) {
+            let run = run(&state.paces);
+            Checkpoint::save(&checkpoint, state, &options, fingerprint, &store, &run)?;
+        }
+        Ok(())
+    };
+    let state = trainer
+        .resume(resumed)
+        .progress(&session.bars)
+        .after_epoch(after_epoch)
+        .run(&session.threads)?;
+    let outcome = Outcome::new(&args, &state, &options, began);
+    let run = run(&state.paces);
+    Model::save(out, state, &options, fingerprint, &store, &run)?;
+    if args.checkpoint_every.is_some() || args.resume {
+        AtomicDir::remove(&checkpoint)?;
+    }
+    session.print(&outcome, outcome.text())
+}
+
+/// The caller's own starting factors.
+struct Start {
+    users: lowrank::matrix::Factors,
+    items: lowrank::matrix::Factors,
+    fingerprint: u64,
+}
+
+impl Start {
+    fn read(args: &TrainArgs, store: &Store) -> Result<Option<Start>> {
+        let (Some(users), Some(items)) = (&args.init_users, &args.init_items) else {
+            return Ok(None);
+        };
+        let read = |path: &Path, side| read_start(path, store.dictionary(side), !args.no_biases);
+        let (users, of_users) = read(users, Side::Users)?;
+        let (items, of_items) = read(items, Side::Items)?;
+        if users.rank() != items.rank() {
+            let what = format!(
+                "users start with {} factors and items with {}",
+                users.rank(),
+                items.rank()
+            );
+            return Err(Error::new(ErrorKind::BadInput, what));
+        }
+        if args
+            .rank
+            .is_some_and(|rank| usize::from(rank) != users.rank())
+        {
+            let what = format!(
+                "--rank contradicts the given start of rank {}",
+                users.rank()
+            );
+            return Err(Error::new(ErrorKind::BadOption, what).remedy("leave out --rank"));
+        }
+        Ok(Some(Start {
+            users,
+            items,
+            fingerprint: mix(of_users, of_items),
+        }))
+    }
+}
+
+fn plan(args: &TrainArgs, options: &Options, store: &Store, session: &Session) -> Result<Plan> {
+    let mut plan = session.plan();
+    let threads = session.threads.count();
+    let training = Trainer::memory(store.shape(), options, threads)?;
+    plan.hold("factors and scratch", training);
+    plan.hold("rows decoded", threads as u64 * store.row_memory()?);
+    if args.checkpoint_every.is_some() || args.init_users.is_some() {
+        plan.hold("buffers of files", 4 << 20);
+    }
+    if args.study.is_some() {
+        let parameters = Parameters::bytes(store.shape(), options.rank, options.biases);
+        plan.hold("the study", StudyFile::memory(parameters));
+    }
+    plan.rest(0)?;
+    Ok(plan)
+}
+
+fn checkpoint_path(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".checkpoint");
+    name.into()
+}
+
+/// Where an interrupted training with the same options on the same ratings stood, if there was one.
+fn resume(
+    path: &Path,
+    options: &Options,
+    start: Option<u64>,
+    store: &Store,
+    session: &Session,
+) -> Result<Option<State>> {
+    if !path.exists() {
+        session.say(format!(
+            "no checkpoint at {}: starting afresh",
+            path.display()
+        ));
+        return Ok(None);
+    }
+    let checkpoint = Checkpoint::open(path)?;
+    let differ = |what: &str| {
+        let message = format!("the checkpoint was made with {what}");
+        Err(Error::new(ErrorKind::BadOption, message)
+            .path(path)
+            .remedy("resume with the same, or train without --resume"))
+    };
+    if checkpoint.fingerprint != store.manifest().fingerprint {
+        return differ("other ratings");
+    }
+    if checkpoint.start != start {
+        return differ("another start");
+    }
+    let (now, then) = (names(options), names(&checkpoint.options));
+    // More epochs than were asked for at first lead to the same model as if they had been asked for then.
+    if let Some((name, value)) = then.iter().find(|x| x.0 != "epochs" && !now.contains(x)) {
+        return differ(&format!("--{name} {value}"));
+    }
+    if let Some((name, _)) = now
+        .iter()
+        .find(|(name, _)| then.iter().all(|x| x.0 != *name))
+    {
+        return differ(&format!("no --{name}"));
+    }
+    Ok(Some(checkpoint.state))
+}
+
+#[derive(Serialize)]
+struct Outcome {
+    model: PathBuf,
+    solver: String,
+    rank: usize,
+    epochs: usize,
+    epoch: usize,
+    loss: f64,
+    train_rmse: f64,
+    validation_rmse: Option<f64>,
+    test_rmse: Option<f64>,
+    seconds: f64,
+    history: Vec<Epoch>,
+}
+
+impl Outcome {
+    fn new(args: &TrainArgs, state: &State, options: &Options, began: Instant) -> Outcome {
+        let kept = match state.best {
+            Some(_) => state.best_epoch().unwrap_or(state.epochs()),
+            None => state.epochs(),
+        };
+        let epoch = state.history[kept];
+        Outcome {
+            model: args.out.clone(),
+            solver: options.solver.clone(),
+            rank: options.rank,
+            epochs: state.epochs(),
+            epoch: kept,
+            loss: epoch.loss,
+            train_rmse: epoch.train_rmse,
+            validation_rmse: epoch.validation_rmse,
+            test_rmse: epoch.test_rmse,
+            seconds: began.elapsed().as_secs_f64(),
+            history: state.history.clone(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut lines = vec![("model", self.model.display().to_string())];
+        if self.epoch < self.epochs {
+            lines.push((
+                "stopped early",
+                format!("the factors are those of epoch {}", self.epoch),
+            ));
+        }
+        lines.push(("train rmse", format!("{:.6}", self.train_rmse)));
+        if let Some(rmse) = self.validation_rmse {
+            lines.push(("validation rmse", format!("{rmse:.6}")));
+        }
+        if let Some(rmse) = self.test_rmse {
+            lines.push(("test rmse", format!("{rmse:.6}")));
+        }
+        lines.push(("time", format!("{:.2} s", self.seconds)));
+        aligned(&lines)
+    }
+}

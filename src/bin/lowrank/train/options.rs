@@ -1,0 +1,296 @@
+//! What can be asked for of training.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use lowrank::loss::{Formula, LOSSES, PENALTIES};
+use lowrank::solver::{Init, Missing, Options, Reduce, Rule, SOLVERS, Step, Update};
+use lowrank::{Error, ErrorKind, Result};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::args::choices;
+
+/// Factorize the ratings of a store.
+///
+/// Minimises the sum of losses + 1/2 sum over rows of (regularization x n + regularization-row) x |row|^2, where n is the
+/// row's number of ratings. The model is the same to the bit for any number of threads and any memory budget.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// The store to train on
+    pub store: PathBuf,
+    /// The model to make
+    #[arg(long, short, value_name = "MODEL")]
+    pub out: PathBuf,
+    /// How the cost is minimised
+    #[arg(long, default_value = "als", value_parser = solver_names(), hide_possible_values = true, help = solver_help())]
+    pub solver: String,
+    /// What is minimised, by name or as a formula in p (the prediction) and r (the rating)
+    #[arg(long, value_name = "NAME-OR-FORMULA", default_value = "squared", long_help = loss_help())]
+    pub loss: String,
+    /// What factors and biases cost by their size, by name or as a formula in x
+    #[arg(help_heading = "Regularization", long, value_name = "NAME-OR-FORMULA", default_value = PENALTIES[0].name, long_help = regularizer_help())]
+    pub regularizer: String,
+    /// Number of factors [default: 32, or that of the given start]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=Options::MAX_RANK as i64))]
+    pub rank: Option<u16>,
+    /// Passes over both sides
+    #[arg(long, value_name = "N", default_value_t = Options::default().epochs)]
+    pub epochs: usize,
+    /// Seed of the random start
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Ridge on factors, times the row's number of ratings
+    #[arg(help_heading = "Regularization", long, value_name = "X", help = regularization_help())]
+    pub regularization: Option<f32>,
+    /// Ridge on factors, once a row; both may be used at once
+    #[arg(
+        help_heading = "Regularization",
+        long,
+        value_name = "X",
+        default_value_t = 0.0
+    )]
+    pub regularization_row: f32,
+    /// Ridge on biases, times the row's number of ratings [default: as the factors']
+    #[arg(help_heading = "Regularization", long, value_name = "X")]
+    pub bias_regularization: Option<f32>,
+    /// Ridge on biases, once a row [default: as the factors']
+    #[arg(help_heading = "Regularization", long, value_name = "X")]
+    pub bias_regularization_row: Option<f32>,
+    /// Predict by the product of factors alone, without mean and biases, as nmf always does
+    #[arg(help_heading = "Prediction", long)]
+    pub no_biases: bool,
+    /// Bring the ratings to mean 0 and variance 1 first
+    #[arg(help_heading = "Prediction", long)]
+    pub normalize: bool,
+    /// Whether cells without a rating are left out or count as zeros [default: as the solver has it]
+    #[arg(help_heading = "Other solvers", long, value_parser = choice::<Missing>(&["skip", "zero"]))]
+    pub missing: Option<Missing>,
+    /// For nmf: how a row moves
+    #[arg(help_heading = "Other solvers", long, default_value = "multiplicative", value_parser = choice::<Rule>(&["multiplicative", "hals"]))]
+    pub rule: Rule,
+    /// For cg: steps for each row
+    #[arg(help_heading = "Other solvers", long, value_name = "N", default_value_t = Options::default().cg_steps as u16, value_parser = clap::value_parser!(u16).range(1..))]
+    pub cg_steps: u16,
+    /// Whether losses are summed or averaged
+    #[arg(help_heading = "Gradient descent", long, default_value = "sum", value_parser = choice::<Reduce>(&["sum", "mean"]))]
+    pub reduce: Reduce,
+    /// Whether both sides step from the same point, or the second sees the first one's step
+    #[arg(help_heading = "Gradient descent", long, default_value = "simultaneous", value_parser = choice::<Update>(&["simultaneous", "alternating"]))]
+    pub update: Update,
+    /// For sgd: whether a step goes by the learning rate alone, or adapts to the gradients that the row has seen
+    #[arg(help_heading = "Gradient descent", long, default_value = "adagrad", value_parser = choice::<Step>(&["plain", "adagrad"]))]
+    pub step: Step,
+    /// The step along the gradient [default: the exact one, for squares; for sgd 0.2, or 0.02 with --step plain]
+    #[arg(
+        help_heading = "Gradient descent",
+        long,
+        value_name = "X",
+        conflicts_with = "learning_rates"
+    )]
+    pub learning_rate: Option<f32>,
+    /// A rate for each epoch: numbers with commas between them, or a file of them
+    #[arg(help_heading = "Gradient descent", long, value_name = "LIST-OR-FILE")]
+    pub learning_rates: Option<String>,
+    /// Divide the rate of epoch t by 1 + X (t - 1)
+    #[arg(
+        help_heading = "Gradient descent",
+        long,
+        value_name = "X",
+        default_value_t = 0.0
+    )]
+    pub learning_rate_decay: f32,
+    /// Add this share of the last step to the next direction
+    #[arg(
+        help_heading = "Gradient descent",
+        long,
+        value_name = "X",
+        default_value_t = 0.0
+    )]
+    pub momentum: f32,
+    /// How starting factors are drawn: gaussian with rows about of length 1, gaussian with rows scaled to length 1, or uniform
+    /// from 0.1 to 0.9 [default: gaussian; uniform for nmf]
+    #[arg(
+        help_heading = "Starting factors",
+        long,
+        value_name = "NAME",
+        conflicts_with = "init_users",
+        value_parser = choice::<Init>(&["gaussian", "unit-rows", "uniform"])
+    )]
+    pub init: Option<Init>,
+    /// Start from these factors of users: CSV lines of an id and its factors
+    #[arg(
+        help_heading = "Starting factors",
+        long,
+        value_name = "FILE",
+        requires = "init_items"
+    )]
+    pub init_users: Option<PathBuf>,
+    /// Start from these factors of items
+    #[arg(
+        help_heading = "Starting factors",
+        long,
+        value_name = "FILE",
+        requires = "init_users"
+    )]
+    pub init_items: Option<PathBuf>,
+    /// Stop when the RMSE of the validation part has not fallen for N epochs, and keep the best
+    #[arg(help_heading = "While it runs", long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub early_stop: Option<u16>,
+    /// Keep what is needed to go on, every N epochs, in MODEL.checkpoint
+    #[arg(help_heading = "While it runs", long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub checkpoint_every: Option<u16>,
+    /// Go on from MODEL.checkpoint, if there is one, to the same model as without interruption
+    #[arg(help_heading = "While it runs", long)]
+    pub resume: bool,
+    /// Write a line for each epoch to this CSV file
+    #[arg(help_heading = "While it runs", long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+    /// Write how multiplicative updates converge to this CSV file: objective, descent, singular values and more by iteration
+    #[arg(
+        help_heading = "While it runs",
+        long,
+        value_name = "FILE",
+        conflicts_with = "resume"
+    )]
+    pub study: Option<PathBuf>,
+    /// Print what training would hold in memory, and stop
+    #[arg(long)]
+    pub plan: bool,
+    /// Replace the model, the history and the study if they exist
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Reads one of a few names as the option that has this name wherever options are written down.
+fn choice<T>(names: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).map(|name| {
+        serde_json::from_value(Value::String(name)).expect("every choice is a name of the option")
+    })
+}
+
+fn solver_names() -> Vec<&'static str> {
+    SOLVERS.iter().map(|method| method.name).collect()
+}
+
+fn solver_help() -> String {
+    let all = SOLVERS.iter().map(|m| (m.name, m.summary));
+    choices("How the cost is minimised", all)
+}
+
+fn regularization_help() -> String {
+    let usual = SOLVERS[0].regularization;
+    let others = SOLVERS.iter().filter(|m| m.regularization != usual);
+    let others = others.map(|m| format!(", {} for {}", m.regularization, m.name));
+    format!(
+        "Ridge on factors, times the row's number of ratings [default: {usual}{}]",
+        others.collect::<String>()
+    )
+}
+
+fn loss_help() -> String {
+    let all = LOSSES
+        .iter()
+        .map(|loss| format!("  {:20} {}\n", loss.name, loss.summary));
+    format!(
+        "What is minimised: a name, with its parameter in parentheses if it shall be another, such as huber(0.5):\n{}\
+         or a formula in p (the prediction) and r (the rating), such as '(p-r)^2' or 'log(1+exp(-r*p))', with the functions \
+         {}. Its derivatives are derived. The solver nmf minimises squared or kl, the Kullback-Leibler divergence.",
+        all.collect::<String>(),
+        Formula::functions().collect::<Vec<_>>().join(", "),
+    )
+}
+
+fn regularizer_help() -> String {
+    let all = PENALTIES
+        .iter()
+        .map(|penalty| format!("{} for {}", penalty.name, penalty.formula));
+    format!(
+        "What each factor and bias costs by its size, weighed as the ridges are: {}, or another formula in x, such as \
+         '0.5*x^2 + 0.1*abs(x)', with the functions of losses. Its slope is derived.",
+        all.collect::<Vec<_>>().join(", "),
+    )
+}
+
+/// What was asked for, of this rank.
+pub fn options(args: &TrainArgs, rank: usize) -> Result<Options> {
+    let learning_rates = match (args.learning_rate, &args.learning_rates) {
+        (Some(rate), _) => vec![rate],
+        (None, Some(list)) => rates(list)?,
+        (None, None) => Vec::new(),
+    };
+    Ok(Options {
+        solver: args.solver.clone(),
+        loss: args.loss.clone(),
+        regularizer: args.regularizer.clone(),
+        rank,
+        epochs: args.epochs,
+        seed: args.seed,
+        regularization: args.regularization,
+        regularization_row: args.regularization_row,
+        bias_regularization: args.bias_regularization,
+        bias_regularization_row: args.bias_regularization_row,
+        biases: !args.no_biases,
+        normalize: args.normalize,
+        reduce: args.reduce,
+        update: args.update,
+        missing: args.missing,
+        init: args.init,
+        rule: args.rule,
+        step: args.step,
+        learning_rates,
+        learning_rate_decay: args.learning_rate_decay,
+        momentum: args.momentum,
+        cg_steps: usize::from(args.cg_steps),
+        early_stop: args.early_stop.map(usize::from),
+    }
+    .resolved())
+}
+
+/// Learning rates from a list, or from a file with commas, blanks or newlines between them.
+fn rates(list: &str) -> Result<Vec<f32>> {
+    let parse = |text: &str| -> std::result::Result<Vec<f32>, String> {
+        text.split(|c: char| c == ',' || c.is_whitespace())
+            .filter(|word| !word.is_empty())
+            .map(|word| word.parse().map_err(|_| word.to_owned()))
+            .collect()
+    };
+    if let Ok(rates) = parse(list) {
+        return Ok(rates);
+    }
+    let text = std::fs::read_to_string(list).map_err(|e| Error::io(e, list))?;
+    parse(&text).map_err(|word| {
+        Error::new(
+            ErrorKind::BadInput,
+            format!("{word:?} is not a learning rate"),
+        )
+        .path(list)
+    })
+}
+
+/// Options by the names that they have here, as text; those that are not set are left out.
+pub fn names(options: &Options) -> Vec<(String, String)> {
+    // By way of text, in which an f32 keeps its few digits.
+    let text = serde_json::to_string(options).expect("options are JSON");
+    let map: Map<String, Value> = serde_json::from_str(&text).expect("a struct is an object");
+    let mut names = Vec::new();
+    for (name, value) in map {
+        let value = match value {
+            Value::Null => continue,
+            Value::String(text) => text,
+            Value::Array(values) => {
+                let values: Vec<String> = values.iter().map(Value::to_string).collect();
+                values.join(",")
+            }
+            other => other.to_string(),
+        };
+        if !value.is_empty() {
+            names.push((name.replace('_', "-"), value));
+        }
+    }
+    names
+}

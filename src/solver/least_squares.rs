@@ -1,0 +1,42 @@
+//! What the methods have in common that minimise squares: `1/2 sum (p - r)^2` and the ridge, and no learning rate.
+
+use super::alternating::{Cost, Own};
+use super::{Options, Ridge, sweep};
+use crate::error::{Error, ErrorKind, Result};
+use crate::loss::{Loss, Squared};
+
+/// The squared loss with a ridge on every row.
+pub struct LeastSquares {
+    /// The weights of the ridge.
+    pub ridge: Ridge,
+}
+
+impl LeastSquares {
+    /// What the method of this name minimises.
+    ///
+    /// # Errors
+    /// If the options ask for another loss, for a mean, or for a learning rate.
+    pub fn of(name: &str, options: &Options) -> Result<LeastSquares> {
+        sweep::refuse_steps(name, options)?;
+        if options.loss != "squared" {
+            return Err(Error::new(
+                ErrorKind::BadOption,
+                format!("{name} minimises the squared loss, not {:?}", options.loss),
+            )
+            .remedy("leave out --loss, or use --solver newton or gradient"));
+        }
+        Ok(LeastSquares {
+            ridge: options.ridge(),
+        })
+    }
+}
+
+impl Cost for LeastSquares {
+    fn loss(&self, prediction: f32, target: f32) -> f64 {
+        Squared.loss(f64::from(prediction), f64::from(target))
+    }
+
+    fn penalty(&self, own: Own<'_>, ratings: usize) -> f64 {
+        self.ridge.penalty(own.factors, own.bias, ratings)
+    }
+}

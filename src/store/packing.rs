@@ -1,0 +1,192 @@
+//! The rows of a packed shard while they come in, and the shard's sections.
+
+use std::path::Path;
+
+use super::codebook::Codebook;
+use super::container::{Container, Seal};
+use super::header::{ALIGNMENT, HEADER_BYTES, Kind, table_bytes};
+use super::writer::ContainerWriter;
+use crate::error::{Error, Result};
+use crate::matrix::{PackedRows, PackedValues, pack_ids, pack_starts};
+
+const GROUPS: &str = "groups";
+const STARTS: &str = "starts";
+const IDS: &str = "ids";
+const CODES: &str = "codes";
+const CODEBOOK: &str = "codebook";
+const VALUES: &str = "values";
+
+/// Entries of a codebook for codes of four bits, and of eight.
+const SMALL: usize = 16;
+const LARGE: usize = 256;
+
+/// Rows that are packed as they come.
+#[derive(Debug)]
+pub struct Packing {
+    /// Ratings and bytes of each row.
+    rows: Vec<(u32, u32)>,
+    ids: Vec<u8>,
+    codebook: Codebook,
+    /// A code for each rating, as long as the codebook has room.
+    codes: Vec<u8>,
+    /// The values, if it has not.
+    values: Vec<f32>,
+}
+
+impl Packing {
+    /// No rows.
+    pub fn new() -> Packing {
+        Packing {
+            rows: Vec::new(),
+            ids: Vec::new(),
+            codebook: Codebook::new(),
+            codes: Vec::new(),
+            values: Vec::new(),
+        }
+    }
+
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// How many ratings.
+    pub fn ratings(&self) -> usize {
+        self.codes.len() + self.values.len()
+    }
+
+    /// Appends a row of ascending columns, unless that makes a shard of more than `most` bytes of the rows that are here
+    /// already, or one that cannot count its ratings or bytes in 32 bits. Says whether it did.
+    pub fn push_row(&mut self, cols: &[u32], values: &[f32], most: u64) -> bool {
+        let (bytes, known) = (self.ids.len(), self.codebook.values().len());
+        pack_ids(cols, &mut self.ids);
+        let coded = self.codes.len();
+        if self.values.is_empty() {
+            self.codes
+                .extend(values.iter().map_while(|&value| self.codebook.code(value)));
+        }
+        let fits_codes = self.codes.len() == coded + values.len();
+        let ratings = coded + self.values.len() + values.len();
+        let counted = ratings.max(self.ids.len()) < u32::MAX as usize;
+        let size = file_bytes(
+            self.rows.len() + 1,
+            ratings,
+            self.ids.len(),
+            fits_codes.then_some(self.codebook.values().len()),
+        );
+        if !self.rows.is_empty() && (size > most || !counted) {
+            self.ids.truncate(bytes);
+            self.codes.truncate(coded);
+            self.codebook.truncate(known);
+            return false;
+        }
+        if !fits_codes {
+            self.codes.truncate(coded);
+            let decoded = self.codes.drain(..);
+            let book = self.codebook.values();
+            self.values
+                .extend(decoded.map(|code| book[usize::from(code)]));
+            self.values.extend_from_slice(values);
+        }
+        self.rows
+            .push((values.len() as u32, (self.ids.len() - bytes) as u32));
+        true
+    }
+
+    /// Writes a shard of these rows, and forgets them.
+    pub fn write(&mut self, path: &Path, first_row: u64, codes: [u32; 2]) -> Result<Seal> {
+        let coded = self.values.is_empty();
+        let mut file = ContainerWriter::create(path, Kind::Shard, if coded { 5 } else { 4 })?;
+        let (groups, starts) = pack_starts(&self.rows);
+        file.section(GROUPS)?;
+        file.write_u32s(groups)?;
+        file.section(STARTS)?;
+        file.write_u64s(starts)?;
+        file.section(IDS)?;
+        file.write(&self.ids)?;
+        if coded {
+            let (mut sorted, places) = self.codebook.sorted();
+            let place = |code: u8| places[usize::from(code)];
+            file.section(CODES)?;
+            if sorted.len() <= SMALL {
+                let pairs = self.codes.chunks(2);
+                let byte =
+                    |pair: &[u8]| place(pair[0]) | pair.get(1).map_or(0, |&high| place(high) << 4);
+                let bytes: Vec<u8> = pairs.map(byte).collect();
+                file.write(&bytes)?;
+            } else {
+                self.codes.iter_mut().for_each(|code| *code = place(*code));
+                file.write(&self.codes)?;
+            }
+            // Every code stands for a value of the shard, whatever happens to its bits.
+            let last = sorted.last().copied().unwrap_or(0.0);
+            sorted.resize(codebook_len(sorted.len()), last);
+            file.section(CODEBOOK)?;
+            file.write_f32s(&sorted)?;
+        } else {
+            file.section(VALUES)?;
+            file.write_f32s(&self.values)?;
+        }
+        let counts = [first_row, self.rows() as u64, self.ratings() as u64];
+        let seal = file.finish(counts, codes)?;
+        self.rows.clear();
+        self.ids.clear();
+        self.codebook.truncate(0);
+        self.codes.clear();
+        self.values.clear();
+        Ok(seal)
+    }
+}
+
+/// The rows of a packed shard.
+pub fn view(container: &Container) -> Result<PackedRows<'_>> {
+    let values = if container.has(VALUES) {
+        PackedValues::Plain(container.slice(VALUES)?)
+    } else {
+        let codebook: &[f32] = container.slice(CODEBOOK)?;
+        let codes = container.slice(CODES)?;
+        if let Ok(codebook) = codebook.try_into() {
+            PackedValues::Nibbles(codes, codebook)
+        } else if let Ok(codebook) = codebook.try_into() {
+            PackedValues::Bytes(codes, codebook)
+        } else {
+            let at = container.range(CODEBOOK).map_or(0, |range| range.start);
+            let message = format!("a codebook of {} values", codebook.len());
+            return Err(Error::damaged(container.path(), at, message));
+        }
+    };
+    PackedRows::new(
+        container.header().counts[1] as usize,
+        container.slice(GROUPS)?,
+        container.slice(STARTS)?,
+        container.slice(IDS)?,
+        values,
+    )
+    .map_err(|e| {
+        let groups = container.range(GROUPS);
+        e.path(container.path())
+            .offset(groups.map_or(0, |range| range.start))
+    })
+}
+
+/// Entries of the codebook for so many different values.
+fn codebook_len(values: usize) -> usize {
+    if values <= SMALL { SMALL } else { LARGE }
+}
+
+/// The most bytes of a shard's file with so many rows and ratings, bytes of packed columns and different values.
+pub fn file_bytes(rows: usize, ratings: usize, id_bytes: usize, different: Option<usize>) -> u64 {
+    let section = |bytes: usize| (bytes as u64).next_multiple_of(ALIGNMENT);
+    let values = match different {
+        Some(n) if n <= SMALL => section(ratings.div_ceil(2)) + section(4 * SMALL),
+        Some(_) => section(ratings) + section(4 * LARGE),
+        None => section(4 * ratings),
+    };
+    // Sixteen bytes for each group of 64 rows and the end, at most eight for the start of a row.
+    HEADER_BYTES as u64
+        + table_bytes(5)
+        + section(16 * (rows.div_ceil(64) + 1))
+        + section(8 * rows)
+        + section(id_bytes)
+        + values
+}
