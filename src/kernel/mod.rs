@@ -33,7 +33,7 @@ pub use gram::{NormalEquations, PANEL, Segment};
 pub use peak::{PEAK_STEP_FLOP, multiply_adds};
 pub use score::{ItemRows, PackedItems, TILE, UserRows, pack_items, packed_len, score, score_rows};
 pub use select::{Candidate, TopN, exclude};
-pub use sgd::{SgdRatings, SgdRow, SgdRows, SgdStep, sgd};
+pub use sgd::{SgdRatings, SgdRow, SgdRows, SgdSlope, SgdStep, sgd};
 pub use unpack::{BLOCK, look_up, packed_ids_len, unpack_ids};
 pub use vector::LANES;
 
