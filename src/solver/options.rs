@@ -306,6 +306,11 @@ impl Ridge {
         self.biases[0] * ratings as f32 + self.biases[1]
     }
 
+    /// The parts per rating and per row, of factors and of biases.
+    pub fn parts(&self) -> [[f32; 2]; 2] {
+        [self.factors, self.biases]
+    }
+
     /// What a row adds to the cost.
     pub fn penalty(&self, row: &[f32], bias: f32, ratings: usize) -> f64 {
         let length: f64 = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
