@@ -534,7 +534,7 @@ impl Record {
             && numbered(users)
             && numbered(items)
             && ranked(self.options.rank)
-            && (carried.is_empty() || carried == [users, items])
+            && carried.chunks(2).all(|sides| sides == [users, items])
             && self.carried.iter().all(|file| ranked(file.rank));
         match sound {
             true => Ok(()),

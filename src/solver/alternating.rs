@@ -160,6 +160,15 @@ fn sum_block<T: Summed>(
     fold.add(first, &values.concat());
 }
 
+/// Computes one value for each of so many rows in parallel, by number alone, and folds them in the same fixed order.
+pub fn sum_over<T: Summed>(rows: usize, value: impl Fn(usize) -> T + Sync) -> T {
+    let rows = (0..rows).into_par_iter().with_min_len(GROUP);
+    let values: Vec<T> = rows.map(&value).collect();
+    let mut fold = Fold::default();
+    fold.add(0, &values);
+    fold.finish()
+}
+
 /// Visits the blocks of one side in order or backwards, asking for the next while one is worked on if `ahead`: that is, if
 /// there is room for two.
 pub(super) fn scan(

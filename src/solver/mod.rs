@@ -14,6 +14,7 @@ mod alternating;
 mod bands;
 mod cell_gradient;
 mod cg;
+mod conjugate;
 mod coordinate;
 mod gradient;
 mod gram;
@@ -45,7 +46,7 @@ pub use bands::Chunking;
 pub use gradient::Gradient;
 pub use losses::{Errors, LOSS_BYTES, measure, sum_errors};
 pub use nmf::{Study, StudyLine};
-pub use options::{Init, Missing, Options, Reduce, Ridge, Rule, Step, Update};
+pub use options::{Direction, Init, Missing, Options, Reduce, Ridge, Rule, Step, Update};
 pub use row_step::{Cost, Fixed, Measure, Own, OwnMut, RowStep};
 pub use sums::{RowSums, Summed};
 
