@@ -474,13 +474,14 @@ fn measure_row<C: Cost>(
     for part in parts(row) {
         predictions.resize(part.len(), 0.0);
         fixed.predict(own, part, predictions);
-        let mut of_part = [RowSums::default(); CHAINS];
+        // One array for each sum, so that the compiler adds several chains at a time.
+        let (mut losses, mut squares) = ([0.0; CHAINS], [0.0; CHAINS]);
         let mut add = |predictions: &[f32], ratings: &[f32]| {
-            for ((sums, &p), &rating) in of_part.iter_mut().zip(predictions).zip(ratings) {
+            for (chain, (&p, &rating)) in predictions.iter().zip(ratings).enumerate() {
                 let target = fixed.target(rating);
                 let error = f64::from(p - target);
-                sums.loss += cost.loss(p, target);
-                sums.squared_error += error * error;
+                losses[chain] += cost.loss(p, target);
+                squares[chain] += error * error;
             }
         };
         let (predictions, last_predictions) = predictions.as_chunks::<CHAINS>();
@@ -489,7 +490,13 @@ fn measure_row<C: Cost>(
             add(predictions, ratings);
         }
         add(last_predictions, last_ratings);
-        of_part.iter().for_each(|&chain| sums.add(chain));
+        for (loss, squared_error) in losses.into_iter().zip(squares) {
+            sums.add(RowSums {
+                loss,
+                squared_error,
+                penalty: 0.0,
+            });
+        }
     }
     sums
 }
