@@ -21,6 +21,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: true,
+    spills: false,
     learns: Learns::Popularity,
     suited: |options| Options {
         positive_at: Some(4.0),

@@ -12,8 +12,10 @@
 
 use std::sync::OnceLock;
 
-use super::alternating::{self, Cost, Own};
+use super::alternating;
+use super::losses;
 use super::rates::Rates;
+use super::row_step::{Cost, Own};
 use super::stochastic::{self, Band, Bands, Update};
 use super::{
     Learns, Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge, RowSums, Solver,
@@ -33,6 +35,7 @@ pub const METHOD: Method = Method {
     monotone: false,
     any_regularizer: false,
     biases: true,
+    spills: false,
     learns: Learns::Ratings,
     suited: |options| Options {
         epochs: 60,
@@ -199,7 +202,7 @@ impl Solver for Sgd {
 
     fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured> {
         let items = parameters.fixed_items();
-        let sums = alternating::measure(ratings, self, &parameters.users, &items)?;
+        let sums = losses::measure(ratings, self, &parameters.users, &items)?;
         Ok(self.measured(sums, parameters, ratings.shape().ratings))
     }
 

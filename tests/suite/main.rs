@@ -24,6 +24,7 @@ mod refused;
 mod same_bits;
 mod solvers;
 mod stochastic;
+mod tiers;
 mod tiles;
 mod tree;
 mod truncated;

@@ -1,6 +1,7 @@
 //! How one row of a non-negative factorization moves.
 
-use super::super::alternating::{self, Cost, Fixed, Own, OwnMut, RowStep};
+use super::super::alternating;
+use super::super::row_step::{Cost, Fixed, Own, OwnMut, RowStep};
 use super::{Divergence, FLOOR, Missing, Nmf, Rule};
 use crate::error::Result;
 use crate::kernel::{self, Isa, LANES, Segment};

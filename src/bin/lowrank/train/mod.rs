@@ -1,6 +1,7 @@
 //! `lowrank train`
 
 mod options;
+mod planned;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -11,7 +12,7 @@ use lowrank::model::{Checkpoint, Model, Run, read_start};
 use lowrank::rng::mix;
 use lowrank::solver::Options;
 use lowrank::store::{AtomicDir, AtomicFile, Part, Store};
-use lowrank::train::{Epoch, Pace, State, Trainer};
+use lowrank::train::{Epoch, Pace, Placement, State, Trainer};
 use lowrank::{Error, ErrorKind, Parameters, Result};
 use serde::Serialize;
 
@@ -30,11 +31,15 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     let rank = args.rank.map_or(Options::default().rank, usize::from);
     let rank = start.as_ref().map_or(rank, |start| start.users.rank());
     let options = options(&args, rank)?;
-    let plan = plan(&args, &options, &store, session)?;
-    if args.plan {
-        return session.print_plan(&plan);
-    }
+    let (plan, placement) = plan(&args, &options, &store, session)?;
     store.keep_within(plan.rest(0)?);
+    let forecast = placement.forecast(&store, &options)?;
+    if args.plan {
+        return planned::print(&plan, &placement, &forecast, session);
+    }
+    if !placement.is_in_memory() {
+        session.say(planned::text(&placement, &forecast)?);
+    }
     // Claimed before the work: what may not be written is refused at once, and nobody else may begin it.
     let out = AtomicDir::create(&args.out, args.force)?;
     let logs = [&args.history, &args.study];
@@ -50,13 +55,21 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     let checkpoint = checkpoint_path(&args.out);
     let fingerprint = start.as_ref().map(|start| start.fingerprint);
     let resumed = match args.resume {
-        true => resume(&checkpoint, &options, fingerprint, &store, session)?,
+        true => resume(
+            &checkpoint,
+            &options,
+            fingerprint,
+            &placement,
+            &store,
+            session,
+        )?,
         false => None,
     };
 
     let validation = store.part(Part::Validation);
     let test = store.part(Part::Test);
     let mut trainer = Trainer::new(&store, options.clone())
+        .placement(placement)
         .validation(validation.as_ref().map(|part| part as &dyn Ratings))
         .test(test.as_ref().map(|part| part as &dyn Ratings));
     if let Some(Start { users, items, .. }) = start {
@@ -148,11 +161,15 @@ impl Start {
     }
 }
 
-fn plan(args: &TrainArgs, options: &Options, store: &Store, session: &Session) -> Result<Plan> {
+/// What training will hold, and where its factors will lie.
+fn plan(
+    args: &TrainArgs,
+    options: &Options,
+    store: &Store,
+    session: &Session,
+) -> Result<(Plan, Placement)> {
     let mut plan = session.plan();
     let threads = session.threads.count();
-    let training = Trainer::memory(store.shape(), options, threads)?;
-    plan.hold("factors and scratch", training);
     plan.hold("rows decoded", threads as u64 * store.row_memory()?);
     if args.checkpoint_every.is_some() || args.init_users.is_some() {
         plan.hold("buffers of files", 4 << 20);
@@ -161,8 +178,20 @@ fn plan(args: &TrainArgs, options: &Options, store: &Store, session: &Session) -
         let parameters = Parameters::bytes(store.shape(), options.rank, options.biases);
         plan.hold("the study", StudyFile::memory(parameters));
     }
-    plan.rest(0)?;
-    Ok(plan)
+    let folder = match args.out.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    // A given start is in memory already.
+    let may_spill = args.init_users.is_none();
+    let placement = Placement::plan(
+        &mut plan,
+        store,
+        options,
+        threads,
+        may_spill.then_some(folder),
+    )?;
+    Ok((plan, placement))
 }
 
 fn checkpoint_path(out: &Path) -> PathBuf {
@@ -176,6 +205,7 @@ fn resume(
     path: &Path,
     options: &Options,
     start: Option<u64>,
+    placement: &Placement,
     store: &Store,
     session: &Session,
 ) -> Result<Option<State>> {
@@ -186,7 +216,7 @@ fn resume(
         ));
         return Ok(None);
     }
-    let checkpoint = Checkpoint::open(path)?;
+    let checkpoint = Checkpoint::open_placed(path, placement)?;
     let differ = |what: &str| {
         let message = format!("the checkpoint was made with {what}");
         Err(Error::new(ErrorKind::BadOption, message)
@@ -226,6 +256,7 @@ struct Outcome {
     test_rmse: Option<f64>,
     seconds: f64,
     history: Vec<Epoch>,
+    paces: Vec<Pace>,
 }
 
 impl Outcome {
@@ -247,6 +278,7 @@ impl Outcome {
             test_rmse: epoch.test_rmse,
             seconds: began.elapsed().as_secs_f64(),
             history: state.history.clone(),
+            paces: state.paces.clone(),
         }
     }
 
