@@ -9,8 +9,8 @@
 //!
 //! Ratings are gathered into panels of [`PANEL`] rows, because factors lie scattered in memory; each register tile of the
 //! matrix is then loaded and stored once for a whole panel. What multiplies a one or a target is summed while gathering.
-//! The tiles ask for the rows of the next panel, so that reads from memory overlap with arithmetic. The cost is `size^2`
-//! flop a rating.
+//! The tiles ask for the rows of the next panel, so that reads from memory overlap with arithmetic. Up to sixteen factors
+//! need no panel where the registers hold all their sums. The cost is `size^2` flop a rating.
 
 use std::ops::Range;
 
@@ -225,8 +225,11 @@ impl Accumulate<'_> {
         let (rank, pitch) = (self.layout.rank, self.layout.pitch());
         let Segment { cols, targets, .. } = self.segment;
         let mut acc = [v.splat(0.0); LANES];
-        for (acc, row) in acc.iter_mut().zip(self.sums.chunks_exact(pitch)).take(rank) {
-            *acc = v.load(lanes(row, 0));
+        // With a fixed number of rounds, or the sums would be kept in memory.
+        for r in 0..LANES {
+            if r < rank {
+                acc[r] = v.load(lanes(self.sums, r * pitch));
+            }
         }
         let mut ones = v.load(lanes(self.ones, 0));
         let mut rights = v.load(lanes(self.rights, 0));
@@ -242,8 +245,10 @@ impl Accumulate<'_> {
                 acc[r] = v.mul_add(v.splat(x[r]), q, acc[r]);
             }
         }
-        for (&acc, row) in acc.iter().zip(self.sums.chunks_exact_mut(pitch)).take(rank) {
-            v.store(acc, lanes_mut(row, 0));
+        for r in 0..LANES {
+            if r < rank {
+                v.store(acc[r], lanes_mut(self.sums, r * pitch));
+            }
         }
         v.store(ones, lanes_mut(self.ones, 0));
         v.store(rights, lanes_mut(self.rights, 0));

@@ -23,7 +23,8 @@ pub use placement::{Forecast, Placement};
 pub struct Epoch {
     /// Which epoch, from 0.
     pub epoch: usize,
-    /// The total cost that is minimised.
+    /// The total cost that is minimised. For stochastic methods losses are as their steps met them, each rating's before its
+    /// own step, and so is the RMSE.
     pub loss: f64,
     /// Root mean squared error on the training ratings, in their own units, not clipped.
     pub train_rmse: f64,
