@@ -26,6 +26,12 @@ pub enum Purpose {
     SyntheticItems = 6,
     /// The order of the waves of a stochastic epoch.
     Waves = 7,
+    /// The order of the mini-batches of an epoch.
+    Batches = 8,
+    /// Negatives of one user.
+    Negatives = 9,
+    /// Negatives that the users of a mini-batch share.
+    SharedNegatives = 10,
 }
 
 /// A 64-bit key of an external id: FNV-1a, then the finalizer of splitmix64.
@@ -90,6 +96,15 @@ impl Stream {
         ((u128::from(self.bits()) * u128::from(n)) >> 64) as u64
     }
 
+    /// The numbers 0..n in random order (Fisher and Yates).
+    pub fn permutation(&mut self, n: usize) -> Vec<usize> {
+        let mut order: Vec<_> = (0..n).collect();
+        for last in (1..n).rev() {
+            order.swap(last, self.below(last as u64 + 1) as usize);
+        }
+        order
+    }
+
     /// Standard normal (Box and Muller, both values used).
     pub fn normal(&mut self) -> f64 {
         if let Some(spare) = self.spare.take() {
@@ -120,6 +135,17 @@ mod tests {
         ] {
             assert_ne!(first, other);
         }
+    }
+
+    #[test]
+    fn permutations_are_of_all_numbers_and_differ() {
+        let draw = |epoch| Stream::new(1, Purpose::Waves, epoch, 0).permutation(32);
+        let first = draw(1);
+        assert_eq!(first, draw(1));
+        assert_ne!(first, draw(2));
+        let mut sorted = first;
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..32).collect::<Vec<_>>());
     }
 
     #[test]

@@ -13,6 +13,7 @@
 
 mod bytes;
 mod cholesky;
+mod descend;
 mod dot;
 mod gram;
 mod peak;
@@ -29,6 +30,7 @@ pub use bytes::{
     BYTE_USERS, ByteBlock, ByteScale, ByteStep, ByteTile, ByteTiles, Hit, LARGEST_RANK, screen,
 };
 pub use cholesky::{NotPositiveDefinite, solve, solve_scratch_len};
+pub use descend::{Descent, descend};
 pub use dot::{add_scaled_rows, dot, dot_rows};
 pub use gram::{NormalEquations, PANEL, Segment};
 pub use peak::{PEAK_STEP_FLOP, multiply_adds};

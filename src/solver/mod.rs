@@ -22,11 +22,13 @@ mod implicit;
 mod least_squares;
 mod line_search;
 mod losses;
+mod minibatch;
 mod newton;
 mod nmf;
 mod options;
 mod orthonormal;
 mod popularity;
+mod ranking;
 mod rates;
 mod row_step;
 mod scale;
@@ -64,6 +66,10 @@ pub const SOLVERS: &[Method] = &[
     implicit::STEPS,
     implicit::BLOCKS,
     svd::METHOD,
+    ranking::CCL,
+    ranking::BPR,
+    ranking::WARP,
+    ranking::LOGISTIC,
     popularity::METHOD,
 ];
 

@@ -136,6 +136,15 @@ pub struct Options {
     pub unobserved_weight: f32,
     /// For implicit feedback: the power of a row's weight by which its ridge grows.
     pub regularization_exponent: f32,
+    /// For sampled rankings: negatives that a batch shares, or that each positive is held against; the method's own number if none.
+    pub negatives: Option<usize>,
+    /// For sampled rankings: by how much a positive shall outdo negatives, or the cosine up to which these are let be; the
+    /// method's own if none.
+    pub margin: Option<f32>,
+    /// For sampled rankings: what negatives weigh, taken together, beside a positive; the method's own if none.
+    pub negative_weight: Option<f32>,
+    /// For sampled rankings: users of a mini-batch; the method's own number if none.
+    pub batch_size: Option<usize>,
     /// For iALS++: factors of a row that are solved for at a time.
     pub block: usize,
     /// Stop when the validation RMSE has not fallen for so many epochs, and keep the best.
@@ -172,6 +181,10 @@ impl Default for Options {
             alpha: None,
             unobserved_weight: 0.01,
             regularization_exponent: 1.0,
+            negatives: None,
+            margin: None,
+            negative_weight: None,
+            batch_size: None,
             block: 64,
             early_stop: None,
         }
@@ -204,6 +217,8 @@ impl Options {
             ),
             ("alpha", self.alpha),
             ("weight of a cell", Some(self.unobserved_weight)),
+            ("margin", self.margin),
+            ("weight of negatives", self.negative_weight),
         ];
         for (name, value) in weights {
             if value.is_some_and(|x| !(x.is_finite() && x >= 0.0)) {
@@ -224,6 +239,9 @@ impl Options {
                 "the momentum is {}; it must be from 0 up to, not including, 1",
                 self.momentum
             ));
+        }
+        if self.negatives == Some(0) || self.batch_size == Some(0) {
+            return bad("batches have at least one user and one negative".into());
         }
         if self.block == 0 {
             return bad("a block has at least one factor".into());

@@ -115,7 +115,8 @@ pub fn epoch<U: Update>(
 ) -> Result<RowSums> {
     let grid = tiles.grid();
     let mut total = RowSums::default();
-    let order = order(seed, epoch, grid.bands());
+    let mut stream = Stream::new(seed, Purpose::Waves, epoch as u64, 0);
+    let order = stream.permutation(grid.bands());
     for (at, &number) in order.iter().enumerate() {
         if let Some(&next) = order.get(at + 1) {
             tiles.will_need(next);
@@ -139,30 +140,4 @@ pub fn epoch<U: Update>(
         tiles.done_with(number);
     }
     Ok(total)
-}
-
-/// The order of the waves of an epoch (Fisher and Yates).
-fn order(seed: u64, epoch: usize, waves: usize) -> Vec<usize> {
-    let mut stream = Stream::new(seed, Purpose::Waves, epoch as u64, 0);
-    let mut order: Vec<_> = (0..waves).collect();
-    for last in (1..waves).rev() {
-        order.swap(last, stream.below(last as u64 + 1) as usize);
-    }
-    order
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_epoch_has_every_wave_in_an_order_of_its_own() {
-        let first = order(1, 1, 32);
-        assert_eq!(first, order(1, 1, 32));
-        assert_ne!(first, order(1, 2, 32));
-        assert_ne!(first, order(2, 1, 32));
-        let mut sorted = first;
-        sorted.sort_unstable();
-        assert_eq!(sorted, (0..32).collect::<Vec<_>>());
-    }
 }

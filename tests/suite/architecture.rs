@@ -28,6 +28,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "solver/alternating.rs",
             "solver/bands.rs",
             "solver/gram.rs",
+            "solver/minibatch/mod.rs",
             "solver/stochastic.rs",
             "synthetic/generator.rs",
             "synthetic/spread.rs",

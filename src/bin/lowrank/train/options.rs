@@ -58,7 +58,7 @@ pub struct TrainArgs {
     /// Ridge on biases, once a row [default: as the factors']
     #[arg(help_heading = "Regularization", long, value_name = "X")]
     pub bias_regularization_row: Option<f32>,
-    /// Predict by the product of factors alone, without mean and biases, as nmf, ials and svd always do
+    /// Predict by the product of factors alone, without mean and biases, as nmf, ials, svd and ccl always do
     #[arg(help_heading = "Prediction", long)]
     pub no_biases: bool,
     /// Bring the ratings to mean 0 and variance 1 first
@@ -90,6 +90,21 @@ pub struct TrainArgs {
     /// The power of a row's weight, of its ratings and cells together, that its ridge is multiplied by
     #[arg(help_heading = "Implicit feedback", long, value_name = "X", default_value_t = Options::default().regularization_exponent)]
     pub regularization_exponent: f32,
+    /// For ccl and warp: items drawn for each batch, shared by its users; for bpr and logistic-mf: items drawn for each positive
+    /// [default: 1024 for ccl, 512 for warp, 1 for bpr, 8 for logistic-mf]
+    #[arg(help_heading = "Implicit feedback", long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub negatives: Option<u32>,
+    /// For ccl: the cosine beyond which a negative is pushed away; for warp: by how much a positive shall outdo a negative
+    /// [default: 0.6 for ccl, 1 for warp]
+    #[arg(help_heading = "Implicit feedback", long, value_name = "X")]
+    pub margin: Option<f32>,
+    /// For ccl and logistic-mf: the weight of all negatives together, for each positive [default: 150 for ccl, and 1 for each
+    /// negative for logistic-mf]
+    #[arg(help_heading = "Implicit feedback", long, value_name = "X")]
+    pub negative_weight: Option<f32>,
+    /// For ccl, bpr, warp and logistic-mf: users of a mini-batch [default: 512]
+    #[arg(help_heading = "Implicit feedback", long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub batch_size: Option<u32>,
     /// For ials++: factors of a row that are solved for at a time
     #[arg(help_heading = "Implicit feedback", long, value_name = "K", default_value_t = Options::default().block as u16, value_parser = clap::value_parser!(u16).range(1..))]
     pub block: u16,
@@ -106,7 +121,8 @@ pub struct TrainArgs {
     /// For sgd: whether a step goes by the learning rate alone, or adapts to the gradients that the row has seen
     #[arg(help_heading = "Gradient descent", long, default_value = "adagrad", value_parser = choice::<Step>(&["plain", "adagrad"]))]
     pub step: Step,
-    /// The step along the gradient [default: the exact one, for squares; for sgd 0.2, or 0.02 with --step plain]
+    /// The step along the gradient [default: the exact one, for squares; for sgd 0.2, or 0.02 with --step plain; for
+    /// ccl, bpr, warp and logistic-mf 0.1]
     #[arg(
         help_heading = "Gradient descent",
         long,
@@ -275,6 +291,10 @@ pub fn options(args: &TrainArgs, rank: usize) -> Result<Options> {
         alpha: args.alpha,
         unobserved_weight: args.unobserved_weight,
         regularization_exponent: args.regularization_exponent,
+        negatives: args.negatives.map(|n| n as usize),
+        margin: args.margin,
+        negative_weight: args.negative_weight,
+        batch_size: args.batch_size.map(|n| n as usize),
         block: usize::from(args.block),
         early_stop: args.early_stop.map(usize::from),
     }

@@ -1,0 +1,335 @@
+//! Rankings from what was taken: sampled objectives, which hold a user's positives against items drawn from the whole catalogue.
+//!
+//! What a rating says counts for nothing: it is a positive. How positives and negatives are weighed is what the files beside this one differ
+//! in; batches and steps are the driver's, [`minibatch`](super::minibatch). Every row steps by AdaGrad with one sum of squared
+//! gradients a row, which lies in `Moving::carried` from epoch to epoch. The cost is that of one fixed draw, the same in
+//! every epoch, with `1/2 regularization * n_row |row|^2` for each row of n positives.
+
+mod bpr;
+mod ccl;
+mod logistic;
+mod warp;
+
+use super::alternating::PART;
+use super::losses;
+use super::minibatch::{self, Batching, Contrast, Draws, MiniBatches, Moving as Rows, Steps};
+use super::rates::Rates;
+use super::row_step::{Cost, Own};
+use super::{Init, Measured, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick};
+use crate::error::{Error, ErrorKind, Result};
+use crate::kernel::Isa;
+use crate::matrix::{Factors, Ratings, Shape};
+
+pub use bpr::METHOD as BPR;
+pub use ccl::METHOD as CCL;
+pub use logistic::METHOD as LOGISTIC;
+pub use warp::METHOD as WARP;
+
+/// Users of a batch, where no other number is given.
+const USERS: usize = 512;
+
+/// The most positives of a visit: a user with more is met, and steps, several times in an epoch.
+const POSITIVES: usize = 8;
+
+/// A solver, from its contrast.
+struct Sampled<C> {
+    contrast: C,
+    batching: Batching,
+    rates: Rates,
+    default_rate: f32,
+    ridge: Ridge,
+    unit: bool,
+    seed: u64,
+    rank: usize,
+}
+
+/// What a method says of itself.
+struct Sampling<C> {
+    contrast: C,
+    /// The most pairs that a positive leads to, those with shared negatives apart.
+    pairs: usize,
+    /// The learning rate, where none is given.
+    rate: f32,
+    /// Whether rows are kept at length 1.
+    unit: bool,
+}
+
+/// Checks the options that all these methods have in common, and makes a solver.
+fn boxed<C: Contrast + Send + 'static>(
+    name: &str,
+    options: &Options,
+    sampling: Sampling<C>,
+) -> Result<Box<dyn Solver>> {
+    let bad = |what: &str, remedy: &str| {
+        Err(Error::new(ErrorKind::BadOption, format!("{name} {what}")).remedy(remedy.to_owned()))
+    };
+    if options.loss != "squared" {
+        return bad("has a loss of its own", "leave out --loss");
+    }
+    if options.normalize {
+        return bad(
+            "learns who takes what, not how it is rated",
+            "leave out --normalize",
+        );
+    }
+    if options.momentum > 0.0 {
+        return bad("has no momentum", "leave out --momentum");
+    }
+    if options.reduce == Reduce::Mean {
+        return bad(
+            "minimises the sum of the losses, not their mean",
+            "leave out --reduce",
+        );
+    }
+    if options.regularization_row > 0.0 || options.bias_regularization_row.is_some_and(|x| x > 0.0)
+    {
+        return bad(
+            "has a ridge for each positive, and none for each row",
+            "leave out --regularization-row and --bias-regularization-row",
+        );
+    }
+    let users = options.batch_size.unwrap_or(USERS);
+    Ok(Box::new(Sampled {
+        contrast: sampling.contrast,
+        batching: Batching {
+            users,
+            positives: POSITIVES,
+            pairs: sampling.pairs,
+        },
+        rates: Rates::given(options)?,
+        default_rate: sampling.rate,
+        ridge: options.ridge(),
+        unit: sampling.unit,
+        seed: options.seed,
+        rank: options.rank,
+    }))
+}
+
+impl<C: Contrast> Sampled<C> {
+    fn minibatches(&self, epoch: usize) -> MiniBatches<'_, C> {
+        MiniBatches {
+            contrast: &self.contrast,
+            batching: self.batching,
+            draws: Draws {
+                seed: self.seed,
+                epoch,
+            },
+            isa: Isa::best(),
+        }
+    }
+}
+
+impl<C: Contrast + Send> Solver for Sampled<C> {
+    fn check(&self, _options: &Options, _ratings: &dyn Ratings, _start: &Parameters) -> Result<()> {
+        Ok(())
+    }
+
+    fn init(&self) -> Init {
+        match self.unit {
+            true => Init::UnitRows,
+            false => Init::Gaussian,
+        }
+    }
+
+    fn epoch(
+        &self,
+        epoch: usize,
+        ratings: &dyn Ratings,
+        moving: &mut Moving,
+        tick: Tick<'_>,
+    ) -> Result<Measured> {
+        let Parameters { users, items, .. } = &mut moving.parameters;
+        if moving.carried.is_empty() {
+            let squares = |side: &Factors| Factors::zeros(side.rows(), 1, side.has_biases());
+            moving.carried = vec![squares(users), squares(items)];
+            if self.unit {
+                normalize(users);
+                normalize(items);
+            }
+        }
+        let [of_users, of_items] = &mut moving.carried[..] else {
+            panic!("sums of squares of both sides");
+        };
+        let steps = Steps {
+            rate: self
+                .rates
+                .at(epoch)
+                .unwrap_or_else(|| self.rates.decayed(self.default_rate, epoch)),
+            ridge: self.ridge.on_factors(1),
+            bias_ridge: self.ridge.on_bias(1),
+            unit: self.unit,
+        };
+        let users = Rows {
+            factors: users,
+            squares: of_users,
+        };
+        let items = Rows {
+            factors: items,
+            squares: of_items,
+        };
+        self.minibatches(epoch)
+            .epoch(ratings, steps, users, items, tick)?;
+        self.measure(ratings, &moving.parameters)
+    }
+
+    fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured> {
+        let Parameters { users, items, .. } = parameters;
+        let sums = losses::measure(ratings, self, users, &parameters.fixed_items())?;
+        let loss = self.minibatches(0).loss(ratings, users, items)?;
+        Ok(Measured {
+            cost: loss + sums.penalty,
+            rmse: (sums.squared_error / ratings.shape().ratings as f64).sqrt(),
+        })
+    }
+
+    fn memory(&self, shape: Shape, threads: usize) -> u64 {
+        let predictions = (threads * shape.items.max(PART) * 4) as u64;
+        Parameters::bytes(shape, 1, true)
+            + minibatch::memory(
+                shape,
+                self.rank,
+                self.batching,
+                self.contrast.shared(),
+                threads,
+            )
+            + predictions
+    }
+
+    fn may_centre(&self) -> bool {
+        false
+    }
+
+    fn passes(&self) -> u64 {
+        1
+    }
+}
+
+impl<C: Contrast> Cost for Sampled<C> {
+    /// Losses need pairs, and are the driver's.
+    fn loss(&self, _prediction: f32, _target: f32) -> f64 {
+        0.0
+    }
+
+    fn penalty(&self, own: Own<'_>, ratings: usize) -> f64 {
+        self.ridge.penalty(own.factors, own.bias, ratings)
+    }
+}
+
+/// Scales every row to length 1, but for those that are zero.
+fn normalize(factors: &mut Factors) {
+    for row in 0..factors.rows() {
+        let row = factors.row_mut(row);
+        let length = row
+            .iter()
+            .map(|&x| f64::from(x) * f64::from(x))
+            .sum::<f64>()
+            .sqrt();
+        if length > 0.0 {
+            row.iter_mut()
+                .for_each(|x| *x = (f64::from(*x) / length) as f32);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bpr::Bpr;
+    use super::ccl::Cosine;
+    use super::logistic::Logistic;
+    use super::warp::Warp;
+    use super::*;
+    use crate::matrix::InMemory;
+    use crate::rng::{Purpose, Stream};
+
+    const ROWS: usize = 12;
+
+    fn side(seed: u64) -> Factors {
+        let mut factors = Factors::zeros(ROWS, 6, true);
+        let mut stream = Stream::new(seed, Purpose::UserFactors, 0, 0);
+        for row in 0..ROWS {
+            factors
+                .row_mut(row)
+                .fill_with(|| (0.4 * stream.normal()) as f32);
+            factors.biases_mut()[row] = (0.1 * stream.normal()) as f32;
+        }
+        factors
+    }
+
+    /// The slope of the loss by a bias is the sum of the slopes of its pairs, which a first step shows: its square, and the way.
+    /// Compared with central differences of the loss on the same draws.
+    fn check_slopes(contrast: &impl Contrast) {
+        const STEP: f32 = 1e-3;
+        let cells = (0..ROWS as u32).flat_map(|u| (0..ROWS as u32).map(move |i| (u, i)));
+        let rated = cells.filter(|(u, i)| (u * 7 + i * 5) % 4 == 0);
+        let triplets: Vec<_> = rated.map(|(u, i)| (u, i, 1.0)).collect();
+        let ratings = InMemory::from_triplets(ROWS, ROWS, &triplets).unwrap();
+        let batches = MiniBatches {
+            contrast,
+            batching: Batching {
+                users: ROWS,
+                positives: ROWS,
+                pairs: 1,
+            },
+            draws: Draws { seed: 7, epoch: 1 },
+            isa: Isa::best(),
+        };
+        let steps = Steps {
+            rate: 0.1,
+            ridge: 0.0,
+            bias_ridge: 0.0,
+            unit: false,
+        };
+        let start = [side(1), side(2)];
+        let [mut users, mut items] = start.clone();
+        let [mut of_users, mut of_items] = [1, 2].map(|_| Factors::zeros(ROWS, 1, true));
+        let moving = (
+            Rows {
+                factors: &mut users,
+                squares: &mut of_users,
+            },
+            Rows {
+                factors: &mut items,
+                squares: &mut of_items,
+            },
+        );
+        batches
+            .epoch(&ratings, steps, moving.0, moving.1, &|_| {})
+            .unwrap();
+        let moved = [(users, of_users), (items, of_items)];
+        let mut met = 0;
+        for (side, (after, squares)) in moved.iter().enumerate() {
+            for row in 0..ROWS {
+                let way = f64::from(start[side].bias(row) - after.bias(row));
+                let slope = f64::from(squares.bias(row)).sqrt() * way.signum();
+                let loss = |by: f32| {
+                    let mut at = start.clone();
+                    at[side].biases_mut()[row] += by;
+                    batches.loss(&ratings, &at[0], &at[1]).unwrap()
+                };
+                let difference = (loss(STEP) - loss(-STEP)) / (2.0 * f64::from(STEP));
+                met += usize::from(slope.abs() > 0.1);
+                let near = (slope - difference).abs() <= 5e-3 * slope.abs().max(1.0);
+                assert!(near, "side {side}, row {row}: {slope} {difference}");
+            }
+        }
+        assert!(met >= ROWS / 2, "{met} slopes");
+    }
+
+    #[test]
+    fn slopes_are_those_of_the_losses() {
+        check_slopes(&Cosine {
+            negatives: 6,
+            margin: 0.1,
+            weight: 3.0,
+        });
+        check_slopes(&Bpr { negatives: 2 });
+        check_slopes(&Logistic {
+            negatives: 3,
+            weight: 0.5,
+        });
+        check_slopes(&Warp {
+            negatives: 5,
+            margin: 1.0,
+        });
+    }
+}
