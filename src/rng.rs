@@ -26,6 +26,10 @@ pub enum Purpose {
     SyntheticItems = 6,
     /// The order of the waves of a stochastic epoch.
     Waves = 7,
+    /// Which users are held out whole.
+    TestUsers = 16,
+    /// The options of the trials of a search.
+    Trials = 17,
 }
 
 /// A 64-bit key of an external id: FNV-1a, then the finalizer of splitmix64.

@@ -5,6 +5,7 @@
 //! [`Consumer`] takes them in. A new format is one file with an implementation of [`Format`] and one line in [`FORMATS`].
 
 mod adjacency;
+mod build;
 mod chunks;
 mod collect;
 mod columns;
@@ -20,6 +21,7 @@ mod number;
 mod pairs;
 mod quoted;
 mod read;
+mod resplit;
 mod rows;
 mod sink;
 mod sort;
@@ -33,9 +35,10 @@ pub use import::{Import, Report};
 pub use input::Input;
 pub use pairs::read_pairs;
 pub use read::{Consumer, InputReport, ReadOptions, ReadReport, read_ratings};
+pub use resplit::Resplit;
 pub use rows::Duplicates;
 pub use sink::Sink;
-pub use split::Split;
+pub use split::{HoldOut, Split};
 pub use titles::{Titles, bundled_titles, read_titles};
 
 use crate::error::{Error, ErrorKind, Result};

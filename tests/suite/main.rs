@@ -23,6 +23,7 @@ mod recommend;
 mod refused;
 mod same_bits;
 mod solvers;
+mod split;
 mod stochastic;
 mod tiles;
 mod tree;

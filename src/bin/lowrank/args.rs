@@ -26,6 +26,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Import(crate::import::ImportArgs),
+    Split(crate::split::SplitArgs),
     Train(Box<crate::train::TrainArgs>),
     Evaluate(crate::evaluate::EvaluateArgs),
     Recommend(crate::recommend::RecommendArgs),

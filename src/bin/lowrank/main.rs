@@ -7,6 +7,7 @@ mod demo;
 mod evaluate;
 mod export;
 mod generate;
+mod held_out;
 mod history;
 mod import;
 mod inspect;
@@ -15,6 +16,7 @@ mod predict;
 mod recommend;
 mod session;
 mod similar;
+mod split;
 mod study;
 mod table;
 mod train;
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
 fn run(command: Command, session: &Session) -> Result<()> {
     match command {
         Command::Import(args) => import::run(args, session),
+        Command::Split(args) => split::run(args, session),
         Command::Train(args) => train::run(*args, session),
         Command::Evaluate(args) => evaluate::run(args, session),
         Command::Recommend(args) => recommend::run(args, session),
