@@ -14,6 +14,7 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 
 use super::Tick;
+use super::contributions::RowProblem;
 use super::sums::{Fold, GROUP, RowSums, Summed};
 use crate::error::{Error, Result};
 use crate::kernel::{self, Isa};
@@ -156,6 +157,11 @@ pub trait Cost: Sync {
 
     /// What the length of a row costs.
     fn penalty(&self, own: Own<'_>, ratings: usize) -> f64;
+
+    /// The problem that a row solves, where it is one of least squares.
+    fn problem(&self, _row: Row<'_>, _fixed: &Fixed<'_>) -> Option<RowProblem> {
+        None
+    }
 }
 
 /// What a half-epoch measures as it goes.

@@ -5,7 +5,7 @@
 //! biases of users. One epoch is enough.
 //! Cost and reads: the lengths of the rows by item; measuring reads all ratings once.
 
-use super::alternating::sum_rows;
+use super::alternating::{Fixed, sum_rows};
 use super::least_squares::LeastSquares;
 use super::sums::RowSums;
 use super::{Learns, Measured, Method, Missing, Moving, Options, Parameters, Solver, Tick};
@@ -103,6 +103,17 @@ impl Solver for Popularity {
             cost: sums.loss,
             rmse: (sums.squared_error / shape.ratings as f64).sqrt(),
         })
+    }
+
+    /// Users are all alike: their rows are zeros.
+    fn fold_in(
+        &self,
+        _ratings: &dyn Ratings,
+        _trained: Option<&dyn Ratings>,
+        _items: &Fixed<'_>,
+        _users: &mut Factors,
+    ) -> Result<()> {
+        Ok(())
     }
 
     fn memory(&self, _shape: Shape, _threads: usize) -> u64 {

@@ -94,7 +94,14 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     (
         "recommend",
-        &["error", "kernel", "matrix", "model", "store"],
+        &["error", "kernel", "matrix", "model", "solver", "store"],
+    ),
+    (
+        "tune",
+        &[
+            "error", "evaluate", "ingest", "matrix", "memory", "progress", "rng", "solver",
+            "store", "threads", "train",
+        ],
     ),
 ];
 

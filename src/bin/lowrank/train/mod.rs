@@ -5,6 +5,8 @@ mod options;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use lowrank::evaluate::{Target, Watch};
+use lowrank::ingest::{Resplit, Split};
 use lowrank::matrix::{Ratings, Side};
 use lowrank::memory::Plan;
 use lowrank::model::{Checkpoint, Model, Run, read_start};
@@ -18,18 +20,21 @@ use serde::Serialize;
 use crate::history;
 use crate::session::{Session, aligned};
 use crate::study::StudyFile;
-use options::options;
+use options::{On, options};
 
-pub use options::{TrainArgs, names};
+pub use options::{TrainArgs, names, read_options};
 
 /// Runs the command.
 pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     let began = Instant::now();
-    let mut store = Store::open(&args.store)?;
+    let whole = match args.on {
+        On::Train => None,
+        On::All => Some(whole(&args, session)?),
+    };
+    let path = whole.as_ref().map_or(args.store.clone(), whole_store);
+    let mut store = Store::open(path)?;
     let start = Start::read(&args, &store)?;
-    let rank = args.rank.map_or(Options::default().rank, usize::from);
-    let rank = start.as_ref().map_or(rank, |start| start.users.rank());
-    let options = options(&args, rank)?;
+    let options = options(&args, start.as_ref().map(|start| start.users.rank()))?;
     let plan = plan(&args, &options, &store, session)?;
     if args.plan {
         return session.print_plan(&plan);
@@ -47,7 +52,7 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
         Some(path) => Some(StudyFile::new(path, &options)?),
         None => None,
     };
-    let checkpoint = checkpoint_path(&args.out);
+    let checkpoint = beside(&args.out, ".checkpoint");
     let fingerprint = start.as_ref().map(|start| start.fingerprint);
     let resumed = match args.resume {
         true => resume(&checkpoint, &options, fingerprint, &store, session)?,
@@ -56,7 +61,9 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
 
     let validation = store.part(Part::Validation);
     let test = store.part(Part::Test);
+    let watch = Watch::new(&store, &options)?;
     let mut trainer = Trainer::new(&store, options.clone())
+        .watch(watch.as_ref())
         .validation(validation.as_ref().map(|part| part as &dyn Ratings))
         .test(test.as_ref().map(|part| part as &dyn Ratings));
     if let Some(Start { users, items, .. }) = start {
@@ -107,6 +114,30 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     session.print(&outcome, outcome.text())
 }
 
+/// All ratings of the store as ratings to train on, in a directory beside the model that goes away with what is given.
+fn whole(args: &TrainArgs, session: &Session) -> Result<AtomicDir> {
+    let scratch = AtomicDir::create(beside(&args.out, ".ratings"), false)?;
+    let store = Store::open_within(&args.store, 0)?;
+    let split = Resplit {
+        store: &store,
+        split: Split::default(),
+        fold_in: None,
+        shard_bytes: SHARD_BYTES,
+        memory: session.memory,
+        force: false,
+    };
+    split.run(&whole_store(&scratch), &session.threads, &session.bars)?;
+    Ok(scratch)
+}
+
+/// Where the store of all ratings lies.
+fn whole_store(scratch: &AtomicDir) -> PathBuf {
+    scratch.path().join("store")
+}
+
+/// The largest size of a shard of all ratings.
+const SHARD_BYTES: u64 = 8 << 20;
+
 /// The caller's own starting factors.
 struct Start {
     users: lowrank::matrix::Factors,
@@ -154,6 +185,11 @@ fn plan(args: &TrainArgs, options: &Options, store: &Store, session: &Session) -
     let training = Trainer::memory(store.shape(), options, threads)?;
     plan.hold("factors and scratch", training);
     plan.hold("rows decoded", threads as u64 * store.row_memory()?);
+    if options.early_stop.is_some() {
+        let target = Target::parse(&options.early_stop_metric)?;
+        let watching = target.memory(store.shape(), options.rank, threads);
+        plan.hold("lists to watch", watching);
+    }
     if args.checkpoint_every.is_some() || args.init_users.is_some() {
         plan.hold("buffers of files", 4 << 20);
     }
@@ -165,9 +201,10 @@ fn plan(args: &TrainArgs, options: &Options, store: &Store, session: &Session) -
     Ok(plan)
 }
 
-fn checkpoint_path(out: &Path) -> PathBuf {
+/// A name beside the model's.
+fn beside(out: &Path, extension: &str) -> PathBuf {
     let mut name = out.as_os_str().to_owned();
-    name.push(".checkpoint");
+    name.push(extension);
     name.into()
 }
 
