@@ -46,17 +46,44 @@ impl Kernel for DotRows<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self, v: V) {
-        let stride = self.own.len();
-        let own = self.own.as_chunks().0;
-        for (i, (&col, out)) in self.cols.iter().zip(self.out).enumerate() {
-            prefetch_ahead(v, self.flat, stride, self.cols, i);
-            let other = row(self.flat, stride, col as usize).as_chunks().0;
-            let mut acc = v.splat(0.0);
-            for (a, b) in own.iter().zip(other) {
-                acc = v.mul_add(v.load(a), v.load(b), acc);
-            }
-            *out = v.sum(acc);
+        match self.own.as_chunks().0 {
+            // Ranks up to sixteen are common, and their row stays in a register.
+            [own] => self.with_row(v, std::array::from_ref(own)),
+            own => self.with_row(v, own),
         }
+    }
+}
+
+impl DotRows<'_> {
+    #[inline(always)]
+    fn with_row<V: Vector>(mut self, v: V, own: &[[f32; LANES]]) {
+        // Sixteen at a time, because their lanes are then folded together.
+        let out = std::mem::take(&mut self.out);
+        let (blocks, rest) = out.as_chunks_mut::<LANES>();
+        let left = blocks.len() * LANES;
+        for (b, out) in blocks.iter_mut().enumerate() {
+            let mut lanes = [v.splat(0.0); LANES];
+            for j in 0..LANES {
+                lanes[j] = self.products(v, own, b * LANES + j);
+            }
+            v.store(v.sums(lanes), out);
+        }
+        for (j, out) in rest.iter_mut().enumerate() {
+            *out = v.sum(self.products(v, own, left + j));
+        }
+    }
+
+    /// The products with the `i`th of the rows, summed by lane.
+    #[inline(always)]
+    fn products<V: Vector>(&self, v: V, own: &[[f32; LANES]], i: usize) -> V::Lanes {
+        let stride = own.len() * LANES;
+        prefetch_ahead(v, self.flat, stride, self.cols, i);
+        let other = row(self.flat, stride, self.cols[i] as usize);
+        let mut acc = v.splat(0.0);
+        for (a, b) in own.iter().zip(other.as_chunks().0) {
+            acc = v.mul_add(v.load(a), v.load(b), acc);
+        }
+        acc
     }
 }
 
