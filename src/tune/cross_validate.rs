@@ -70,8 +70,8 @@ impl CrossValidation<'_> {
             part: Part::Test,
             positive_at: self.options.positive_at,
         };
-        let of_ratings = |metric: &&Metric| matches!(metric.measure, Measure::Ratings(_));
-        let ranks = !self.metrics.iter().all(|metric| of_ratings(metric));
+        let of_ratings = |metric: &&'static Metric| matches!(metric.measure, Measure::Ratings(_));
+        let ranks = !self.metrics.iter().all(of_ratings);
         if ranks {
             let rank = self.options.rank;
             let lists = protocol.memory(shape, shape.items, rank, threads.count());

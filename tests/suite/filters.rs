@@ -206,11 +206,6 @@ fn what_cannot_be_recommended_is_refused() {
             "not a number",
         ),
         (
-            "recommend m s --users u1 --popularity-discount -1",
-            2,
-            "--popularity-discount",
-        ),
-        (
             "recommend m s --users u1 --popularity-discount=-1",
             2,
             "from 0 up",

@@ -47,13 +47,14 @@ impl FilterArgs {
         }
     }
 
-    /// A recommender that keeps to these options; `user` finds who is meant by an id.
+    /// A recommender that keeps to these options; `asked` is the length of lists that was asked for, and `user` finds who is
+    /// meant by an id.
     pub fn apply<'a>(
         &self,
         recommender: Recommender<'a>,
         model: &Model,
         store: Option<&Store>,
-        top: usize,
+        asked: Option<usize>,
         user: impl Fn(&str) -> Result<Option<u32>>,
         session: &Session,
     ) -> Result<Recommender<'a>> {
@@ -66,7 +67,7 @@ impl FilterArgs {
                 "note: {unknown} of these lists are not known to the model"
             ));
         }
-        if top > catalogue.items() {
+        if let Some(top) = asked.filter(|&top| top > catalogue.items()) {
             let what = format!(
                 "lists of {top} are asked for, and there are {} to recommend",
                 counted(catalogue.items() as u64, "item")

@@ -30,9 +30,9 @@ pub struct RecommendArgs {
     model: PathBuf,
     /// The store that tells what users have rated
     store: Option<PathBuf>,
-    /// Items for each user
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    top: u32,
+    /// Items for each user [default: 10, or all there are]
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    top: Option<u32>,
     /// Where to: .csv, or .jsonl for one JSON object a line; - is standard output, as CSV
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -79,7 +79,8 @@ pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
     if args.out.as_deref() == Some(Path::new("-")) {
         session.give_stdout_to_data()?;
     }
-    let top = args.top as usize;
+    let asked = args.top.map(|top| top as usize);
+    let top = asked.unwrap_or(10);
     let mut plan = session.plan();
     let record = lowrank::model::Record::read(&args.model)?;
     plan.hold("the model", Model::memory(&args.model)?);
@@ -129,7 +130,7 @@ pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
     let find = |id: &str| ids.find(id);
     let recommender = args
         .filters
-        .apply(recommender, &model, store, top, find, session)?;
+        .apply(recommender, &model, store, asked, find, session)?;
     let users: Option<Vec<u32>> = match (&args.users, &new_users) {
         (Some(list), _) => Some(wanted(list, ids)?),
         // A few new users are shown as a few known ones are.
