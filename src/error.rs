@@ -113,6 +113,16 @@ impl Error {
         self
     }
 
+    /// Says what else to do.
+    #[must_use]
+    pub(crate) fn or_remedy(mut self, other: &str) -> Error {
+        self.0.remedy = Some(match self.0.remedy.take() {
+            Some(remedy) => format!("{remedy}, or {other}"),
+            None => other.to_owned(),
+        });
+        self
+    }
+
     /// What kind of error this is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

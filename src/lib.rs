@@ -48,6 +48,7 @@ pub mod synthetic;
 pub mod threads;
 pub mod train;
 pub mod tune;
+pub mod usage;
 
 pub use error::{Error, ErrorKind, Result};
 pub use ingest::Import;

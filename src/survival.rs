@@ -148,6 +148,7 @@ fn run_of(state: &State) -> Run {
     let pace = Pace {
         seconds: 1.0,
         ratings_per_second: 1.0,
+        ..Pace::default()
     };
     Run {
         epochs: vec![pace; state.history.len()],

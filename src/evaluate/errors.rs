@@ -3,10 +3,10 @@
 use super::held_out;
 use crate::error::Result;
 use crate::kernel::{self, Isa};
-use crate::matrix::{Ratings, Row, Side};
+use crate::matrix::{Ratings, Side};
 use crate::model::Model;
 use crate::recommend::FoldedIn;
-use crate::solver::{Own, Parameters, RowSums, sum_rows};
+use crate::solver::{self, Fixed, Own, Parameters, RowSums, sum_errors, sum_rows};
 use crate::store::{IdMap, Part, Store};
 
 /// Sums of the errors of predicted ratings, in the ratings' own units.
@@ -127,18 +127,29 @@ fn errors(
     })
 }
 
-/// The sum of squared errors of parameters on ratings over the same numbers, not clipped.
+/// The sum of squared errors of parameters on ratings over the same numbers, not clipped. Either side may be spilled.
 pub(crate) fn squared_errors(ratings: &dyn Ratings, parameters: &Parameters) -> Result<f64> {
-    let items = parameters.fixed_items();
-    let sums = sum_rows(ratings, Side::Users, |user, row: Row<'_>, predictions| {
-        predictions.resize(row.len(), 0.0);
-        items.predict(Own::of(&parameters.users, user), row, predictions);
-        let mut sums = RowSums::default();
-        for (&p, &rating) in predictions.iter().zip(row.values) {
-            let error = f64::from(items.mean + items.std * p - rating);
-            sums.squared_error += error * error;
+    let (users, items) = (&parameters.users, parameters.fixed_items());
+    Ok(sum_errors(ratings, Side::Users, users, &items, &Squares)?.squared_error)
+}
+
+/// Squared errors in the ratings' own units, added one by one.
+struct Squares;
+
+impl solver::Errors for Squares {
+    type Sums = f64;
+
+    fn add(&self, fixed: &Fixed<'_>, predictions: &[f32], ratings: &[f32], sums: &mut f64) {
+        for (&p, &rating) in predictions.iter().zip(ratings) {
+            let error = f64::from(fixed.mean + fixed.std * p - rating);
+            *sums += error * error;
         }
-        sums
-    })?;
-    Ok(sums.squared_error)
+    }
+
+    fn finish(&self, _own: Own<'_>, _ratings: usize, sums: f64) -> RowSums {
+        RowSums {
+            squared_error: sums,
+            ..RowSums::default()
+        }
+    }
 }

@@ -114,6 +114,7 @@ impl NormalEquations {
             sums: &mut sums[..self.sums_len()],
             ones,
             rights,
+            total: 0.0,
             panel,
         });
     }
@@ -127,6 +128,8 @@ struct Accumulate<'a> {
     /// The intercept's column and the right-hand side, for the factors: as rows while ratings are added.
     ones: &'a mut [f32],
     rights: &'a mut [f32],
+    /// The right-hand side of the intercept: the sum of the targets.
+    total: f32,
     /// Gathered rows of factors, each followed by itself times its weight if there are weights.
     panel: &'a mut [f32],
 }
@@ -139,6 +142,10 @@ impl Kernel for Accumulate<'_> {
         let ratings = self.segment.cols.len();
         self.take_columns();
         let mut first = 0;
+        if V::REGISTERS >= 32 && self.layout.stride() == LANES && self.segment.weights.is_none() {
+            self.add_in_registers(v);
+            first = ratings;
+        }
         while first < ratings {
             let end = ratings.min(first + PANEL);
             match self.segment.weights {
@@ -175,6 +182,9 @@ impl Accumulate<'_> {
         }
         self.ones[rank..].fill(0.0);
         self.rights[rank..].fill(0.0);
+        if intercept {
+            self.total = self.sums[self.layout.right(rank)];
+        }
     }
 
     #[inline(always)]
@@ -188,25 +198,56 @@ impl Accumulate<'_> {
             }
             row[right] = *t;
         }
+        if intercept {
+            self.sums[self.layout.right(rank)] = self.total;
+        }
     }
 
-    /// The intercept's own equation.
+    /// The intercept's own diagonal entry.
     #[inline(always)]
     fn add_corner(&mut self) {
         let NormalEquations { rank, intercept } = self.layout;
         if !intercept {
             return;
         }
-        let Segment {
-            targets, weights, ..
-        } = self.segment;
-        let corner = &mut self.sums[rank * self.layout.pitch() + rank..][..2];
+        let Segment { cols, weights, .. } = self.segment;
+        let corner = &mut self.sums[self.layout.diagonal(rank)];
         match weights {
             // Counts up to 2^24 are exact, however they are added.
-            None => corner[0] += targets.len() as f32,
-            Some(weights) => weights.iter().for_each(|w| corner[0] += w),
+            None => *corner += cols.len() as f32,
+            Some(weights) => weights.iter().for_each(|w| *corner += w),
         }
-        targets.iter().for_each(|t| corner[1] += t);
+    }
+
+    /// Adds all ratings, where one vector holds a row of factors and the registers hold all sums: no panel is needed.
+    #[inline(always)]
+    fn add_in_registers<V: Vector>(&mut self, v: V) {
+        let (rank, pitch) = (self.layout.rank, self.layout.pitch());
+        let Segment { cols, targets, .. } = self.segment;
+        let mut acc = [v.splat(0.0); LANES];
+        for (acc, row) in acc.iter_mut().zip(self.sums.chunks_exact(pitch)).take(rank) {
+            *acc = v.load(lanes(row, 0));
+        }
+        let mut ones = v.load(lanes(self.ones, 0));
+        let mut rights = v.load(lanes(self.rights, 0));
+        let mut total = self.total;
+        for (i, (&col, &t)) in cols.iter().zip(targets).enumerate() {
+            prefetch_ahead(v, self.flat, LANES, cols, i);
+            let x = lanes(row(self.flat, LANES, col as usize), 0);
+            let q = v.load(x);
+            total += t;
+            ones = v.add(ones, q);
+            rights = v.mul_add(v.splat(t), q, rights);
+            for r in 0..LANES {
+                acc[r] = v.mul_add(v.splat(x[r]), q, acc[r]);
+            }
+        }
+        for (&acc, row) in acc.iter().zip(self.sums.chunks_exact_mut(pitch)).take(rank) {
+            v.store(acc, lanes_mut(row, 0));
+        }
+        v.store(ones, lanes_mut(self.ones, 0));
+        v.store(rights, lanes_mut(self.rights, 0));
+        self.total = total;
     }
 
     /// Copies the factors of ratings `first .. end` into the panel, and adds what multiplies a one or a target.
@@ -246,6 +287,7 @@ impl Accumulate<'_> {
         } = self.segment;
         let mut ones = [v.splat(0.0); N];
         let mut rights = [v.splat(0.0); N];
+        let mut total = self.total;
         for c in 0..N {
             ones[c] = v.load(lanes(self.ones, at + c * LANES));
             rights[c] = v.load(lanes(self.rights, at + c * LANES));
@@ -256,6 +298,9 @@ impl Accumulate<'_> {
             }
             let q = &row(self.flat, stride, cols[i] as usize)[at..];
             let out = &mut out[at..];
+            if at == 0 {
+                total += targets[i];
+            }
             let t = v.splat(targets[i]);
             for c in 0..N {
                 let q = v.load(lanes(q, c * LANES));
@@ -273,6 +318,7 @@ impl Accumulate<'_> {
             v.store(ones[c], lanes_mut(self.ones, at + c * LANES));
             v.store(rights[c], lanes_mut(self.rights, at + c * LANES));
         }
+        self.total = total;
     }
 
     /// Adds the panel, which holds ratings `first .. end`, to the matrix of the factors.

@@ -21,6 +21,7 @@ mod select;
 mod sgd;
 mod unpack;
 mod vector;
+mod wide;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -33,9 +34,10 @@ pub use gram::{NormalEquations, PANEL, Segment};
 pub use peak::{PEAK_STEP_FLOP, multiply_adds};
 pub use score::{ItemRows, PackedItems, TILE, UserRows, pack_items, packed_len, score, score_rows};
 pub use select::{Candidate, TopN, exclude};
-pub use sgd::{SgdRatings, SgdRow, SgdRows, SgdStep, sgd};
+pub use sgd::{SgdRatings, SgdRow, SgdRows, SgdSlope, SgdStep, sgd};
 pub use unpack::{BLOCK, look_up, packed_ids_len, unpack_ids};
 pub use vector::LANES;
+pub use wide::{add_squares, symmetric_product};
 
 use bytes::ByteDot;
 use vector::{Portable, Vector};

@@ -1,6 +1,11 @@
 //! Dense factors of one side.
 
+use std::ops::Range;
+
 use bytemuck::{Pod, Zeroable};
+
+use super::spilled::{Room, Scratch, Spilled, Traffic};
+use crate::error::Result;
 
 /// Sixteen floats: one cache line, one AVX-512 register.
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
@@ -11,12 +16,17 @@ struct Line([f32; Factors::LANES]);
 ///
 /// Rows are padded with zeros to whole lines of 16 floats; kernels run over whole lines and so need no tails. Keeping the
 /// padding zero is the caller's part of the bargain when it writes through [`Factors::flat_mut`].
+///
+/// They are in memory, unless they are [spilled](Factors::spilled) to a file. Whoever takes spilled ones goes by
+/// [bands](Factors::bands), which are in memory one at a time; what gives single rows or all of them panics.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Factors {
     rows: usize,
     rank: usize,
+    /// None if they are spilled.
     lines: Vec<Line>,
     biases: Vec<f32>,
+    spilled: Option<Spilled>,
 }
 
 impl Factors {
@@ -30,6 +40,24 @@ impl Factors {
             rank,
             lines: vec![Line::zeroed(); rows * rank.div_ceil(Self::LANES)],
             biases: vec![0.0; if biases { rows } else { 0 }],
+            spilled: None,
+        }
+    }
+
+    /// Factors that lie in a file of [`Factors::bytes`], with so much room in memory for their bands.
+    pub fn spilled(
+        rows: usize,
+        rank: usize,
+        biases: bool,
+        file: Box<dyn Scratch>,
+        room: Room,
+    ) -> Factors {
+        let empty = Factors::zeros(0, rank, biases);
+        let spilled = Spilled::new(file, room, [rows, empty.stride()], biases);
+        Factors {
+            rows,
+            spilled: Some(spilled),
+            ..empty
         }
     }
 
@@ -115,12 +143,99 @@ impl Factors {
 
     /// Whether the model has biases.
     pub fn has_biases(&self) -> bool {
-        !self.biases.is_empty()
+        match &self.spilled {
+            Some(spilled) => spilled.biases,
+            None => !self.biases.is_empty(),
+        }
     }
 
     /// The bias of a row, zero if the model has none.
     pub fn bias(&self, row: usize) -> f32 {
         self.biases.get(row).copied().unwrap_or(0.0)
+    }
+
+    /// Whether they lie in a file.
+    pub fn is_spilled(&self) -> bool {
+        self.spilled.is_some()
+    }
+
+    /// What may be in memory of spilled factors; of others all is.
+    pub fn room(&self) -> Option<Room> {
+        self.spilled.as_ref().map(|spilled| spilled.room)
+    }
+
+    /// What has been read and written of spilled factors so far.
+    pub fn traffic(&self) -> Traffic {
+        let spilled = self.spilled.as_ref();
+        spilled.map_or(Traffic::default(), Spilled::traffic)
+    }
+
+    /// Cuts rows into bands that there is room for at a time, in order: a single one if they are in memory.
+    pub fn bands(&self, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+        let most = match self.room() {
+            Some(room) => room.rows_of_band(self.rank, self.has_biases()),
+            None => rows.len().max(1),
+        };
+        let end = rows.end;
+        rows.step_by(most)
+            .map(move |first| first..end.min(first + most))
+    }
+
+    /// Factors of no rows yet, as room for a band of these.
+    pub fn empty_band(&self) -> Factors {
+        Factors::zeros(0, self.rank, false)
+    }
+
+    /// These rows, read into `band` if they are spilled: factors in memory, and the number of their first row.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn load<'a>(
+        &'a self,
+        rows: Range<usize>,
+        band: &'a mut Factors,
+    ) -> Result<(&'a Factors, usize)> {
+        let Some(spilled) = &self.spilled else {
+            return Ok((self, 0));
+        };
+        band.resize(rows.len(), spilled.biases);
+        let (flat, biases) = band.parts_mut();
+        spilled.read(rows.clone(), flat, biases)?;
+        Ok((band, rows.start))
+    }
+
+    /// Lets `work` change rows with their padding and biases, read into `band` and written back if they are spilled.
+    ///
+    /// # Errors
+    /// If they cannot be read or written, or `work` fails: then nothing is written.
+    pub fn edit<T>(
+        &mut self,
+        rows: Range<usize>,
+        band: &mut Factors,
+        work: impl FnOnce(&mut [f32], &mut [f32]) -> Result<T>,
+    ) -> Result<T> {
+        let stride = self.stride();
+        let Some(spilled) = &mut self.spilled else {
+            let (flat, mut biases) = self.parts_mut();
+            if !biases.is_empty() {
+                biases = &mut biases[rows.clone()];
+            }
+            return work(&mut flat[rows.start * stride..rows.end * stride], biases);
+        };
+        band.resize(rows.len(), spilled.biases);
+        let (flat, biases) = band.parts_mut();
+        spilled.read(rows.clone(), flat, biases)?;
+        let done = work(flat, biases)?;
+        spilled.write(rows.start, flat, biases)?;
+        Ok(done)
+    }
+
+    /// Another number of rows, whatever is in them; the memory of more rows is kept.
+    fn resize(&mut self, rows: usize, biases: bool) {
+        let lines = rows * self.rank.div_ceil(Self::LANES);
+        self.rows = rows;
+        self.lines.resize(lines, Line::zeroed());
+        self.biases.resize(if biases { rows } else { 0 }, 0.0);
     }
 }
 

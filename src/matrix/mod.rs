@@ -5,6 +5,7 @@ mod codebook;
 mod factors;
 mod in_memory;
 mod packed;
+mod spilled;
 mod tiles;
 
 use std::borrow::Cow;
@@ -14,6 +15,7 @@ pub use codebook::Codebook;
 pub use factors::Factors;
 pub use in_memory::InMemory;
 pub use packed::{PackedRows, PackedValues, pack_ids, pack_starts};
+pub use spilled::{Room, Scratch, Traffic};
 pub use tiles::{Census, Grid, HeldTiles, HeldWave, Tile, Tiles, Values, Wave};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -370,6 +372,9 @@ pub trait Ratings: Sync {
 
     /// This block will not be asked for again for a while.
     fn done_with(&self, _side: Side, _index: usize) {}
+
+    /// No ids of this side will be asked for for a while.
+    fn done_with_ids(&self, _side: Side) {}
 
     /// The same ratings as tiles, for methods that go rating by rating: by default cut anew and held in memory.
     ///

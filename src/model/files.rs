@@ -2,24 +2,35 @@
 
 use std::path::Path;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{AtPath, Error, ErrorKind, Result};
 use crate::matrix::Factors;
-use crate::store::{Container, ContainerWriter, Kind, Seal};
+use crate::store::{Container, ContainerWriter, DiskFile, Kind, Seal};
 
 const FACTORS: &str = "factors";
 const BIASES: &str = "biases";
 
+/// Bytes of a file in the making that the page cache may have: a budget may be small beside it.
+const CACHED: u64 = 4 << 20;
+
 /// Writes factors to a new file: header counts are rows, rank and whether there are biases.
 pub(super) fn write(path: &Path, factors: &Factors) -> Result<Seal> {
     let sections = 1 + u32::from(factors.has_biases());
-    let mut writer = ContainerWriter::create(path, Kind::Factors, sections)?;
+    let file = DiskFile::create(path).at(path)?.cached_within(CACHED);
+    let mut writer = ContainerWriter::new(file, path, Kind::Factors, sections)?;
     writer.section(FACTORS)?;
-    for row in 0..factors.rows() {
-        writer.write_f32s(factors.row(row))?;
+    let mut band = factors.empty_band();
+    for rows in factors.bands(0..factors.rows()) {
+        let (factors, _) = factors.load(rows, &mut band)?;
+        for row in 0..factors.rows() {
+            writer.write_f32s(factors.row(row))?;
+        }
     }
     if factors.has_biases() {
         writer.section(BIASES)?;
-        writer.write_f32s(factors.biases())?;
+        for rows in factors.bands(0..factors.rows()) {
+            let (factors, _) = factors.load(rows, &mut band)?;
+            writer.write_f32s(factors.biases())?;
+        }
     }
     let counts = [
         factors.rows() as u64,
@@ -29,24 +40,38 @@ pub(super) fn write(path: &Path, factors: &Factors) -> Result<Seal> {
     writer.finish(counts, [0; 2])
 }
 
-/// Reads factors that must be those of the seal and of this size. Every byte is checked.
+/// Reads factors that must be those of the seal and of this size into new ones. Every byte is checked.
 pub(super) fn read(
     path: &Path,
     seal: Seal,
-    rows: usize,
-    rank: usize,
+    [rows, rank]: [usize; 2],
     biases: bool,
+    new: impl FnOnce() -> Result<Factors>,
 ) -> Result<Factors> {
     let container = open(path, seal, rows, rank, biases)?;
-    // Memory is asked for only once so many numbers are known to be there.
     let given = numbers(&container, FACTORS, rows.saturating_mul(rank))?;
-    let mut factors = Factors::zeros(rows, rank, biases);
-    for (row, numbers) in given.chunks_exact(rank).enumerate() {
-        factors.row_mut(row).copy_from_slice(numbers);
-    }
-    if biases {
-        let numbers = numbers(&container, BIASES, rows)?;
-        factors.biases_mut().copy_from_slice(numbers);
+    let given_biases = match biases {
+        true => numbers(&container, BIASES, rows)?,
+        false => &[],
+    };
+    // Memory is asked for only once so many numbers are known to be there.
+    let mut factors = new()?;
+    let (stride, mut band) = (factors.stride(), factors.empty_band());
+    for rows in factors.bands(0..rows) {
+        let given = &given[rows.start * rank..rows.end * rank];
+        factors.edit(rows.clone(), &mut band, |flat, biases| {
+            let rows_of = flat.chunks_exact_mut(stride);
+            for (row, numbers) in rows_of.zip(given.chunks_exact(rank)) {
+                row[..rank].copy_from_slice(numbers);
+            }
+            if !biases.is_empty() {
+                biases.copy_from_slice(&given_biases[rows.clone()]);
+            }
+            Ok(())
+        })?;
+        if factors.is_spilled() {
+            container.mapping().release();
+        }
     }
     Ok(factors)
 }
@@ -123,10 +148,12 @@ mod tests {
             factors.biases_mut()[row] = -(row as f32);
         }
         let seal = write(&good, &factors).unwrap();
-        assert_eq!(read(&good, seal, 3, 2, true).unwrap(), factors);
+        let zeros = |rows, rank| move || Ok(Factors::zeros(rows, rank, true));
+        let read_again = read(&good, seal, [3, 2], true, zeros(3, 2));
+        assert_eq!(read_again.unwrap(), factors);
         assert_eq!(verify(&good, seal, 3, 2, true).unwrap(), 9);
         for (rows, rank, biases) in [(2, 3, true), (3, 2, false), (4, 2, true)] {
-            let error = read(&good, seal, rows, rank, biases).unwrap_err();
+            let error = read(&good, seal, [rows, rank], biases, zeros(rows, rank)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Damaged);
         }
         factors.biases_mut()[1] = f32::NAN;

@@ -23,7 +23,7 @@ use crate::store::{
     AtomicDir, Dictionary, DiskFile, Fingerprint, Kind, MODEL_FILE, Seal, Sink, Store, kind_of,
     read_record, retry_if_replaced, write_record,
 };
-use crate::train::{Epoch, Pace, State};
+use crate::train::{Epoch, Pace, Placement, State};
 
 /// Names of the files of users' and items' factors, ...
 const FACTOR_FILES: [&str; 2] = ["users.factors", "items.factors"];
@@ -163,7 +163,8 @@ impl Model {
 
     fn open_all(path: &Path) -> Result<Model> {
         let record = Record::read(path)?;
-        let parameters = record.parameters(path, &record.files, FACTOR_FILES)?;
+        let in_memory = Placement::default();
+        let parameters = record.parameters(path, &record.files, FACTOR_FILES, &in_memory)?;
         let dictionary = |side: Side| record.dictionary(path, side);
         Ok(Model {
             users: dictionary(Side::Users)?,
@@ -301,24 +302,39 @@ impl Checkpoint {
         )
     }
 
-    /// Opens a checkpoint; every byte of its factors is checked.
+    /// Opens a checkpoint with its factors in memory; every byte of them is checked.
     ///
     /// # Errors
     /// If there is none, or it is damaged or of a later version.
     pub fn open(path: &Path) -> Result<Checkpoint> {
-        retry_if_replaced(path, || Checkpoint::open_all(path))
+        Checkpoint::open_placed(path, &Placement::default())
     }
 
-    fn open_all(path: &Path) -> Result<Checkpoint> {
+    /// Opens a checkpoint, whose factors go where `placement` says.
+    ///
+    /// # Errors
+    /// As [`open`](Checkpoint::open), and if there is no room on disk.
+    pub fn open_placed(path: &Path, placement: &Placement) -> Result<Checkpoint> {
+        retry_if_replaced(path, || Checkpoint::open_all(path, placement))
+    }
+
+    fn open_all(path: &Path, placement: &Placement) -> Result<Checkpoint> {
         let record = Record::read(path)?;
-        let parameters = record.parameters(path, &record.files, FACTOR_FILES)?;
+        let parameters = record.parameters(path, &record.files, FACTOR_FILES, placement)?;
         let best = match &record.best_files {
             None => None,
-            Some(seals) => Some(record.parameters(path, seals, BEST_FILES)?),
+            Some(seals) => Some(record.parameters(path, seals, BEST_FILES, placement)?),
         };
         let of_file = |(index, file): (usize, &FactorsFile)| {
             let path = path.join(carried_name(index));
-            files::read(&path, file.seal, file.rows, file.rank, file.biases)
+            let &FactorsFile {
+                rows,
+                rank,
+                biases,
+                seal,
+            } = file;
+            let zeros = || Ok(Factors::zeros(rows, rank, biases));
+            files::read(&path, seal, [rows, rank], biases, zeros)
         };
         let carried = record.carried.iter().enumerate().map(of_file);
         let carried = carried.collect::<Result<Vec<_>>>()?;
@@ -405,7 +421,7 @@ impl Draft<'_> {
         parameters: &Parameters,
         unfinished: Option<Unfinished<'_>>,
     ) -> Result<()> {
-        if !parameters.is_finite() {
+        if !parameters.is_finite()? {
             return Err(
                 Error::new(ErrorKind::Diverged, "the factors are not finite")
                     .remedy("nothing was written; train with a higher regularization"),
@@ -518,7 +534,7 @@ impl Record {
             && numbered(users)
             && numbered(items)
             && ranked(self.options.rank)
-            && (carried.is_empty() || carried == [users, items])
+            && carried.chunks(2).all(|sides| sides == [users, items])
             && self.carried.iter().all(|file| ranked(file.rank));
         match sound {
             true => Ok(()),
@@ -537,13 +553,22 @@ impl Record {
         seals.map(|seal| seal.bytes).sum()
     }
 
-    fn parameters(&self, path: &Path, seals: &[Seal], names: [&str; 2]) -> Result<Parameters> {
+    fn parameters(
+        &self,
+        path: &Path,
+        seals: &[Seal],
+        names: [&str; 2],
+        placement: &Placement,
+    ) -> Result<Parameters> {
         let Options { rank, biases, .. } = self.options;
-        let read =
-            |at: usize, rows| files::read(&path.join(names[at]), seals[at], rows, rank, biases);
+        let read = |at: usize, side| {
+            let rows = self.shape.rows(side);
+            let new = || placement.factors(side, rows, rank, biases);
+            files::read(&path.join(names[at]), seals[at], [rows, rank], biases, new)
+        };
         Ok(Parameters {
-            users: read(0, self.shape.users)?,
-            items: read(1, self.shape.items)?,
+            users: read(0, Side::Users)?,
+            items: read(1, Side::Items)?,
             mean: self.mean,
             std: self.std,
         })

@@ -8,8 +8,9 @@
 //! Cost: n (k^2 + k) flop a side and k^3 / 3 a row, for k = rank + 1 with biases. Reads: by-item and by-user ratings once
 //! each, and one row of the fixed side for each rating.
 
-use super::alternating::{self, Cost, Fixed, Own, OwnMut, RowStep};
+use super::alternating;
 use super::least_squares::LeastSquares;
+use super::row_step::{Cost, Fixed, Own, OwnMut, RowStep};
 use super::sweep::{self, Sweep};
 use super::{Learns, Method, Missing, Options, Solver};
 use crate::error::Result;
@@ -23,6 +24,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: true,
+    spills: true,
     learns: Learns::Ratings,
     suited: |options| options,
     regularization: 0.05,
@@ -109,6 +111,10 @@ impl RowStep for Als {
         for (x, y) in sums.equations.iter_mut().zip(&next.equations) {
             *x += y;
         }
+    }
+
+    fn carried<'s>(&self, sums: &'s mut Sums) -> Option<&'s mut Vec<f32>> {
+        Some(&mut sums.equations)
     }
 
     fn finish(

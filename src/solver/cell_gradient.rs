@@ -11,9 +11,9 @@
 //! missing cells count. Reads: by-user and by-item ratings once each, and one row of the fixed side once or twice for
 //! each rating.
 
-use super::alternating::{Cost, Fixed, Own, OwnMut};
 use super::gram::{self, gram};
 use super::rates::Rates;
+use super::row_step::{Cost, Fixed, Own, OwnMut};
 use super::whole::{Room, Whole, WholeRow, padded, transpose};
 use super::{
     Learns, Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick,
@@ -33,6 +33,7 @@ pub const METHOD: Method = Method {
     monotone: false,
     any_regularizer: false,
     biases: true,
+    spills: false,
     learns: Learns::Ratings,
     suited: |options| Options {
         learning_rates: vec![0.2],

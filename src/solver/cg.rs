@@ -8,8 +8,8 @@
 //! Cost: 4 n k flop a step and side, beside ALS's n k^2. Reads: by-item and by-user ratings once each, and one row of the
 //! fixed side twice a step for each rating.
 
-use super::alternating::{Cost, Fixed, OwnMut};
 use super::least_squares::LeastSquares;
+use super::row_step::{Cost, Fixed, OwnMut};
 use super::whole::{Room, Whole, WholeRow};
 use super::{Learns, Method, Missing, Options, Solver};
 use crate::error::Result;
@@ -25,6 +25,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: true,
+    spills: false,
     learns: Learns::Ratings,
     suited: |options| options,
     build,

@@ -6,8 +6,8 @@
 //! implicit feedback datasets, ICDM 2008, section 5). Everything is in f64: it is done for one row at a time.
 //! Cost: n (k^2 + k) + k^3 / 3 flop, and m k^2 for the Gram matrix of m rows where cells count.
 
-use super::alternating::Fixed;
 use super::gram::gram;
+use super::row_step::Fixed;
 use crate::matrix::Row;
 
 /// A row's least-squares problem.

@@ -9,8 +9,8 @@
 //! Cost: 6 n k flop a side. Reads: by-item and by-user ratings once each, and one row of the fixed side twice for each
 //! rating.
 
-use super::alternating::{Cost, Fixed, OwnMut};
 use super::least_squares::LeastSquares;
+use super::row_step::{Cost, Fixed, OwnMut};
 use super::whole::{Room, Whole, WholeRow, padded, transpose};
 use super::{Learns, Method, Missing, Options, Solver};
 use crate::error::Result;
@@ -26,6 +26,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: true,
+    spills: false,
     learns: Learns::Ratings,
     suited: |options| options,
     build,

@@ -7,17 +7,15 @@
 use rayon::prelude::*;
 
 use super::sums::GROUP;
+use crate::kernel::{self, Isa};
 use crate::matrix::Factors;
 
 /// The sum of `x x^T` over all rows x: a symmetric matrix of rank x rank.
 pub fn gram(factors: &Factors) -> Vec<f64> {
     let rank = factors.rank();
-    let mut gram = sum_groups(factors, rank * rank, |row, sum| {
-        for (i, (sum, &x)) in sum.chunks_exact_mut(rank).zip(row).enumerate() {
-            for (entry, &y) in sum.iter_mut().zip(&row[..=i]) {
-                *entry += f64::from(x) * f64::from(y);
-            }
-        }
+    let isa = Isa::best();
+    let mut gram = sum_groups(factors, rank * rank, |rows, sum| {
+        kernel::add_squares(isa, rows, factors.stride(), rank, sum);
     });
     for i in 0..rank {
         for j in 0..i {
@@ -29,9 +27,11 @@ pub fn gram(factors: &Factors) -> Vec<f64> {
 
 /// The sum of all rows.
 pub fn column_sums(factors: &Factors) -> Vec<f64> {
-    sum_groups(factors, factors.rank(), |row, sum| {
-        for (entry, &x) in sum.iter_mut().zip(row) {
-            *entry += f64::from(x);
+    sum_groups(factors, factors.rank(), |rows, sum| {
+        for row in rows.chunks_exact(factors.stride()) {
+            for (entry, &x) in sum.iter_mut().zip(row) {
+                *entry += f64::from(x);
+            }
         }
     })
 }
@@ -49,6 +49,7 @@ pub fn memory(rank: usize, threads: usize) -> u64 {
 /// Groups in flight for each thread.
 const WAVE: usize = 2;
 
+/// Adds up the groups of rows, each of which `add` adds to zeros.
 fn sum_groups(factors: &Factors, len: usize, add: impl Fn(&[f32], &mut [f64]) + Sync) -> Vec<f64> {
     let mut total = vec![0.0; len];
     let groups = factors.rows().div_ceil(GROUP);
@@ -57,9 +58,8 @@ fn sum_groups(factors: &Factors, len: usize, add: impl Fn(&[f32], &mut [f64]) + 
         let of_group = |group: usize| {
             let mut sum = vec![0.0; len];
             let end = ((group + 1) * GROUP).min(factors.rows());
-            for row in group * GROUP..end {
-                add(factors.row(row), &mut sum);
-            }
+            let rows = group * GROUP * factors.stride()..end * factors.stride();
+            add(&factors.flat()[rows], &mut sum);
             sum
         };
         let sums: Vec<Vec<f64>> = (first..groups.min(first + wave))

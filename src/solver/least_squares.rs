@@ -1,7 +1,7 @@
 //! What the methods have in common that minimise squares: `1/2 sum (p - r)^2` and the ridge, and no learning rate.
 
-use super::alternating::{Cost, Fixed, Own};
 use super::contributions::RowProblem;
+use super::row_step::{Cost, Fixed, Own};
 use super::{Options, Ridge, sweep};
 use crate::error::{Error, ErrorKind, Result};
 use crate::loss::{Loss, Squared};

@@ -4,18 +4,37 @@
 //! residuals is a polynomial of degree four in t, and the ridge one of degree two. One pass over the ratings gathers the
 //! coefficients, in f64; the lowest point is a root of a cubic. No trial steps.
 
-use super::alternating::Own;
-use super::{Parameters, Ridge, RowSums, sum_rows};
+use super::row_step::Own;
+use super::{Parameters, Ridge, sum_rows};
 use crate::error::Result;
 use crate::kernel::{self, Isa};
 use crate::matrix::{Factors, Ratings, Side};
 
 /// A direction of both sides.
+#[derive(Debug, Clone)]
 pub struct Line {
     /// D: the direction of users.
     pub users: Factors,
     /// E: the direction of items.
     pub items: Factors,
+}
+
+impl Line {
+    /// One side's direction.
+    pub fn side(&self, side: Side) -> &Factors {
+        match side {
+            Side::Users => &self.users,
+            Side::Items => &self.items,
+        }
+    }
+
+    /// One side's direction.
+    pub fn side_mut(&mut self, side: Side) -> &mut Factors {
+        match side {
+            Side::Users => &mut self.users,
+            Side::Items => &mut self.items,
+        }
+    }
 }
 
 /// The lowest point of a line.
@@ -40,49 +59,33 @@ pub fn line_search(
     let isa = Isa::best();
     let fixed = parameters.fixed_items();
     let (users, items) = (&parameters.users, &parameters.items);
-    // Five coefficients of the residuals, three of the penalty; a fold carries three numbers at a time.
-    let sums_of = |pick: fn(&[f64; 5]) -> RowSums| {
-        sum_rows(ratings, Side::Users, |user, row, predictions| {
-            predictions.resize(4 * row.len(), 0.0);
-            let mut parts = predictions.chunks_exact_mut(row.len().max(1));
-            let [Some(residual), Some(of_item), Some(of_user), Some(both)] =
-                [parts.next(), parts.next(), parts.next(), parts.next()]
-            else {
-                return RowSums::default();
-            };
-            let (own, step) = (Own::of(users, user), Own::of(&line.users, user));
-            fixed.predict(own, row, residual);
-            kernel::dot_rows(isa, own.factors, line.items.flat(), row.cols, of_item);
-            kernel::dot_rows(isa, step.factors, items.flat(), row.cols, of_user);
-            kernel::dot_rows(isa, step.factors, line.items.flat(), row.cols, both);
-            let mut sums = [0.0; 5];
-            for (j, (&col, &rating)) in row.cols.iter().zip(row.values).enumerate() {
-                let e = f64::from(residual[j] - fixed.target(rating));
-                let bias = step.bias + line.items.bias(col as usize);
-                let a = f64::from(of_item[j]) + f64::from(of_user[j]) + f64::from(bias);
-                let c = f64::from(both[j]);
-                for (sum, term) in sums.iter_mut().zip([
-                    e * e,
-                    2.0 * e * a,
-                    a * a + 2.0 * e * c,
-                    2.0 * a * c,
-                    c * c,
-                ]) {
-                    *sum += term;
-                }
+    let squares = sum_rows(ratings, Side::Users, |user, row, predictions| {
+        predictions.resize(4 * row.len(), 0.0);
+        let mut parts = predictions.chunks_exact_mut(row.len().max(1));
+        let mut sums = [0.0; 5];
+        let [Some(residual), Some(of_item), Some(of_user), Some(both)] =
+            [parts.next(), parts.next(), parts.next(), parts.next()]
+        else {
+            return sums;
+        };
+        let (own, step) = (Own::of(users, user), Own::of(&line.users, user));
+        fixed.predict(own, row, residual);
+        kernel::dot_rows(isa, own.factors, line.items.flat(), row.cols, of_item);
+        kernel::dot_rows(isa, step.factors, items.flat(), row.cols, of_user);
+        kernel::dot_rows(isa, step.factors, line.items.flat(), row.cols, both);
+        for (j, (&col, &rating)) in row.cols.iter().zip(row.values).enumerate() {
+            let e = f64::from(residual[j] - fixed.target(rating));
+            let bias = step.bias + line.items.bias(col as usize);
+            let a = f64::from(of_item[j]) + f64::from(of_user[j]) + f64::from(bias);
+            let c = f64::from(both[j]);
+            for (sum, term) in
+                sums.iter_mut()
+                    .zip([e * e, 2.0 * e * a, a * a + 2.0 * e * c, 2.0 * a * c, c * c])
+            {
+                *sum += term;
             }
-            pick(&sums)
-        })
-    };
-    let low = sums_of(|s| RowSums {
-        loss: s[0],
-        squared_error: s[1],
-        penalty: s[2],
-    })?;
-    let high = sums_of(|s| RowSums {
-        loss: s[3],
-        squared_error: s[4],
-        penalty: 0.0,
+        }
+        sums
     })?;
     let penalty = |side: Side, at: &Factors, along: &Factors| {
         sum_rows(ratings, side, |row, rated, _| {
@@ -94,28 +97,17 @@ pub fn line_search(
                     .map(|(&x, &y)| f64::from(x) * f64::from(y))
                     .sum()
             };
-            RowSums {
-                loss: ridge.penalty(own.factors, own.bias, n),
-                squared_error: f64::from(ridge.on_factors(n)) * cross(own.factors, step.factors)
+            [
+                ridge.penalty(own.factors, own.bias, n),
+                f64::from(ridge.on_factors(n)) * cross(own.factors, step.factors)
                     + f64::from(ridge.on_bias(n)) * f64::from(own.bias) * f64::from(step.bias),
-                penalty: ridge.penalty(step.factors, step.bias, n),
-            }
+                ridge.penalty(step.factors, step.bias, n),
+            ]
         })
     };
     let of_users = penalty(Side::Users, users, &line.users)?;
     let of_items = penalty(Side::Items, items, &line.items)?;
-    let squares = [
-        low.loss,
-        low.squared_error,
-        low.penalty,
-        high.loss,
-        high.squared_error,
-    ];
-    let ridges = [
-        of_users.loss + of_items.loss,
-        of_users.squared_error + of_items.squared_error,
-        of_users.penalty + of_items.penalty,
-    ];
+    let ridges: [f64; 3] = std::array::from_fn(|i| of_users[i] + of_items[i]);
     let mut cost = squares.map(|x| weight * x);
     cost.iter_mut().zip(ridges).for_each(|(c, r)| *c += r);
     let rate = lowest(cost) as f32;

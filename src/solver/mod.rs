@@ -11,8 +11,10 @@
 
 mod als;
 mod alternating;
+mod bands;
 mod cell_gradient;
 mod cg;
+mod conjugate;
 mod contributions;
 mod coordinate;
 mod gradient;
@@ -20,12 +22,14 @@ mod gram;
 mod implicit;
 mod least_squares;
 mod line_search;
+mod losses;
 mod newton;
 mod nmf;
 mod options;
 mod orthonormal;
 mod popularity;
 mod rates;
+mod row_step;
 mod scale;
 mod sgd;
 mod stochastic;
@@ -36,12 +40,15 @@ mod whole;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{self, Isa};
-use crate::matrix::{Factors, Ratings, Row, Shape, Side};
+use crate::matrix::{Factors, Ratings, Row, Shape, Side, Traffic};
 
-pub use alternating::{Cost, Fixed, Measure, Own, OwnMut, RowStep, half_epoch, measure, sum_rows};
+pub use alternating::{SUMMED_BYTES, half_epoch, sum_rows};
+pub use bands::Chunking;
 pub use gradient::Gradient;
+pub use losses::{Errors, LOSS_BYTES, measure, sum_errors};
 pub use nmf::{Study, StudyLine};
-pub use options::{Init, Missing, Options, Reduce, Ridge, Rule, Step, Update};
+pub use options::{Direction, Init, Missing, Options, Reduce, Ridge, Rule, Step, Update};
+pub use row_step::{Cost, Fixed, Measure, Own, OwnMut, RowStep};
 pub use sums::{RowSums, Summed};
 
 /// Every solver by its name on the command line.
@@ -80,6 +87,8 @@ pub struct Method {
     pub any_regularizer: bool,
     /// Whether its model may have a mean and biases.
     pub biases: bool,
+    /// Whether it can do with less memory than all factors take, by reading them in bands.
+    pub spills: bool,
     /// Sets, beside what the caller cares for, the options that it learns well with where ratings are few and clean.
     pub suited: fn(Options) -> Options,
     /// Checks the options that concern this method alone and makes a solver of them; called by [`Method::solver`].
@@ -201,12 +210,35 @@ impl Parameters {
     }
 
     /// Whether every number is finite.
-    pub fn is_finite(&self) -> bool {
-        let finite = |factors: &Factors| {
-            let all = factors.flat().iter().chain(factors.biases());
-            all.fold(true, |finite, x| finite & x.is_finite())
-        };
-        self.mean.is_finite() && finite(&self.users) && finite(&self.items)
+    ///
+    /// # Errors
+    /// If spilled factors cannot be read.
+    pub fn is_finite(&self) -> Result<bool> {
+        let mut finite = self.mean.is_finite();
+        for factors in [&self.users, &self.items] {
+            let mut band = factors.empty_band();
+            for rows in factors.bands(0..factors.rows()) {
+                let (factors, _) = factors.load(rows, &mut band)?;
+                let all = factors.flat().iter().chain(factors.biases());
+                finite &= all.fold(true, |finite, x| finite & x.is_finite());
+            }
+        }
+        Ok(finite)
+    }
+
+    /// Bytes of factors that lie in files.
+    pub fn spilled_bytes(&self) -> u64 {
+        let spilled = [&self.users, &self.items]
+            .into_iter()
+            .filter(|f| f.is_spilled());
+        spilled
+            .map(|f| Factors::bytes(f.rows(), f.rank(), f.has_biases()))
+            .sum()
+    }
+
+    /// What has been read and written of spilled factors so far.
+    pub fn traffic(&self) -> Traffic {
+        self.users.traffic() + self.items.traffic()
     }
 }
 
@@ -278,6 +310,12 @@ pub trait Solver: Send + Sync {
 
     /// Memory that training takes beyond the parameters themselves, in bytes.
     fn memory(&self, shape: Shape, threads: usize) -> u64;
+
+    /// Bytes that a row's sums take while the fixed side passes by in bands. None, the default, if the method needs the
+    /// fixed side as a whole, and so all factors in memory.
+    fn row_sums(&self) -> Option<u64> {
+        None
+    }
 
     /// An option that would make training less likely to diverge, beside a lower learning rate.
     fn steadier(&self) -> Option<&'static str> {

@@ -10,7 +10,7 @@
 //! Items move first, then users. Cost: that of ALS and a pass over the row's predictions for each trial, once a side for
 //! squares and twice for other losses. Reads: as ALS, with the fixed side's rows again for each pass.
 
-use super::alternating::{Cost, Fixed, Own, OwnMut};
+use super::row_step::{Cost, Fixed, Own, OwnMut};
 use super::whole::{Room, Whole, WholeRow};
 use super::{Learns, Method, Missing, Options, Ridge, Solver, sweep};
 use crate::error::Result;
@@ -27,6 +27,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: true,
+    spills: false,
     learns: Learns::Ratings,
     suited: |options| options,
     build,

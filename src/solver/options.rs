@@ -17,6 +17,16 @@ pub enum Update {
     Alternating,
 }
 
+/// Where a step of gradient descent goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// Along the gradient.
+    Steepest,
+    /// Nonlinear conjugate gradient: along the gradient over curvatures, and on along the last direction.
+    Conjugate,
+}
+
 /// How far a stochastic step goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -107,6 +117,8 @@ pub struct Options {
     pub rule: Rule,
     /// For gradient descent: whether both sides step from the same point.
     pub update: Update,
+    /// For gradient descent: where a step goes; if none, conjugate directions where the exact step is known and asked for.
+    pub direction: Option<Direction>,
     /// For stochastic gradient descent: how far a step goes.
     pub step: Step,
     /// For gradient descent: one rate, or one for each epoch.
@@ -153,6 +165,7 @@ impl Default for Options {
             missing: None,
             rule: Rule::Multiplicative,
             update: Update::Simultaneous,
+            direction: None,
             step: Step::Adagrad,
             learning_rates: Vec::new(),
             learning_rate_decay: 0.0,
@@ -337,6 +350,11 @@ impl Ridge {
     /// The weight on the squared bias of a row with so many ratings.
     pub fn on_bias(&self, ratings: usize) -> f32 {
         self.biases[0] * ratings as f32 + self.biases[1]
+    }
+
+    /// The parts per rating and per row, of factors and of biases.
+    pub fn parts(&self) -> [[f32; 2]; 2] {
+        [self.factors, self.biases]
     }
 
     /// What a row adds to the cost.

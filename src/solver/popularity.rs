@@ -5,8 +5,9 @@
 //! biases of users. One epoch is enough.
 //! Cost and reads: the lengths of the rows by item; measuring reads all ratings once.
 
-use super::alternating::{Fixed, sum_rows};
+use super::alternating::sum_rows;
 use super::least_squares::LeastSquares;
+use super::row_step::Fixed;
 use super::sums::RowSums;
 use super::{Learns, Measured, Method, Missing, Moving, Options, Parameters, Solver, Tick};
 use crate::error::{Error, ErrorKind, Result};
@@ -21,6 +22,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: true,
+    spills: false,
     learns: Learns::Popularity,
     suited: |options| Options {
         positive_at: Some(4.0),

@@ -8,6 +8,7 @@
 use rayon::prelude::*;
 
 use super::Tick;
+use super::sums::RowSums;
 use crate::error::Result;
 use crate::matrix::{Factors, Grid, Side, Tile, Tiles};
 use crate::rng::{Purpose, Stream};
@@ -35,8 +36,11 @@ impl<R> Bands<R> {
         grid: Grid,
         side: Side,
         factors: &Factors,
-        of_row: impl Fn(usize) -> R,
-    ) -> Bands<R> {
+        of_row: impl Fn(usize) -> R + Sync,
+    ) -> Bands<R>
+    where
+        R: Send,
+    {
         let band = |index| {
             let rows = grid.rows(side, index);
             let mut band = Band {
@@ -52,18 +56,33 @@ impl<R> Bands<R> {
         Bands {
             grid,
             side,
-            bands: (0..grid.bands()).map(band).collect(),
+            bands: (0..grid.bands()).into_par_iter().map(band).collect(),
         }
     }
 
-    /// Puts the factors back, and shows with each row what goes with it.
-    pub fn collect(&self, factors: &mut Factors, mut see: impl FnMut(&mut Factors, usize, &R)) {
-        for (index, band) in self.bands.iter().enumerate() {
-            for (at, row) in self.grid.rows(self.side, index).enumerate() {
-                factors.row_mut(row).copy_from_slice(band.factors.row(at));
-                see(factors, row, &band.rows[at]);
-            }
-        }
+    /// Puts the factors back.
+    pub fn collect(&self, factors: &mut Factors)
+    where
+        R: Sync,
+    {
+        let stride = factors.stride();
+        let rows = factors.flat_mut().par_chunks_exact_mut(stride);
+        rows.enumerate()
+            .with_min_len(1 << 10)
+            .for_each(|(row, out)| {
+                let (band, number) = self.grid.place(row);
+                let band = &self.bands[band];
+                out.copy_from_slice(band.factors.padded_row(number.into()));
+            });
+    }
+
+    /// What goes with each row.
+    pub fn rows(&self) -> impl Iterator<Item = &R> {
+        let rows = 0..self.grid.shape().rows(self.side);
+        rows.map(|row| {
+            let (band, number) = self.grid.place(row);
+            &self.bands[band].rows[usize::from(number)]
+        })
     }
 }
 
@@ -72,11 +91,17 @@ pub trait Update: Sync {
     /// What goes with a row beside its factors: the bias, what has gathered so far.
     type Row: Send;
 
-    /// Moves the rows of both bands by the ratings of a tile, in order.
-    fn update(&self, tile: Tile<'_>, users: &mut Band<Self::Row>, items: &mut Band<Self::Row>);
+    /// Moves the rows of both bands by the ratings of a tile, in order, and tells losses and squared errors as they were
+    /// met: each rating's before its own step.
+    fn update(
+        &self,
+        tile: Tile<'_>,
+        users: &mut Band<Self::Row>,
+        items: &mut Band<Self::Row>,
+    ) -> RowSums;
 }
 
-/// Goes over all ratings once, on both sides' rows.
+/// Goes over all ratings once, on both sides' rows. Sums are added in order of waves, in a wave in order of user bands.
 ///
 /// # Errors
 /// If tiles cannot be read.
@@ -87,8 +112,9 @@ pub fn epoch<U: Update>(
     users: &mut Bands<U::Row>,
     items: &mut Bands<U::Row>,
     tick: Tick<'_>,
-) -> Result<()> {
+) -> Result<RowSums> {
     let grid = tiles.grid();
+    let mut total = RowSums::default();
     let order = order(seed, epoch, grid.bands());
     for (at, &number) in order.iter().enumerate() {
         if let Some(&next) = order.get(at + 1) {
@@ -99,15 +125,20 @@ pub fn epoch<U: Update>(
         items.bands.rotate_left(number);
         debug_assert_eq!(grid.item_band(number, 0), number);
         let pairs = users.bands.par_iter_mut().zip(&mut items.bands);
-        pairs.enumerate().for_each(|(user_band, (users, items))| {
-            let tile = wave.tile(user_band);
-            update.update(tile, users, items);
-            tick(tile.values.len() as u64);
-        });
+        let sums: Vec<RowSums> = pairs
+            .enumerate()
+            .map(|(user_band, (users, items))| {
+                let tile = wave.tile(user_band);
+                let sums = update.update(tile, users, items);
+                tick(tile.values.len() as u64);
+                sums
+            })
+            .collect();
+        sums.into_iter().for_each(|sums| total.add(sums));
         items.bands.rotate_right(number);
         tiles.done_with(number);
     }
-    Ok(())
+    Ok(total)
 }
 
 /// The order of the waves of an epoch (Fisher and Yates).

@@ -60,7 +60,7 @@ impl RowSums {
 pub struct Fold<T> {
     /// Groups that one block held whole.
     groups: BTreeMap<usize, T>,
-    /// Rows of groups that a block's border cuts.
+    /// Rows of groups that a border of blocks or chunks cuts, until all of a group are there.
     edges: BTreeMap<usize, T>,
 }
 
@@ -88,8 +88,20 @@ impl<T: Summed> Fold<T> {
                 self.groups.insert(group, sum);
             } else {
                 self.edges.extend((row..).zip(of_group.iter().copied()));
+                self.join(group);
             }
             row = group_end;
+        }
+    }
+
+    /// Sums a group that came in pieces, if it is whole.
+    fn join(&mut self, group: usize) {
+        let rows = group * GROUP..(group + 1) * GROUP;
+        if self.edges.range(rows.clone()).count() == GROUP {
+            let mut sum = T::ZERO;
+            rows.filter_map(|row| self.edges.remove(&row))
+                .for_each(|x| sum.add(x));
+            self.groups.insert(group, sum);
         }
     }
 

@@ -12,10 +12,11 @@
 //! Cost: 2 n k flop a side, and m k^2 for m items. Reads: by-item and by-user ratings once each, by-user columns once more, and one
 //! row of the other side for each rating.
 
-use super::alternating::{Cost, Fixed, Measure, Own, OwnMut, RowStep, half_epoch, sum_rows};
+use super::alternating::{half_epoch, sum_rows};
 use super::gram;
 use super::least_squares::LeastSquares;
 use super::orthonormal::orthonormalize;
+use super::row_step::{Cost, Fixed, Measure, Own, OwnMut, RowStep};
 use super::sums::RowSums;
 use super::{Learns, Measured, Method, Missing, Moving, Options, Parameters, Solver, Tick};
 use crate::error::{Error, ErrorKind, Result};
@@ -31,6 +32,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: false,
+    spills: false,
     learns: Learns::Preferences,
     suited: |options| Options {
         biases: false,

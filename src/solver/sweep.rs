@@ -1,6 +1,8 @@
 //! What methods have in common whose epoch is one sweep: one side moves, then the other on the first one's new values.
 
-use super::alternating::{self, Cost, Fixed, Measure, RowStep, half_epoch};
+use super::alternating::half_epoch;
+use super::losses;
+use super::row_step::{Cost, Fixed, Measure, RowStep};
 use super::sums::RowSums;
 use super::{Measured, Moving, Options, Parameters, Reduce, Solver, Tick};
 use crate::error::{Error, ErrorKind, Result};
@@ -46,6 +48,12 @@ impl<S: Sweep> Solver for S {
 
     fn memory(&self, shape: Shape, threads: usize) -> u64 {
         Sweep::memory(self, shape, threads)
+    }
+
+    fn row_sums(&self) -> Option<u64> {
+        let mut sums = self.sums();
+        let carried = self.carried(&mut sums)?;
+        Some(size_of_val(carried.as_slice()) as u64)
     }
 }
 
@@ -129,7 +137,7 @@ pub fn measure<C: Cost>(
     parameters: &Parameters,
 ) -> Result<Measured> {
     let items = parameters.fixed_items();
-    let sums = alternating::measure(ratings, cost, &parameters.users, &items)?;
+    let sums = losses::measure(ratings, cost, &parameters.users, &items)?;
     Ok(measured(sums, ratings, parameters.std))
 }
 

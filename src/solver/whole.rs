@@ -3,7 +3,8 @@
 //! The driver hands a row over in segments. What needs all of them together implements [`WholeRow`] instead; [`Whole`]
 //! gathers columns and targets, 8 bytes a rating, and solves at the end.
 
-use super::alternating::{Cost, Fixed, Own, OwnMut, PART, RowStep};
+use super::alternating::PART;
+use super::row_step::{Cost, Fixed, Own, OwnMut, RowStep};
 use super::sweep::Sweep;
 use crate::error::Result;
 use crate::kernel::LANES;

@@ -147,6 +147,11 @@ impl Dictionary {
         self.container.has(TITLES)
     }
 
+    /// Gives back the memory that the dictionary takes. It is read from disk again when it is next looked at.
+    pub fn release(&self) {
+        self.container.mapping().release();
+    }
+
     /// The id of a row.
     ///
     /// # Errors
@@ -219,6 +224,7 @@ impl Dictionary {
         self.container.verify()?;
         sink.write_all(self.container.mapping().bytes()).at(path)?;
         sink.sync().at(path)?;
+        self.release();
         Ok(self.seal())
     }
 

@@ -26,6 +26,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memmap2::{Advice, Mmap, UncheckedAdvice};
 
+use super::disk::drop_from_cache;
 use crate::error::{AtPath, Error, Result};
 
 #[cfg(target_endian = "big")]
@@ -158,21 +159,8 @@ impl Mapping {
         }
     }
 
-    #[cfg(any(target_os = "linux", target_os = "android"))]
     fn drop_from_cache(&self) -> std::io::Result<()> {
-        let file = File::open(&self.path)?;
-        Ok(rustix::fs::fadvise(
-            &file,
-            0,
-            None,
-            rustix::fs::Advice::DontNeed,
-        )?)
-    }
-
-    /// Elsewhere the system decides what its cache keeps.
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    fn drop_from_cache(&self) -> std::io::Result<()> {
-        Ok(())
+        drop_from_cache(&File::open(&self.path)?, u64::MAX)
     }
 
     /// Advice changes speed only, so that its failure is worth no more than a line in the log.

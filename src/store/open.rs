@@ -148,6 +148,12 @@ impl Store {
         Ok((longest * RowScratch::BYTES) as u64)
     }
 
+    /// Bytes of the largest shard: what is in memory while it is looked at.
+    pub fn largest_shard(&self) -> u64 {
+        let shards = self.all_shards().map(|shard| shard.entry().seal.bytes);
+        shards.max().unwrap_or(0)
+    }
+
     /// One part's ratings by user, if the store has this part.
     pub fn part(&self, part: Part) -> Option<UserRows<'_>> {
         let shards = match part {
@@ -220,6 +226,10 @@ impl Ratings for Store {
         self.shards(side)[index].done_with();
     }
 
+    fn done_with_ids(&self, side: Side) {
+        self.dictionary(side).release();
+    }
+
     /// Maps the tiles, having made them if there are none. From then on they are what stays in memory between uses,
     /// before any shard.
     fn tiles(&self) -> Result<Box<dyn Tiles>> {
@@ -253,7 +263,7 @@ pub struct UserRows<'a> {
 
 impl<'a> UserRows<'a> {
     /// The shards, one a block.
-    pub(super) fn shards(&self) -> &'a [Shard] {
+    pub fn shards(&self) -> &'a [Shard] {
         self.shards
     }
 

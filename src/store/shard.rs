@@ -202,7 +202,10 @@ impl Shard {
     }
 
     /// The number of ratings of each row, by where rows start alone: neither checked nor anything else read.
-    pub(super) fn row_lengths(&self) -> Result<impl Iterator<Item = usize>> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] if the shard has not the sections of its encoding.
+    pub fn row_lengths(&self) -> Result<impl Iterator<Item = usize>> {
         let block = self.view()?;
         Ok((0..block.rows()).map(move |i| block.row_len(i)))
     }
@@ -226,7 +229,7 @@ impl Shard {
     }
 
     /// Whether the shard may stay in memory after use.
-    pub(super) fn is_kept(&self) -> bool {
+    pub fn is_kept(&self) -> bool {
         self.kept.load(Ordering::Relaxed)
     }
 

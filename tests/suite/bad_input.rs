@@ -301,6 +301,10 @@ fn options_that_make_no_sense_are_usage_errors() {
             "train s --out t --solver gradient --learning-rates 0.1,0.2",
             "too few",
         ),
+        (
+            "train s --out t --solver gradient --direction conjugate --momentum 0.5",
+            "exact steps",
+        ),
         ("train s --out t --missing zero", "cell-gradient"),
         ("train s --out t --missing half", "--missing"),
         ("train s --out t --solver cell-gradient", "--learning-rate"),

@@ -27,6 +27,7 @@ mod same_bits;
 mod solvers;
 mod split;
 mod stochastic;
+mod tiers;
 mod tiles;
 mod tree;
 mod truncated;

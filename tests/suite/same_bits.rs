@@ -13,7 +13,7 @@ use lowrank::rng::{Purpose, Stream};
 use lowrank::synthetic::{Recipe, Synthetic};
 
 /// Options that train each solver on anything, a little.
-const SOLVERS: [&str; 9] = [
+const SOLVERS: [&str; 10] = [
     "--solver als --rank 8 --epochs 3",
     "--solver coordinate --rank 18 --epochs 2",
     "--solver cg --rank 18 --epochs 2 --no-biases",
@@ -21,6 +21,7 @@ const SOLVERS: [&str; 9] = [
     "--solver cell-gradient --loss huber --rank 6 --epochs 3 --learning-rate 0.1",
     "--solver cell-gradient --missing zero --no-biases --rank 6 --epochs 3 --learning-rate 0.1",
     "--solver gradient --rank 8 --epochs 4 --learning-rate 0.001 --normalize --regularization 0.01",
+    "--solver gradient --rank 8 --epochs 4",
     "--solver sgd --rank 8 --epochs 3",
     "--solver nmf --no-biases --rank 6 --epochs 3",
 ];
@@ -169,6 +170,7 @@ fn a_training_that_was_killed_ends_with_the_same_bytes() {
         "--solver als --rank 12 --epochs 60",
         "--solver als --rank 12 --epochs 100 --early-stop 40",
         "--solver gradient --rank 8 --epochs 100 --learning-rate 0.0005",
+        "--solver gradient --rank 8 --epochs 100",
         "--solver sgd --rank 8 --epochs 100",
         "--solver sgd --step plain --rank 8 --epochs 100",
     ] {

@@ -90,6 +90,33 @@ fn waves(seed: u64, epoch: usize) -> Vec<usize> {
     order
 }
 
+/// The ratings of a wave in the order in which they are taken: tile by tile, from four users in turn, each of whom makes
+/// place for the next one after giving the last rating.
+fn taken(triplets: &Triplets, wave: usize) -> Triplets {
+    let mut taken = Triplets::new();
+    for band in 0..BANDS {
+        let in_tile = |t: &&(u32, u32, f32)| {
+            let (u, i) = (t.0 as usize, t.1 as usize);
+            u % BANDS == band && (u + wave) % BANDS == i % BANDS
+        };
+        let tile: Triplets = triplets.iter().filter(in_tile).copied().collect();
+        let mut users = tile.chunk_by(|a, b| a.0 == b.0);
+        let mut places: Vec<&[_]> = (0..4).map(|_| users.next().unwrap_or_default()).collect();
+        while places.iter().any(|place| !place.is_empty()) {
+            for place in &mut places {
+                if let Some((first, rest)) = place.split_first() {
+                    taken.push(*first);
+                    *place = rest;
+                }
+            }
+            for place in places.iter_mut().filter(|place| place.is_empty()) {
+                *place = users.next().unwrap_or_default();
+            }
+        }
+    }
+    taken
+}
+
 /// Both sides' rows after so many epochs.
 fn twin(ratings: &InMemory, triplets: &Triplets, options: &Options) -> [Vec<Row>; 2] {
     let start = train(
@@ -110,12 +137,8 @@ fn twin(ratings: &InMemory, triplets: &Triplets, options: &Options) -> [Vec<Row>
         let rate = f64::from(options.learning_rates[0])
             / (1.0 + f64::from(options.learning_rate_decay) * (epoch - 1) as f64);
         for wave in waves(options.seed, epoch) {
-            // Triplets are in order of users, and tiles of a wave do not touch each other.
-            for &(u, i, r) in triplets {
+            for (u, i, r) in taken(triplets, wave) {
                 let (u, i) = (u as usize, i as usize);
-                if (u + wave) % BANDS != i % BANDS {
-                    continue;
-                }
                 let (p, q) = (&mut users[u], &mut items[i]);
                 let product: f64 = p.numbers[..k]
                     .iter()

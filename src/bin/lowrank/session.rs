@@ -57,29 +57,6 @@ impl Session {
         }
     }
 
-    /// Prints what a plan would hold in memory.
-    ///
-    /// # Errors
-    /// If standard output cannot be written to.
-    pub fn print_plan(&self, plan: &Plan) -> Result<()> {
-        #[derive(Serialize)]
-        struct Planned<'a> {
-            budget_bytes: u64,
-            total_bytes: u64,
-            parts: &'a [(&'static str, u64)],
-        }
-        let planned = Planned {
-            budget_bytes: plan.budget().0,
-            total_bytes: plan.total().0,
-            parts: plan.parts(),
-        };
-        let text = |(what, bytes): &(&'static str, u64)| (*what, Bytes(*bytes).to_string());
-        let mut lines: Vec<_> = plan.parts().iter().map(text).collect();
-        lines.push(("in all", plan.total().to_string()));
-        lines.push(("budget", plan.budget().to_string()));
-        self.print(&planned, aligned(&lines))
-    }
-
     /// Prints the result on standard output: as JSON if that is wanted, else as text.
     ///
     /// # Errors

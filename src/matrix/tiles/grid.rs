@@ -47,7 +47,7 @@ impl Grid {
     }
 
     /// The band that a row belongs to, and its number there.
-    pub(super) fn place(self, row: usize) -> (usize, u16) {
+    pub fn place(self, row: usize) -> (usize, u16) {
         let band = row & (self.bands - 1);
         (band, (row >> self.bands.trailing_zeros()) as u16)
     }

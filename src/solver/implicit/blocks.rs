@@ -12,7 +12,7 @@ use super::{AllCells, Implicit, Preferences, REGULARIZATION};
 use crate::error::Result;
 use crate::kernel::{self, LANES, NormalEquations, Segment};
 use crate::matrix::Row;
-use crate::solver::alternating::{Cost, Fixed, OwnMut};
+use crate::solver::row_step::{Cost, Fixed, OwnMut};
 use crate::solver::whole::{Room, Whole, WholeRow};
 use crate::solver::{Learns, Method, Missing, Options, Solver, sweep};
 
@@ -25,6 +25,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: false,
+    spills: false,
     learns: Learns::Preferences,
     suited: |options| Options {
         biases: false,

@@ -9,7 +9,8 @@ use super::{AllCells, Implicit, Preferences, REGULARIZATION};
 use crate::error::Result;
 use crate::kernel::{self, NormalEquations, Segment};
 use crate::matrix::{Row, Shape};
-use crate::solver::alternating::{Cost, Fixed, Own, OwnMut, PART, RowStep};
+use crate::solver::alternating::PART;
+use crate::solver::row_step::{Cost, Fixed, Own, OwnMut, RowStep};
 use crate::solver::sweep::{self, Sweep};
 use crate::solver::{Learns, Method, Missing, Options, Solver};
 
@@ -22,6 +23,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: false,
+    spills: false,
     learns: Learns::Preferences,
     suited: |options| Options {
         positive_at: Some(4.0),

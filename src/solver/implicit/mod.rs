@@ -21,9 +21,10 @@ mod blocks;
 mod exact;
 mod steps;
 
-use super::alternating::{Cost, Fixed, Measure, Own, half_epoch, sum_rows};
+use super::alternating::{half_epoch, sum_rows};
 use super::contributions::RowProblem;
 use super::gram::{self, gram};
+use super::row_step::{Cost, Fixed, Measure, Own};
 use super::sums::RowSums;
 use super::sweep::{Sweep, settle};
 use super::{Measured, Moving, Options, Parameters, Solver, Tick, scale};

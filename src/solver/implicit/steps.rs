@@ -10,8 +10,8 @@ use super::{AllCells, Implicit, Preferences, REGULARIZATION};
 use crate::error::Result;
 use crate::kernel::{self, LANES};
 use crate::matrix::Row;
-use crate::solver::alternating::{Cost, Fixed, OwnMut};
 use crate::solver::cg::{Unknowns, conjugate_gradient};
+use crate::solver::row_step::{Cost, Fixed, OwnMut};
 use crate::solver::whole::{Room, Whole, WholeRow};
 use crate::solver::{Learns, Method, Missing, Options, Solver};
 
@@ -24,6 +24,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: false,
+    spills: false,
     learns: Learns::Preferences,
     suited: |options| Options {
         positive_at: Some(4.0),

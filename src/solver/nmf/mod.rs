@@ -18,8 +18,9 @@ mod eigen;
 mod step;
 mod study;
 
-use super::alternating::{self, Fixed};
 use super::gram::{self, column_sums, gram};
+use super::losses;
+use super::row_step::Fixed;
 use super::sums::RowSums;
 use super::sweep::{settle, sweep};
 use super::{
@@ -45,6 +46,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: false,
+    spills: false,
     learns: Learns::Ratings,
     suited: |options| Options {
         missing: Some(Missing::Skip),
@@ -233,7 +235,7 @@ impl Solver for Nmf {
 
     fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured> {
         let items = parameters.fixed_items();
-        let sums = alternating::measure(ratings, self, &parameters.users, &items)?;
+        let sums = losses::measure(ratings, self, &parameters.users, &items)?;
         Ok(self.measured(sums, ratings, &parameters.users, &parameters.items))
     }
 

@@ -1,9 +1,10 @@
 //! How one row of a non-negative factorization moves.
 
-use super::super::alternating::{self, Cost, Fixed, Own, OwnMut, RowStep};
+use super::super::alternating;
+use super::super::row_step::{Cost, Fixed, Own, OwnMut, RowStep};
 use super::{Divergence, FLOOR, Missing, Nmf, Rule};
 use crate::error::Result;
-use crate::kernel::{self, LANES, Segment};
+use crate::kernel::{self, Isa, LANES, Segment};
 use crate::matrix::Row;
 
 /// What a row has gathered over its ratings.
@@ -40,7 +41,7 @@ impl Nmf {
 
     /// Fills in what each factor is divided by, for its row as it stood: what the whole of the other side adds, or the
     /// ratings.
-    fn denominators(&self, whole: &[f64], sums: &mut Sums) {
+    fn denominators(&self, isa: Isa, whole: &[f64], sums: &mut Sums) {
         let into = &mut sums.divisors;
         match (self.missing, self.divergence) {
             (Missing::Skip, _) => {
@@ -49,20 +50,14 @@ impl Nmf {
                 }
             }
             (Missing::Zero, Divergence::Squared) => {
-                // All factors side by side: the matrix is symmetric, and a sum of its own would wait for each addition.
-                into.fill(0.0);
-                for (row, &x) in whole.chunks_exact(self.rank).zip(&sums.before) {
-                    for (into, entry) in into.iter_mut().zip(row) {
-                        *into += entry * x;
-                    }
-                }
+                kernel::symmetric_product(isa, whole, &sums.before, into);
             }
             (Missing::Zero, Divergence::KullbackLeibler) => into.copy_from_slice(whole),
         }
     }
 
-    fn multiply(&self, own: &mut [f32], whole: &[f64], sums: &mut Sums) {
-        self.denominators(whole, sums);
+    fn multiply(&self, isa: Isa, own: &mut [f32], whole: &[f64], sums: &mut Sums) {
+        self.denominators(isa, whole, sums);
         for (at, x) in own.iter_mut().enumerate() {
             // Starting factors of zero may leave nothing to divide by.
             let divisor = sums.divisors[at].max(f64::MIN_POSITIVE);
@@ -196,7 +191,7 @@ impl RowStep for Nmf {
         &self,
         own: OwnMut<'_>,
         ratings: usize,
-        _fixed: &Fixed<'_>,
+        fixed: &Fixed<'_>,
         whole: &Vec<f64>,
         sums: &mut Sums,
     ) -> Result<()> {
@@ -207,7 +202,7 @@ impl RowStep for Nmf {
         match self.rule {
             // Nothing speaks for this row.
             _ if ratings == 0 => own.fill(FLOOR),
-            Rule::Multiplicative => self.multiply(own, whole, sums),
+            Rule::Multiplicative => self.multiply(fixed.isa, own, whole, sums),
             Rule::Hals => self.descend(own, whole, sums),
         }
         Ok(())

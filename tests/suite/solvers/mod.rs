@@ -1,6 +1,7 @@
 //! Every solver against a plain dense f64 twin on small ratings with empty rows and columns.
 
 mod by_rows;
+mod conjugate;
 
 use lowrank::matrix::{Factors, InMemory, Ratings, Side};
 use lowrank::solver::{Missing, Options, Update};

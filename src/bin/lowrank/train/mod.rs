@@ -1,6 +1,7 @@
 //! `lowrank train`
 
 mod options;
+mod planned;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -13,7 +14,7 @@ use lowrank::model::{Checkpoint, Model, Run, read_start};
 use lowrank::rng::mix;
 use lowrank::solver::Options;
 use lowrank::store::{AtomicDir, AtomicFile, Part, Store};
-use lowrank::train::{Epoch, Pace, State, Trainer};
+use lowrank::train::{Epoch, Pace, Placement, State, Trainer};
 use lowrank::{Error, ErrorKind, Parameters, Result};
 use serde::Serialize;
 
@@ -35,11 +36,15 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     let mut store = Store::open(path)?;
     let start = Start::read(&args, &store)?;
     let options = options(&args, start.as_ref().map(|start| start.users.rank()))?;
-    let plan = plan(&args, &options, &store, session)?;
-    if args.plan {
-        return session.print_plan(&plan);
-    }
+    let (plan, placement) = plan(&args, &options, &store, session)?;
     store.keep_within(plan.rest(0)?);
+    let forecast = placement.forecast(&store, &options)?;
+    if args.plan {
+        return planned::print(&plan, &placement, &forecast, session);
+    }
+    if !placement.is_in_memory() {
+        session.say(planned::text(&placement, &forecast)?);
+    }
     // Claimed before the work: what may not be written is refused at once, and nobody else may begin it.
     let out = AtomicDir::create(&args.out, args.force)?;
     let logs = [&args.history, &args.study];
@@ -55,7 +60,14 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     let checkpoint = beside(&args.out, ".checkpoint");
     let fingerprint = start.as_ref().map(|start| start.fingerprint);
     let resumed = match args.resume {
-        true => resume(&checkpoint, &options, fingerprint, &store, session)?,
+        true => resume(
+            &checkpoint,
+            &options,
+            fingerprint,
+            &placement,
+            &store,
+            session,
+        )?,
         false => None,
     };
 
@@ -64,6 +76,7 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     let watch = Watch::new(&store, &options)?;
     let mut trainer = Trainer::new(&store, options.clone())
         .watch(watch.as_ref())
+        .placement(placement)
         .validation(validation.as_ref().map(|part| part as &dyn Ratings))
         .test(test.as_ref().map(|part| part as &dyn Ratings));
     if let Some(Start { users, items, .. }) = start {
@@ -179,11 +192,15 @@ impl Start {
     }
 }
 
-fn plan(args: &TrainArgs, options: &Options, store: &Store, session: &Session) -> Result<Plan> {
+/// What training will hold, and where its factors will lie.
+fn plan(
+    args: &TrainArgs,
+    options: &Options,
+    store: &Store,
+    session: &Session,
+) -> Result<(Plan, Placement)> {
     let mut plan = session.plan();
     let threads = session.threads.count();
-    let training = Trainer::memory(store.shape(), options, threads)?;
-    plan.hold("factors and scratch", training);
     plan.hold("rows decoded", threads as u64 * store.row_memory()?);
     if options.early_stop.is_some() {
         let target = Target::parse(&options.early_stop_metric)?;
@@ -197,8 +214,21 @@ fn plan(args: &TrainArgs, options: &Options, store: &Store, session: &Session) -
         let parameters = Parameters::bytes(store.shape(), options.rank, options.biases);
         plan.hold("the study", StudyFile::memory(parameters));
     }
-    plan.rest(0)?;
-    Ok(plan)
+    let folder = match args.out.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    // A given start is in memory already, and lists are made from memory.
+    let watches = options.early_stop.is_some() && options.early_stop_metric != "rmse";
+    let may_spill = args.init_users.is_none() && !watches;
+    let placement = Placement::plan(
+        &mut plan,
+        store,
+        options,
+        threads,
+        may_spill.then_some(folder),
+    )?;
+    Ok((plan, placement))
 }
 
 /// A name beside the model's.
@@ -213,6 +243,7 @@ fn resume(
     path: &Path,
     options: &Options,
     start: Option<u64>,
+    placement: &Placement,
     store: &Store,
     session: &Session,
 ) -> Result<Option<State>> {
@@ -223,7 +254,7 @@ fn resume(
         ));
         return Ok(None);
     }
-    let checkpoint = Checkpoint::open(path)?;
+    let checkpoint = Checkpoint::open_placed(path, placement)?;
     let differ = |what: &str| {
         let message = format!("the checkpoint was made with {what}");
         Err(Error::new(ErrorKind::BadOption, message)
@@ -263,6 +294,7 @@ struct Outcome {
     test_rmse: Option<f64>,
     seconds: f64,
     history: Vec<Epoch>,
+    paces: Vec<Pace>,
 }
 
 impl Outcome {
@@ -284,6 +316,7 @@ impl Outcome {
             test_rmse: epoch.test_rmse,
             seconds: began.elapsed().as_secs_f64(),
             history: state.history.clone(),
+            paces: state.paces.clone(),
         }
     }
 

@@ -7,7 +7,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Id, ValueEnum};
 use lowrank::evaluate::Target;
 use lowrank::loss::{Formula, LOSSES, PENALTIES};
-use lowrank::solver::{Init, Missing, Options, Reduce, Rule, SOLVERS, Step, Update};
+use lowrank::solver::{Direction, Init, Missing, Options, Reduce, Rule, SOLVERS, Step, Update};
 use lowrank::{Error, ErrorKind, Result};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -110,6 +110,10 @@ pub struct TrainArgs {
     /// Whether both sides step from the same point, or the second sees the first one's step
     #[arg(help_heading = "Gradient descent", long, default_value = "simultaneous", value_parser = choice::<Update>(&["simultaneous", "alternating"]))]
     pub update: Update,
+    /// Whether a step goes along the gradient, or along conjugate directions: the gradient over curvatures, and a share of the
+    /// last direction [default: conjugate for exact steps, steepest with a learning rate or --momentum]
+    #[arg(help_heading = "Gradient descent", long, value_parser = choice::<Direction>(&["steepest", "conjugate"]))]
+    pub direction: Option<Direction>,
     /// For sgd: whether a step goes by the learning rate alone, or adapts to the gradients that the row has seen
     #[arg(help_heading = "Gradient descent", long, default_value = "adagrad", value_parser = choice::<Step>(&["plain", "adagrad"]))]
     pub step: Step,
@@ -286,6 +290,7 @@ pub fn options(args: &TrainArgs, start: Option<usize>) -> Result<Options> {
         normalize: args.normalize,
         reduce: args.reduce,
         update: args.update,
+        direction: args.direction,
         missing: args.missing,
         init: args.init,
         rule: args.rule,

@@ -1,5 +1,7 @@
 //! Training: epochs, validation, early stop, resume, history.
 
+mod placement;
+
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -7,11 +9,14 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::evaluate::{Watch, squared_errors};
 use crate::loss;
-use crate::matrix::{AtLeast, Factors, Ratings, RowScratch, Shape, Side};
+use crate::matrix::{AtLeast, Factors, Ratings, RowScratch, Shape, Side, Traffic};
 use crate::progress::{Progress, Unit};
 use crate::rng::{Purpose, Stream, key};
 use crate::solver::{self, Init, Moving, Options, Parameters, RowSums, Solver, sum_rows};
 use crate::threads::Threads;
+use crate::usage::Usage;
+
+pub use placement::{Forecast, Placement};
 
 /// A line of the history: where training stood after an epoch. Epoch 0 is before the first step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -31,12 +36,42 @@ pub struct Epoch {
 }
 
 /// How long an epoch took: kept apart, because it is the one thing that differs from run to run.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Pace {
     /// Seconds to move the factors and to measure the training loss.
     pub seconds: f64,
     /// Training ratings divided by those seconds.
     pub ratings_per_second: f64,
+    /// Bytes of factors read from their files, held-out parts included.
+    pub factors_read: u64,
+    /// Of those, bytes that were read before in the same epoch.
+    pub factors_reread: u64,
+    /// Bytes of factors written to their files.
+    pub factors_written: u64,
+    /// Seconds that reading and writing them took.
+    pub waited: f64,
+    /// Bytes that the process had from a disk in all, ratings included.
+    pub disk_read: u64,
+    /// Pages that had to be read from a disk when they were looked at.
+    pub page_faults: u64,
+}
+
+/// When an epoch began, and what had been counted by then.
+struct Began {
+    at: Instant,
+    traffic: Traffic,
+    usage: Usage,
+}
+
+impl Began {
+    fn now(traffic: Traffic) -> Began {
+        Began {
+            at: Instant::now(),
+            traffic,
+            usage: Usage::now(),
+        }
+    }
 }
 
 /// Where training stands: enough to go on from.
@@ -107,6 +142,7 @@ pub struct Trainer<'a> {
     test: Option<&'a dyn Ratings>,
     watch: Option<Box<Measure<'a>>>,
     start: Option<(Factors, Factors)>,
+    placement: Placement,
     resume: Option<State>,
     progress: &'a dyn Progress,
     after_epoch: Box<AfterEpoch<'a>>,
@@ -123,6 +159,7 @@ impl<'a> Trainer<'a> {
             test: None,
             watch: None,
             start: None,
+            placement: Placement::default(),
             resume: None,
             progress: &(),
             after_epoch: Box::new(|_| Ok(())),
@@ -161,6 +198,14 @@ impl<'a> Trainer<'a> {
         self
     }
 
+    /// Where factors lie that are drawn at random: in memory, unless this says otherwise. A given start, or a state to go
+    /// on from, stays where it is.
+    #[must_use]
+    pub fn placement(mut self, placement: Placement) -> Trainer<'a> {
+        self.placement = placement;
+        self
+    }
+
     /// The options, with the rank of the given start.
     pub fn options(&self) -> &Options {
         &self.options
@@ -174,7 +219,7 @@ impl<'a> Trainer<'a> {
     pub fn memory(shape: Shape, options: &Options, threads: usize) -> Result<u64> {
         let solver = solver::method(&options.solver)?.solver(options)?;
         let parameters = Parameters::bytes(shape, options.rank, options.biases);
-        let copies = if options.early_stop.is_some() { 2 } else { 1 };
+        let copies = placement::copies(options);
         let longest = shape.users.max(shape.items);
         // What is rated highly enough is copied out of one row a thread.
         let kept = match options.positive_at {
@@ -275,7 +320,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn begin(&mut self, solver: &dyn Solver) -> Result<State> {
-        let started = Instant::now();
+        let began = Began::now(Traffic::default());
         let shape = self.ratings.shape();
         let centred = solver.may_centre() && self.loss_is_of_residual();
         let (mean, std) = self.normalisation(shape.ratings as f64, centred)?;
@@ -284,8 +329,8 @@ impl<'a> Trainer<'a> {
             None => {
                 let init = self.options.init.unwrap_or(solver.init());
                 (
-                    self.random(Side::Users, init),
-                    self.random(Side::Items, init),
+                    self.random(Side::Users, init)?,
+                    self.random(Side::Items, init)?,
                 )
             }
         };
@@ -306,7 +351,7 @@ impl<'a> Trainer<'a> {
             history: Vec::new(),
             paces: Vec::new(),
         };
-        self.record(&mut state, measured, started)?;
+        self.record(&mut state, measured, began)?;
         Ok(state)
     }
 
@@ -350,7 +395,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// Random factors, each row keyed by its own id: a new rating that renumbers all rows leaves their starts as they were.
-    fn random(&self, side: Side, init: Init) -> Factors {
+    fn random(&self, side: Side, init: Init) -> Result<Factors> {
         let Options {
             rank, biases, seed, ..
         } = self.options;
@@ -358,12 +403,12 @@ impl<'a> Trainer<'a> {
             Side::Users => Purpose::UserFactors,
             Side::Items => Purpose::ItemFactors,
         };
-        let mut factors = Factors::zeros(self.ratings.shape().rows(side), rank, biases);
+        let rows = self.ratings.shape().rows(side);
+        let mut factors = self.placement.factors(side, rows, rank, biases)?;
         let scale = 1.0 / (rank as f64).sqrt();
-        for row in 0..factors.rows() {
+        let draw = |row: usize, drawn: &mut [f32]| {
             let id = key(self.ratings.id(side, row).as_bytes());
             let mut stream = Stream::new(seed, purpose, 0, id);
-            let drawn = factors.row_mut(row);
             for x in &mut *drawn {
                 *x = match init {
                     Init::Gaussian | Init::UnitRows => (scale * stream.normal()) as f32,
@@ -377,8 +422,17 @@ impl<'a> Trainer<'a> {
                     *x = (f64::from(*x) / length) as f32;
                 }
             }
+        };
+        let (stride, mut band) = (factors.stride(), factors.empty_band());
+        for rows in factors.bands(0..rows) {
+            factors.edit(rows.clone(), &mut band, |flat, _| {
+                let drawn = rows.zip(flat.chunks_exact_mut(stride));
+                drawn.for_each(|(row, drawn)| draw(row, &mut drawn[..rank]));
+                Ok(())
+            })?;
+            self.ratings.done_with_ids(side);
         }
-        factors
+        Ok(factors)
     }
 
     fn epoch(&self, solver: &dyn Solver, state: &mut State) -> Result<()> {
@@ -389,7 +443,7 @@ impl<'a> Trainer<'a> {
         }
         let work = self.ratings.shape().ratings * solver.passes();
         progress.begin(&format!("epoch {epoch}"), Some(work), Unit::Ratings);
-        let started = Instant::now();
+        let began = Began::now(state.moving.parameters.traffic());
         let measured = solver.epoch(epoch, self.ratings, &mut state.moving, &|n| {
             progress.advance(n)
         })?;
@@ -401,25 +455,16 @@ impl<'a> Trainer<'a> {
         if !measured.cost.is_finite() || measured.cost > 10.0 * lowest {
             return Err(self.diverged(solver, epoch, before, measured.cost));
         }
-        self.record(state, measured, started)?;
+        self.record(state, measured, began)?;
         if self.options.early_stop.is_some() && state.best_epoch() == Some(epoch) {
             state.best = None;
         }
         Ok(())
     }
 
-    fn record(
-        &self,
-        state: &mut State,
-        measured: solver::Measured,
-        started: Instant,
-    ) -> Result<()> {
-        let seconds = started.elapsed().as_secs_f64();
+    fn record(&self, state: &mut State, measured: solver::Measured, began: Began) -> Result<()> {
+        let seconds = began.at.elapsed().as_secs_f64();
         let count = self.ratings.shape().ratings as f64;
-        state.paces.push(Pace {
-            seconds,
-            ratings_per_second: count / seconds,
-        });
         let rmse = |part: Option<&dyn Ratings>| -> Result<Option<f64>> {
             let Some(part) = part else { return Ok(None) };
             let squares = squared_errors(part, &state.moving.parameters)?;
@@ -437,6 +482,21 @@ impl<'a> Trainer<'a> {
             },
         };
         state.history.push(line);
+        let parameters = &state.moving.parameters;
+        let (traffic, usage) = (
+            parameters.traffic() - began.traffic,
+            Usage::now() - began.usage,
+        );
+        state.paces.push(Pace {
+            seconds,
+            ratings_per_second: count / seconds,
+            factors_read: traffic.read,
+            factors_reread: traffic.read.saturating_sub(parameters.spilled_bytes()),
+            factors_written: traffic.written,
+            waited: traffic.waited.as_secs_f64(),
+            disk_read: usage.disk_read,
+            page_faults: usage.page_faults,
+        });
         Ok(())
     }
 

@@ -1,64 +1,10 @@
-//! The vector unit on x86-64: AVX2 with FMA, and AVX-512.
-//!
-//! A value of one of the two unit types is made only by asking the machine, so having one proves that the instructions
-//! exist. The operations are inlined into `run`'s shells, which enable the instruction set.
-#![allow(unsafe_code)]
-
-mod bytes;
-
-pub(super) use bytes::{Avx512Vnni, AvxVnni};
+//! AVX2 with FMA.
 
 use std::arch::x86_64::*;
 
-use super::vector::{LANES, Vector};
-use super::{Kernel, unpack};
-
-/// AVX2 and FMA: a vector is two registers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Avx2Fma(());
-
-/// The AVX-512 of server processors since 2017: a vector is one register.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Avx512(());
-
-impl Avx2Fma {
-    /// The unit, if this machine has it.
-    pub(super) fn detect() -> Option<Avx2Fma> {
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Avx2Fma(()))
-    }
-
-    /// Runs a kernel on this unit.
-    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        #[target_feature(enable = "avx2,fma")]
-        fn shell<K: Kernel>(unit: Avx2Fma, kernel: K) -> K::Output {
-            kernel.run(unit)
-        }
-        // SAFETY: `self` proves that the machine has AVX2 and FMA.
-        unsafe { shell(self, kernel) }
-    }
-}
-
-impl Avx512 {
-    /// The unit, if this machine has it.
-    pub(super) fn detect() -> Option<Avx512> {
-        Avx2Fma::detect()?;
-        (is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl"))
-        .then_some(Avx512(()))
-    }
-
-    /// Runs a kernel on this unit.
-    pub(super) fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-        fn shell<K: Kernel>(unit: Avx512, kernel: K) -> K::Output {
-            kernel.run(unit)
-        }
-        // SAFETY: `self` proves that the machine has these parts of AVX-512.
-        unsafe { shell(self, kernel) }
-    }
-}
+use super::Avx2Fma;
+use crate::kernel::unpack;
+use crate::kernel::vector::{LANES, Vector};
 
 impl Vector for Avx2Fma {
     type Lanes = [__m256; 2];
@@ -126,6 +72,73 @@ impl Vector for Avx2Fma {
     }
 
     #[inline(always)]
+    fn div(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: `self` proves AVX2.
+        unsafe { [_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn sqrt(self, x: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: `self` proves AVX2.
+        unsafe { [_mm256_sqrt_ps(x[0]), _mm256_sqrt_ps(x[1])] }
+    }
+
+    #[inline(always)]
+    fn not_negative(self, x: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: `self` proves AVX2.
+        unsafe {
+            [
+                _mm256_max_ps(x[0], _mm256_setzero_ps()),
+                _mm256_max_ps(x[1], _mm256_setzero_ps()),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn halves(self, low: [__m256; 2], high: [__m256; 2]) -> [__m256; 2] {
+        [low[0], high[1]]
+    }
+
+    #[inline(always)]
+    fn quarters(self, a: [f32; 4], b: [f32; 4]) -> [__m256; 2] {
+        // SAFETY: `self` proves AVX2.
+        unsafe { [eight(a, b); 2] }
+    }
+
+    #[inline(always)]
+    fn low_twice(self, x: [__m256; 2]) -> [__m256; 2] {
+        [x[0]; 2]
+    }
+
+    #[inline(always)]
+    fn high_twice(self, x: [__m256; 2]) -> [__m256; 2] {
+        [x[1]; 2]
+    }
+
+    #[inline(always)]
+    fn swap_quarters(self, x: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: `self` proves AVX2.
+        unsafe {
+            [
+                _mm256_permute2f128_ps::<1>(x[0], x[0]),
+                _mm256_permute2f128_ps::<1>(x[1], x[1]),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn columns(self, records: [[f32; 4]; 8]) -> [[__m256; 2]; 2] {
+        // SAFETY: `self` proves AVX2.
+        unsafe { columns_of_four(records) }
+    }
+
+    #[inline(always)]
+    fn records(self, columns: [[__m256; 2]; 2]) -> [[f32; 4]; 8] {
+        // SAFETY: `self` proves AVX2.
+        unsafe { records_of_four(columns) }
+    }
+
+    #[inline(always)]
     fn broadcast(self, x: [__m256; 2], lane: usize) -> [__m256; 2] {
         // SAFETY: `self` proves AVX2.
         unsafe {
@@ -178,6 +191,12 @@ impl Vector for Avx2Fma {
     }
 
     #[inline(always)]
+    fn sum_four(self, x: [[__m256; 2]; 4]) -> [f32; 4] {
+        // SAFETY: `self` proves AVX2.
+        unsafe { sums_of_four(x) }
+    }
+
+    #[inline(always)]
     fn transpose(self, rows: [[__m256; 2]; LANES]) -> [[__m256; 2]; LANES] {
         let mut out = rows;
         for i in 0..2 {
@@ -225,10 +244,18 @@ impl Vector for Avx2Fma {
     }
 }
 
+/// `a`, then `b`. From numbers, not by way of memory: a load of what several stores have written waits for all of them.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn eight(a: [f32; 4], b: [f32; 4]) -> __m256 {
+    let four = |x: [f32; 4]| _mm_setr_ps(x[0], x[1], x[2], x[3]);
+    _mm256_setr_m128(four(a), four(b))
+}
+
 /// The sum of eight lanes, upper half to lower half three times.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn sum_of_eight(x: __m256) -> f32 {
+pub(super) fn sum_of_eight(x: __m256) -> f32 {
     let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
     let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
     _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
@@ -256,6 +283,28 @@ fn sums_of_eights(r: &[__m256]) -> __m256 {
     _mm256_add_ps(even, odd)
 }
 
+/// The sums of the lanes of four vectors, upper half to lower half four times.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sums_of_four(x: [[__m256; 2]; 4]) -> [f32; 4] {
+    // Four lanes each of 0 and 1, of 2 and 3; then two lanes each of 0 and 2, of 1 and 3.
+    let fold = |a: [__m256; 2], b: [__m256; 2]| {
+        let (a, b) = (_mm256_add_ps(a[0], a[1]), _mm256_add_ps(b[0], b[1]));
+        let low = _mm256_permute2f128_ps::<0x20>(a, b);
+        _mm256_castps_pd(_mm256_add_ps(low, _mm256_permute2f128_ps::<0x31>(a, b)))
+    };
+    let (a, b) = (fold(x[0], x[1]), fold(x[2], x[3]));
+    let low = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
+    let x = _mm256_add_ps(low, _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)));
+    let x = _mm256_add_ps(x, _mm256_movehdup_ps(x));
+    let even = _mm256_castps256_ps128(x);
+    let odd = _mm_moveldup_ps(_mm256_extractf128_ps::<1>(x));
+    let mut sums = [0.0; 4];
+    // SAFETY: there is room for four floats.
+    unsafe { _mm_storeu_ps(sums.as_mut_ptr(), _mm_blend_ps::<0b1010>(even, odd)) };
+    sums
+}
+
 /// Lane j of register i becomes lane i of register j.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -281,177 +330,50 @@ fn transpose_eight(r: [__m256; 8]) -> [__m256; 8] {
     eights
 }
 
-impl Vector for Avx512 {
-    type Lanes = __m512;
-
-    const REGISTERS: usize = 32;
-
-    #[inline(always)]
-    fn splat(self, x: f32) -> __m512 {
-        // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_set1_ps(x) }
-    }
-
-    #[inline(always)]
-    fn load(self, from: &[f32; LANES]) -> __m512 {
-        // SAFETY: `self` proves AVX-512; the sixteen floats are there.
-        unsafe { _mm512_loadu_ps(from.as_ptr()) }
-    }
-
-    #[inline(always)]
-    fn store(self, x: __m512, to: &mut [f32; LANES]) {
-        // SAFETY: `self` proves AVX-512; the sixteen floats are there.
-        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), x) }
-    }
-
-    #[inline(always)]
-    fn mul(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_mul_ps(a, b) }
-    }
-
-    #[inline(always)]
-    fn add(self, a: __m512, b: __m512) -> __m512 {
-        // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_add_ps(a, b) }
-    }
-
-    #[inline(always)]
-    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-        // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_fmadd_ps(a, b, c) }
-    }
-
-    #[inline(always)]
-    fn neg_mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
-        // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_fnmadd_ps(a, b, c) }
-    }
-
-    #[inline(always)]
-    fn broadcast(self, x: __m512, lane: usize) -> __m512 {
-        // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_permutexvar_ps(_mm512_set1_epi32(lane as i32), x) }
-    }
-
-    #[inline(always)]
-    fn extract(self, x: __m512, lane: usize) -> f32 {
-        // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_cvtss_f32(self.broadcast(x, lane)) }
-    }
-
-    #[inline(always)]
-    fn keep_below(self, x: __m512, lane: usize) -> __m512 {
-        // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_maskz_mov_ps(((1_u32 << lane) - 1) as __mmask16, x) }
-    }
-
-    #[inline(always)]
-    fn sum(self, x: __m512) -> f32 {
-        // SAFETY: `self` proves AVX-512.
-        unsafe {
-            let low = _mm512_castps512_ps256(x);
-            let high = _mm512_extractf32x8_ps::<1>(x);
-            sum_of_eight(_mm256_add_ps(low, high))
-        }
-    }
-
-    #[inline(always)]
-    fn sums(self, rows: [__m512; LANES]) -> __m512 {
-        // SAFETY: `self` proves AVX-512.
-        unsafe { sums_of_sixteen(rows) }
-    }
-
-    #[inline(always)]
-    fn transpose(self, rows: [__m512; LANES]) -> [__m512; LANES] {
-        // SAFETY: `self` proves AVX-512.
-        unsafe { transpose_sixteen(rows) }
-    }
-
-    #[inline(always)]
-    fn at_least(self, x: __m512, floor: __m512) -> u16 {
-        // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, floor) }
-    }
-
-    #[inline(always)]
-    fn prefetch(self, line: &[f32; LANES]) {
-        // SAFETY: a prefetch changes nothing and cannot fail.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
-    }
-
-    #[inline(always)]
-    fn unpack(self, packed: &[u8], width: usize, last: u32, ids: &mut [[u32; 8]]) -> u32 {
-        // SAFETY: `self` proves AVX2.
-        unsafe { unpack_eights(packed, width, last, ids) }
-    }
-
-    #[inline(always)]
-    fn look_up(self, codes: &[[u8; 4]], codebook: &[f32; 16], values: &mut [[f32; 8]]) {
-        // SAFETY: `self` proves AVX2.
-        unsafe { look_up_eights(codes, codebook, values) }
-    }
+/// The square of four rows in either half of four registers, mirrored.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn transpose_halves(x: [__m256; 4]) -> [__m256; 4] {
+    let low = [
+        _mm256_unpacklo_ps(x[0], x[1]),
+        _mm256_unpacklo_ps(x[2], x[3]),
+    ];
+    let high = [
+        _mm256_unpackhi_ps(x[0], x[1]),
+        _mm256_unpackhi_ps(x[2], x[3]),
+    ];
+    [
+        _mm256_shuffle_ps::<0b01_00_01_00>(low[0], low[1]),
+        _mm256_shuffle_ps::<0b11_10_11_10>(low[0], low[1]),
+        _mm256_shuffle_ps::<0b01_00_01_00>(high[0], high[1]),
+        _mm256_shuffle_ps::<0b11_10_11_10>(high[0], high[1]),
+    ]
 }
 
-/// The sums of sixteen registers in order, each upper half to lower half four times.
+/// `Vector::columns` by squares of four.
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn sums_of_sixteen(r: [__m512; LANES]) -> __m512 {
-    // A register for two rows, then for four, in whose quarters lie rows 4 q + i; then for all.
-    let mut quarters = [r[0]; 4];
-    for i in 0..4 {
-        let mut halves = [r[0]; 2];
-        for h in 0..2 {
-            let (a, b) = (r[8 * h + i], r[8 * h + 4 + i]);
-            let low = _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b);
-            let high = _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b);
-            halves[h] = _mm512_add_ps(low, high);
-        }
-        let low = _mm512_shuffle_f32x4::<0b10_00_10_00>(halves[0], halves[1]);
-        let high = _mm512_shuffle_f32x4::<0b11_01_11_01>(halves[0], halves[1]);
-        quarters[i] = _mm512_add_ps(low, high);
+#[target_feature(enable = "avx2")]
+fn columns_of_four(records: [[f32; 4]; 8]) -> [[__m256; 2]; 2] {
+    let mut x = [_mm256_setzero_ps(); 4];
+    for j in 0..4 {
+        x[j] = eight(records[j], records[j + 4]);
     }
-    let mut twos = [r[0]; 2];
-    for i in 0..2 {
-        let low = _mm512_shuffle_ps::<0b01_00_01_00>(quarters[2 * i], quarters[2 * i + 1]);
-        let high = _mm512_shuffle_ps::<0b11_10_11_10>(quarters[2 * i], quarters[2 * i + 1]);
-        twos[i] = _mm512_add_ps(low, high);
-    }
-    let even = _mm512_shuffle_ps::<0b10_00_10_00>(twos[0], twos[1]);
-    let odd = _mm512_shuffle_ps::<0b11_01_11_01>(twos[0], twos[1]);
-    _mm512_add_ps(even, odd)
+    let [a, b, c, d] = transpose_halves(x);
+    [[a, b], [c, d]]
 }
 
-/// Lane j of register i becomes lane i of register j.
+/// `Vector::records` by squares of four.
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn transpose_sixteen(r: [__m512; LANES]) -> [__m512; LANES] {
-    // Pairs of rows and fours of rows within each quarter of a register, then quarters among fours of rows.
-    let mut pairs = r;
-    for i in [0, 2, 4, 6, 8, 10, 12, 14] {
-        pairs[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
-        pairs[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+#[target_feature(enable = "avx2")]
+fn records_of_four([[a, b], [c, d]]: [[__m256; 2]; 2]) -> [[f32; 4]; 8] {
+    let x = transpose_halves([a, b, c, d]);
+    let mut records = [[0.0; 4]; 8];
+    let (low, high) = records.split_at_mut(4);
+    for j in 0..4 {
+        // SAFETY: records are four floats.
+        unsafe { _mm256_storeu2_m128(high[j].as_mut_ptr(), low[j].as_mut_ptr(), x[j]) };
     }
-    let mut fours = pairs;
-    for i in [0, 4, 8, 12] {
-        fours[i] = _mm512_shuffle_ps::<0b01_00_01_00>(pairs[i], pairs[i + 2]);
-        fours[i + 1] = _mm512_shuffle_ps::<0b11_10_11_10>(pairs[i], pairs[i + 2]);
-        fours[i + 2] = _mm512_shuffle_ps::<0b01_00_01_00>(pairs[i + 1], pairs[i + 3]);
-        fours[i + 3] = _mm512_shuffle_ps::<0b11_10_11_10>(pairs[i + 1], pairs[i + 3]);
-    }
-    // Quarter c of fours[4 g + i] is column 4 c + i of rows 4 g .. 4 g + 4.
-    let mut out = fours;
-    for i in 0..4 {
-        let even = _mm512_shuffle_f32x4::<0b10_00_10_00>(fours[i], fours[i + 4]);
-        let odd = _mm512_shuffle_f32x4::<0b11_01_11_01>(fours[i], fours[i + 4]);
-        let even_high = _mm512_shuffle_f32x4::<0b10_00_10_00>(fours[i + 8], fours[i + 12]);
-        let odd_high = _mm512_shuffle_f32x4::<0b11_01_11_01>(fours[i + 8], fours[i + 12]);
-        out[i] = _mm512_shuffle_f32x4::<0b10_00_10_00>(even, even_high);
-        out[i + 8] = _mm512_shuffle_f32x4::<0b11_01_11_01>(even, even_high);
-        out[i + 4] = _mm512_shuffle_f32x4::<0b10_00_10_00>(odd, odd_high);
-        out[i + 12] = _mm512_shuffle_f32x4::<0b11_01_11_01>(odd, odd_high);
-    }
-    out
+    records
 }
 
 /// Widths whose gaps lie each within four bytes, wherever in a byte they start.
@@ -482,7 +404,7 @@ const PLACES: [([u8; 32], [u32; 8]); NARROW + 1] = {
 
 /// As `unpack::unpack`, eight ids at a time: the gaps are shifted into place, and their running sums taken in a register.
 #[target_feature(enable = "avx2")]
-fn unpack_eights(packed: &[u8], width: usize, last: u32, ids: &mut [[u32; 8]]) -> u32 {
+pub(super) fn unpack_eights(packed: &[u8], width: usize, last: u32, ids: &mut [[u32; 8]]) -> u32 {
     if width > NARROW {
         return unpack::unpack(packed, width, last, ids);
     }
@@ -522,7 +444,7 @@ fn unpack_eights(packed: &[u8], width: usize, last: u32, ids: &mut [[u32; 8]]) -
 /// As `unpack::look_up_eights`, eight values at a time: a code's lower three bits choose within either half of the
 /// codebook, and its fourth bit between the halves.
 #[target_feature(enable = "avx2")]
-fn look_up_eights(codes: &[[u8; 4]], codebook: &[f32; 16], values: &mut [[f32; 8]]) {
+pub(super) fn look_up_eights(codes: &[[u8; 4]], codebook: &[f32; 16], values: &mut [[f32; 8]]) {
     // SAFETY: either half of the codebook has eight entries.
     let (low, high) = unsafe {
         (

@@ -1,0 +1,352 @@
+//! Stochastic gradient steps: rating by rating, both rows of a rating move.
+//!
+//! Order. Four users are at hand, each in a place of its own. The places give one rating each in turn; after a turn, a
+//! place whose user has no more takes the next user of the tile, the first place first. Ratings are taken one by one in
+//! that order: each sees the rows as those before it have left them. So neighbours are ratings of different users, and
+//! where they are of different items as well, the four of a turn have no row in common and are computed side by side.
+//! A dot product adds as [`dot_rows`](super::dot_rows) does, and so do the squares of a row; every other number of a row
+//! has a chain of its own.
+
+mod steps;
+
+use super::vector::{LANES, Vector};
+use super::{Isa, Kernel};
+use steps::{Any, Band, Squares, Steps};
+
+/// What a row has beside its factors.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct SgdRow([f32; 4]);
+
+impl SgdRow {
+    /// A row of so many ratings with this bias, which is zero in a model without biases, and the squared gradients so far
+    /// of its factors (for each rating the mean over the rank) and of its bias.
+    pub fn new(ratings: u32, bias: f32, squares: [f32; 2]) -> SgdRow {
+        SgdRow([squares[0], squares[1], bias, 1.0 / ratings.max(1) as f32])
+    }
+
+    /// The bias.
+    pub fn bias(&self) -> f32 {
+        self.0[2]
+    }
+
+    /// The squared gradients so far, of the factors and of the bias.
+    pub fn squares(&self) -> [f32; 2] {
+        [self.0[0], self.0[1]]
+    }
+}
+
+/// The rows of one band: factors, each row padded to `stride` floats, and what goes with them.
+#[derive(Debug)]
+pub struct SgdRows<'a> {
+    /// Padded factors.
+    pub flat: &'a mut [f32],
+    /// One for each row.
+    pub rows: &'a mut [SgdRow],
+}
+
+/// Ratings between two bands, by user.
+#[derive(Debug, Clone, Copy)]
+pub struct SgdRatings<'a> {
+    /// Rows of the first band that have ratings, ascending.
+    pub users: &'a [u16],
+    /// For each of them, the number of ratings less one.
+    pub lengths: &'a [u16],
+    /// Rows of the second band, one for each rating.
+    pub items: &'a [u16],
+    /// What products and biases should add up to, one for each rating.
+    pub targets: &'a [f32],
+}
+
+/// How far a step goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SgdStep {
+    /// The learning rate.
+    pub rate: f32,
+    /// Whether the rate of a row is divided by the root of its squared gradients so far (Duchi, Hazan, Singer 2011, with
+    /// one sum for each row as in libmf).
+    pub adaptive: bool,
+    /// Whether biases move.
+    pub biases: bool,
+    /// The ridge on factors: for each rating, and for each row, of which a rating has its share.
+    pub ridge: [f32; 2],
+    /// The ridge on biases, likewise.
+    pub bias_ridge: [f32; 2],
+    /// The number of factors, padding left out.
+    pub rank: usize,
+}
+
+/// The slope of the loss at a prediction and a target.
+pub enum SgdSlope<'a> {
+    /// So many times their difference.
+    Squares(f32),
+    /// As this says. It is asked once for each rating, in their order.
+    Any(&'a mut dyn FnMut(f32, f32) -> f32),
+}
+
+/// Takes one step for each rating: `p -= eta (slope q + ridge p)`, `q -= eta (slope p + ridge q)`, both from where the rows
+/// stood, and the biases likewise with 1 for the other factor. Gives the sum of the squared differences between
+/// predictions and targets, each from before its own step.
+///
+/// # Panics
+/// If users do not ascend, their lengths do not add up to one item and one target for each rating, the rank does not fit
+/// the length of the factors, or a row lies outside its band.
+pub fn sgd<'a>(
+    isa: Isa,
+    ratings: SgdRatings<'a>,
+    users: SgdRows<'a>,
+    items: SgdRows<'a>,
+    step: SgdStep,
+    slope: SgdSlope<'a>,
+) -> f64 {
+    let (lengths, len) = (ratings.lengths, ratings.targets.len());
+    assert!(ratings.users.is_sorted_by(|a, b| a < b), "users ascend");
+    assert_eq!(lengths.len(), ratings.users.len(), "one length a user");
+    assert_eq!(ratings.items.len(), len, "one item for each rating");
+    let sum: usize = lengths.iter().map(|&less| usize::from(less) + 1).sum();
+    assert_eq!(sum, len, "every rating is a user's");
+    let vectors = step.rank.div_ceil(LANES);
+    isa.run(Sgd {
+        users: Band::new(users, vectors),
+        items: Band::new(items, vectors),
+        ratings,
+        step,
+        slope,
+    })
+}
+
+struct Sgd<'a> {
+    ratings: SgdRatings<'a>,
+    users: Band<'a>,
+    items: Band<'a>,
+    step: SgdStep,
+    slope: SgdSlope<'a>,
+}
+
+impl Kernel for Sgd<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<V: Vector>(self, v: V) -> f64 {
+        let vectors = self.step.rank.div_ceil(LANES);
+        let Sgd {
+            ratings,
+            users,
+            items,
+            step,
+            slope,
+        } = self;
+        let steps = Steps {
+            users,
+            items,
+            step,
+            error: 0.0,
+        };
+        match slope {
+            // Squares are common: their slope is worth compiling into the loop, and so are the usual lengths of rows.
+            SgdSlope::Squares(twice) => {
+                let slope = Squares(twice);
+                match (step.adaptive, vectors) {
+                    (false, 1) => steps.all::<V, false>(v, 1, ratings, slope),
+                    (false, 2) => steps.all::<V, false>(v, 2, ratings, slope),
+                    (false, 4) => steps.all::<V, false>(v, 4, ratings, slope),
+                    (false, 8) => steps.all::<V, false>(v, 8, ratings, slope),
+                    (false, _) => steps.all::<V, false>(v, vectors, ratings, slope),
+                    (true, 1) => steps.all::<V, true>(v, 1, ratings, slope),
+                    (true, 2) => steps.all::<V, true>(v, 2, ratings, slope),
+                    (true, 4) => steps.all::<V, true>(v, 4, ratings, slope),
+                    (true, 8) => steps.all::<V, true>(v, 8, ratings, slope),
+                    (true, _) => steps.all::<V, true>(v, vectors, ratings, slope),
+                }
+            }
+            SgdSlope::Any(of) => match step.adaptive {
+                false => steps.all::<V, false>(v, vectors, ratings, Any(of)),
+                true => steps.all::<V, true>(v, vectors, ratings, Any(of)),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{bits, noise, noise_cols, noise_rows};
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A row in f64: factors, then the bias, with the squares and the ridges of both.
+    struct Twin {
+        numbers: Vec<f64>,
+        squares: [f64; 2],
+        ridges: [f64; 2],
+    }
+
+    fn band(seed: u64, rows: usize, step: SgdStep) -> (Vec<f32>, Vec<SgdRow>, Vec<Twin>) {
+        let flat = noise_rows(seed, rows, step.rank);
+        let scalars = noise(seed ^ 9, rows * 3);
+        let counts = noise_cols(seed ^ 8, rows, 5);
+        let of_row = |(x, &count): (&[f32], &u32)| {
+            SgdRow::new(count, x[0], [1.0 + x[1] * x[1], 1.0 + x[2] * x[2]])
+        };
+        let rows: Vec<SgdRow> = scalars.chunks_exact(3).zip(&counts).map(of_row).collect();
+        let twin = |((factors, row), &count): ((&[f32], &SgdRow), &u32)| {
+            let ridge = |[rating, of_row]: [f32; 2]| {
+                f64::from(rating) + f64::from(of_row) / f64::from(count.max(1))
+            };
+            let numbers = factors[..step.rank].iter().chain([&row.0[2]]);
+            Twin {
+                numbers: numbers.map(|&x| x.into()).collect(),
+                squares: row.squares().map(f64::from),
+                ridges: [ridge(step.ridge), ridge(step.bias_ridge)],
+            }
+        };
+        let padded = flat.chunks_exact(step.rank.next_multiple_of(LANES));
+        let twins = padded.zip(&rows).zip(&counts).map(twin).collect();
+        (flat, rows, twins)
+    }
+
+    fn move_twin(twin: &mut Twin, other: &[f64], slope: f64, step: SgdStep) {
+        let rates = twin.squares.map(|squares| match step.adaptive {
+            true => f64::from(step.rate) / squares.sqrt(),
+            false => f64::from(step.rate),
+        });
+        for (k, x) in twin.numbers.iter_mut().enumerate() {
+            let factor = k < step.rank;
+            let (part, share) = if factor {
+                (0, step.rank as f64)
+            } else {
+                (1, 1.0)
+            };
+            let partner = if factor { other[k] } else { 1.0 };
+            let gradient = slope * partner + twin.ridges[part] * *x;
+            twin.squares[part] += gradient * gradient / share;
+            if factor || step.biases {
+                *x -= rates[part] * gradient;
+            }
+        }
+    }
+
+    /// User and position of each rating in the order in which they are taken.
+    fn order(users: &[u16], lengths: &[u16]) -> Vec<(u16, usize)> {
+        let mut first = 0;
+        let run = |(&user, &less): (&u16, &u16)| {
+            let run = first..first + usize::from(less) + 1;
+            first = run.end;
+            (user, run)
+        };
+        let mut runs = users.iter().zip(lengths).map(run);
+        let mut places: Vec<_> = (0..4).map(|_| runs.next()).collect();
+        let mut order = Vec::new();
+        while places.iter().any(Option::is_some) {
+            for (user, run) in places.iter_mut().flatten() {
+                order.extend(run.next().map(|at| (*user, at)));
+            }
+            for place in &mut places {
+                if place.as_ref().is_some_and(|(_, run)| run.is_empty()) {
+                    *place = runs.next();
+                }
+            }
+        }
+        order
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn steps_are_those_of_a_plain_program(
+            rank in 1_usize..100, len in 0_usize..60, seed: u64, adaptive: bool, biases: bool,
+        ) {
+            // Short enough for any of these rows, or rounding would grow from step to step.
+            let step = SgdStep {
+                rate: 0.2 / rank as f32, adaptive, biases, rank, ridge: [0.1, 0.3], bias_ridge: [0.05, 0.2],
+            };
+            let numbers = |seed, rows| noise_cols(seed, len, rows).into_iter().map(|x| x as u16);
+            let mut users_of_ratings: Vec<u16> = numbers(seed ^ 2, 9).collect();
+            users_of_ratings.sort_unstable();
+            let runs = || users_of_ratings.chunk_by(|a, b| a == b);
+            let users: Vec<u16> = runs().map(|run| run[0]).collect();
+            let lengths: Vec<u16> = runs().map(|run| run.len() as u16 - 1).collect();
+            let items: Vec<u16> = numbers(seed ^ 3, 7).collect();
+            let targets = noise(seed ^ 4, len);
+            let ratings = SgdRatings { users: &users, lengths: &lengths, items: &items, targets: &targets };
+            let (own, other) = (band(seed, 9, step), band(seed ^ 1, 7, step));
+
+            let (mut own_twin, mut other_twin) = (own.2, other.2);
+            let mut error = 0.0;
+            for (user, i) in order(&users, &lengths) {
+                let (p, q) = (&mut own_twin[usize::from(user)], &mut other_twin[usize::from(items[i])]);
+                let factors = p.numbers[..rank].iter().zip(&q.numbers);
+                let product: f64 = factors.map(|(a, b)| a * b).sum();
+                let difference = product + p.numbers[rank] + q.numbers[rank] - f64::from(targets[i]);
+                error += difference * difference;
+                let before = p.numbers.clone();
+                move_twin(p, &q.numbers, 2.0 * difference, step);
+                move_twin(q, &before, 2.0 * difference, step);
+            }
+
+            let run = |isa, any: bool| {
+                let (mut p, mut q, mut own, mut other) = (own.0.clone(), other.0.clone(), own.1.clone(), other.1.clone());
+                let users = SgdRows { flat: &mut p, rows: &mut own };
+                let items = SgdRows { flat: &mut q, rows: &mut other };
+                let mut slope = |p: f32, r: f32| 2.0 * (p - r);
+                let slope = if any { SgdSlope::Any(&mut slope) } else { SgdSlope::Squares(2.0) };
+                let error = sgd(isa, ratings, users, items, step, slope);
+                own.extend(other);
+                let scalars: Vec<f32> = own.iter().flat_map(|r| [r.bias(), r.squares()[0], r.squares()[1]]).collect();
+                (p, q, scalars, error)
+            };
+            let (p, q, scalars, found) = run(Isa::PORTABLE, false);
+            for (isa, any) in Isa::available().flat_map(|isa| [(isa, false), (isa, true)]) {
+                let other = run(isa, any);
+                prop_assert_eq!(bits(&p), bits(&other.0), "{:?}", isa);
+                prop_assert_eq!(bits(&q), bits(&other.1), "{:?}", isa);
+                prop_assert_eq!(bits(&scalars), bits(&other.2), "{:?}", isa);
+                prop_assert_eq!(found.to_bits(), other.3.to_bits(), "{:?}", isa);
+            }
+            let stride = rank.next_multiple_of(LANES);
+            let close = |a: f64, b: f64| (a - b).abs() <= 2e-4 * b.abs().max(1.0);
+            prop_assert!(close(found, error));
+            let rows = p.chunks_exact(stride).chain(q.chunks_exact(stride));
+            let twins = own_twin.iter().chain(&other_twin);
+            for ((row, twin), scalars) in rows.zip(twins).zip(scalars.chunks_exact(3)) {
+                let mut numbers = row[..rank].iter().chain(&scalars[..1]).zip(&twin.numbers);
+                prop_assert!(numbers.all(|(&a, &b)| close(a.into(), b)));
+                prop_assert!(row[rank..].iter().all(|&x| x == 0.0));
+                if adaptive {
+                    let mut squares = scalars[1..].iter().zip(twin.squares);
+                    prop_assert!(squares.all(|(&a, b)| close(a.into(), b)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic]
+    fn a_row_outside_is_a_panic() {
+        let step = SgdStep {
+            rate: 0.1,
+            adaptive: false,
+            biases: true,
+            ridge: [0.0; 2],
+            bias_ridge: [0.0; 2],
+            rank: 16,
+        };
+        let ratings = SgdRatings {
+            users: &[1],
+            lengths: &[0],
+            items: &[0],
+            targets: &[1.0],
+        };
+        let (mut p, mut q) = ([0.0; 16], [0.0; 16]);
+        let (mut own, mut other) = ([SgdRow::default()], [SgdRow::default()]);
+        let users = SgdRows {
+            flat: &mut p,
+            rows: &mut own,
+        };
+        let items = SgdRows {
+            flat: &mut q,
+            rows: &mut other,
+        };
+        let slope = SgdSlope::Squares(1.0);
+        sgd(Isa::best(), ratings, users, items, step, slope);
+    }
+}

@@ -1,0 +1,159 @@
+//! Sums in f64 that stand in for cells without a rating: the Gram matrix of many rows, and its product with one row.
+//!
+//! Order. Every entry has one accumulator, to which products are added one by one, in order of rows; a product is rounded
+//! before it is added. These are plain loops, compiled for each instruction set: with an accumulator of its own for every
+//! entry, nothing depends on how many of them fill a register.
+
+use super::vector::Vector;
+use super::{Isa, Kernel};
+
+/// Rows that are added to an entry for each time that it is loaded and stored.
+const ROWS: usize = 4;
+
+/// Adds `x x^T` for each row x of `flat` to `sum`, a matrix of rank x rank, on and below its diagonal.
+///
+/// # Panics
+/// If the rank does not fit the stride, `flat` is not made of such rows, or `sum` has another size.
+pub fn add_squares(isa: Isa, flat: &[f32], stride: usize, rank: usize, sum: &mut [f64]) {
+    assert!(rank <= stride && flat.len().is_multiple_of(stride), "rows");
+    assert_eq!(sum.len(), rank * rank, "a square of the rank");
+    isa.run(AddSquares {
+        flat,
+        stride,
+        rank,
+        sum,
+    });
+}
+
+struct AddSquares<'a> {
+    flat: &'a [f32],
+    stride: usize,
+    rank: usize,
+    sum: &'a mut [f64],
+}
+
+impl Kernel for AddSquares<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(mut self, _: V) {
+        let parts = self.flat.chunks_exact(ROWS * self.stride);
+        let last = parts.remainder();
+        for rows in parts {
+            self.add::<ROWS>(rows);
+        }
+        for row in last.chunks_exact(self.stride) {
+            self.add::<1>(row);
+        }
+    }
+}
+
+impl AddSquares<'_> {
+    #[inline(always)]
+    fn add<const N: usize>(&mut self, flat: &[f32]) {
+        let mut rows = [&[] as &[f32]; N];
+        for (row, part) in rows.iter_mut().zip(flat.chunks_exact(self.stride)) {
+            *row = &part[..self.rank];
+        }
+        for (i, sum) in self.sum.chunks_exact_mut(self.rank).enumerate() {
+            let sum = &mut sum[..=i];
+            let own = rows.map(|row| f64::from(row[i]));
+            let others = rows.map(|row| &row[..sum.len()]);
+            for j in 0..sum.len() {
+                for n in 0..N {
+                    sum[j] += own[n] * f64::from(others[n][j]);
+                }
+            }
+        }
+    }
+}
+
+/// The product of a symmetric matrix with a vector: the sum of its rows times the vector's entries, in `out`.
+///
+/// # Panics
+/// If the matrix is no square of the vector's length, or `out` has another length.
+pub fn symmetric_product(isa: Isa, matrix: &[f64], vector: &[f64], out: &mut [f64]) {
+    assert_eq!(matrix.len(), vector.len() * vector.len(), "a square");
+    assert_eq!(out.len(), vector.len(), "one entry for each row");
+    isa.run(SymmetricProduct {
+        matrix,
+        vector,
+        out,
+    });
+}
+
+struct SymmetricProduct<'a> {
+    matrix: &'a [f64],
+    vector: &'a [f64],
+    out: &'a mut [f64],
+}
+
+impl Kernel for SymmetricProduct<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(mut self, _: V) {
+        // As many entries at a time as stay in registers over all rows.
+        let at = self.part::<32>(0);
+        let at = self.part::<8>(at);
+        self.part::<1>(at);
+    }
+}
+
+impl SymmetricProduct<'_> {
+    /// The entries from `at` on, `N` by `N`; where the rest of them begins.
+    #[inline(always)]
+    fn part<const N: usize>(&mut self, mut at: usize) -> usize {
+        let rank = self.vector.len();
+        while rank - at >= N {
+            let mut sum = [0.0; N];
+            for (row, &x) in self.matrix.chunks_exact(rank).zip(self.vector) {
+                let row: &[f64; N] = row[at..].first_chunk().expect("N entries");
+                for j in 0..N {
+                    sum[j] += row[j] * x;
+                }
+            }
+            self.out[at..at + N].copy_from_slice(&sum);
+            at += N;
+        }
+        at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{noise, noise_rows};
+    use super::super::vector::LANES;
+    use super::*;
+
+    #[test]
+    fn sums_follow_the_order_on_every_unit() {
+        for (rank, rows) in [(1, 3), (5, 4), (16, 9), (37, 6), (64, 256)] {
+            let stride = usize::next_multiple_of(rank, LANES);
+            let flat = noise_rows(rank as u64, rows, rank);
+            let start: Vec<f64> = noise(7, rank * rank).into_iter().map(f64::from).collect();
+            let mut twin = start.clone();
+            for row in flat.chunks_exact(stride) {
+                for i in 0..rank {
+                    for j in 0..=i {
+                        twin[i * rank + j] += f64::from(row[i]) * f64::from(row[j]);
+                    }
+                }
+            }
+            let vector: Vec<f64> = noise(8, rank).into_iter().map(f64::from).collect();
+            let entry = |j: usize| {
+                let products = (0..rank).map(|i| start[i * rank + j] * vector[i]);
+                products.fold(0.0, |sum: f64, product| sum + product)
+            };
+            let product: Vec<f64> = (0..rank).map(entry).collect();
+            for isa in Isa::available() {
+                let mut sum = start.clone();
+                add_squares(isa, &flat, stride, rank, &mut sum);
+                assert_eq!(sum, twin, "{isa:?}");
+                let mut out = vec![f64::NAN; rank];
+                symmetric_product(isa, &start, &vector, &mut out);
+                assert_eq!(out, product, "{isa:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What is summed over the ratings of a row from what is predicted for them: losses and errors, in their fixed order.
+
+use super::alternating::{PART, sum_own_rows};
+use super::bands;
+use super::row_step::{Cost, Fixed, Own};
+use super::sums::RowSums;
+use crate::error::Result;
+use crate::matrix::{Factors, Ratings, Row, Side};
+
+/// Sums over the ratings of one row, which come in segments: the order of its additions depends on the row alone.
+pub trait Errors: Sync {
+    /// What has been summed so far: by default, nothing.
+    type Sums: Default + Send;
+
+    /// Counts in the next ratings of the row, and what is predicted for them, in units of the model.
+    fn add(&self, fixed: &Fixed<'_>, predictions: &[f32], ratings: &[f32], sums: &mut Self::Sums);
+
+    /// The row's sums, when all its ratings have been counted in.
+    fn finish(&self, own: Own<'_>, ratings: usize, sums: Self::Sums) -> RowSums;
+}
+
+/// Sums errors over all rows of a side, either side spilled or not.
+///
+/// # Errors
+/// If ratings or factors cannot be read.
+pub fn sum_errors<E: Errors>(
+    ratings: &dyn Ratings,
+    side: Side,
+    own: &Factors,
+    fixed: &Fixed<'_>,
+    errors: &E,
+) -> Result<RowSums> {
+    if let Some(room) = fixed.factors.room() {
+        return bands::sum_errors(ratings, side, own, fixed, room, errors);
+    }
+    sum_own_rows(ratings, side, own, |own, row, predictions| {
+        of_row(errors, own, row, fixed, predictions)
+    })
+}
+
+/// Measures losses and the penalty of users, and the penalty of items, where the parameters stand.
+///
+/// # Errors
+/// If ratings or factors cannot be read.
+pub fn measure<C: Cost>(
+    ratings: &dyn Ratings,
+    cost: &C,
+    users: &Factors,
+    items: &Fixed<'_>,
+) -> Result<RowSums> {
+    let mut sums = sum_errors(ratings, Side::Users, users, items, &Losses(cost))?;
+    let penalty = |own: Own<'_>, row: Row<'_>, _: &mut Vec<f32>| RowSums {
+        penalty: cost.penalty(own, row.len()),
+        ..RowSums::default()
+    };
+    sums.add(sum_own_rows(ratings, Side::Items, items.factors, penalty)?);
+    Ok(sums)
+}
+
+/// Sums over one row that is at hand as a whole.
+pub fn of_row<E: Errors>(
+    errors: &E,
+    own: Own<'_>,
+    row: Row<'_>,
+    fixed: &Fixed<'_>,
+    predictions: &mut Vec<f32>,
+) -> RowSums {
+    let mut sums = E::Sums::default();
+    add(errors, own, row, fixed, predictions, &mut sums);
+    errors.finish(own, row.len(), sums)
+}
+
+/// Predicts the ratings of a segment, and counts them in.
+pub fn add<E: Errors>(
+    errors: &E,
+    own: Own<'_>,
+    segment: Row<'_>,
+    fixed: &Fixed<'_>,
+    predictions: &mut Vec<f32>,
+    sums: &mut E::Sums,
+) {
+    for start in (0..segment.len()).step_by(PART) {
+        let piece = segment.part(start..segment.len().min(start + PART));
+        predictions.resize(piece.len(), 0.0);
+        fixed.predict(own, piece, predictions);
+        errors.add(fixed, predictions, piece.values, sums);
+    }
+}
+
+/// Loss, squared error and penalty, as a method's cost has them.
+pub struct Losses<'a, C>(pub &'a C);
+
+/// Sums of a row's losses that are kept side by side, so that an addition need not wait for the one before it: chain c
+/// adds ratings c, c + 8, c + 16, ... of a part, and the chains are added in order.
+const CHAINS: usize = 8;
+
+/// A row's losses so far: of whole parts, and the chains of the part that it is in.
+#[derive(Default)]
+pub struct Chains {
+    parts: RowSums,
+    chains: [RowSums; CHAINS],
+    /// Ratings in the chains.
+    held: usize,
+}
+
+/// Bytes that a row's losses take while the fixed side passes by in bands.
+pub const LOSS_BYTES: usize = size_of::<Chains>();
+
+impl Chains {
+    /// Ends the part.
+    fn end_part(&mut self) {
+        self.chains.iter().for_each(|&chain| self.parts.add(chain));
+        self.chains = Default::default();
+        self.held = 0;
+    }
+}
+
+impl<C: Cost> Errors for Losses<'_, C> {
+    type Sums = Chains;
+
+    fn add(
+        &self,
+        fixed: &Fixed<'_>,
+        mut predictions: &[f32],
+        mut ratings: &[f32],
+        sums: &mut Chains,
+    ) {
+        let add = |chains: &mut [RowSums], predictions: &[f32], ratings: &[f32]| {
+            for ((sums, &p), &rating) in chains.iter_mut().zip(predictions).zip(ratings) {
+                let target = fixed.target(rating);
+                let error = f64::from(p - target);
+                sums.loss += self.0.loss(p, target);
+                sums.squared_error += error * error;
+            }
+        };
+        while !ratings.is_empty() {
+            // Up to the end of the part; a segment may begin at any chain.
+            let count = ratings.len().min(PART - sums.held);
+            let first = sums.held % CHAINS;
+            let head = count.min((CHAINS - first) % CHAINS);
+            add(
+                &mut sums.chains[first..],
+                &predictions[..head],
+                &ratings[..head],
+            );
+            let (of_part, of_ratings) = (&predictions[head..count], &ratings[head..count]);
+            let (eights, last) = of_part.as_chunks::<CHAINS>();
+            let (rated, last_rated) = of_ratings.as_chunks::<CHAINS>();
+            for (predictions, ratings) in eights.iter().zip(rated) {
+                add(&mut sums.chains, predictions, ratings);
+            }
+            add(&mut sums.chains, last, last_rated);
+            sums.held += count;
+            if sums.held == PART {
+                sums.end_part();
+            }
+            (predictions, ratings) = (&predictions[count..], &ratings[count..]);
+        }
+    }
+
+    fn finish(&self, own: Own<'_>, ratings: usize, mut sums: Chains) -> RowSums {
+        sums.end_part();
+        sums.parts.penalty = self.0.penalty(own, ratings);
+        sums.parts
+    }
+}

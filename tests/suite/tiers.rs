@@ -1,0 +1,251 @@
+//! Factors that lie in files, of one side or of both: the same model, within the budget, with as many bytes as planned.
+
+use lowrank::matrix::{Factors, InMemory, Ratings, Room, Side};
+use lowrank::model::{Checkpoint, Run};
+use lowrank::solver::{Options, SOLVERS};
+use lowrank::synthetic::{Recipe, Synthetic};
+use lowrank::train::{Placement, State};
+use lowrank::{Store, Threads, Trainer};
+use serde_json::Value;
+
+use crate::program::Program;
+use crate::tree::tree;
+
+/// Two items that everybody rates, in more than two parts each, and a few that some do; nobody rates the last.
+fn long_rows() -> InMemory {
+    const USERS: u32 = 35_000;
+    let rate = |user: u32, item: u32| (user, item, ((user * 7 + item * 3) % 9) as f32 / 2.0);
+    let popular = (0..USERS).flat_map(|user| [rate(user, 0), rate(user, 3)]);
+    let others = (0..USERS).step_by(7).map(|user| rate(user, 1 + user % 2));
+    let triplets: Vec<_> = popular.chain(others).collect();
+    InMemory::from_triplets(USERS as usize, 5, &triplets)
+        .unwrap()
+        .with_rows_per_block(11_111)
+}
+
+fn train(ratings: &dyn Ratings, options: &Options, placement: &Placement) -> State {
+    Trainer::new(ratings, options.clone())
+        .test(Some(ratings))
+        .placement(placement.clone())
+        .run(&Threads::new(Some(3)).unwrap())
+        .unwrap()
+}
+
+/// All numbers of a side as bits, wherever they are.
+fn bits(factors: &Factors) -> Vec<u32> {
+    let (mut rows, mut biases) = (Vec::new(), Vec::new());
+    let mut band = factors.empty_band();
+    for range in factors.bands(0..factors.rows()) {
+        let (factors, _) = factors.load(range, &mut band).unwrap();
+        rows.extend(factors.flat().iter().map(|x| x.to_bits()));
+        biases.extend(factors.biases().iter().map(|x| x.to_bits()));
+    }
+    rows.extend(biases);
+    rows
+}
+
+#[test]
+fn rows_longer_than_a_part_meet_bands_of_any_size_with_the_same_bits() {
+    let ratings = long_rows();
+    let folder = tempfile::tempdir().unwrap();
+    for biases in [true, false] {
+        let options = Options {
+            rank: 3,
+            epochs: 2,
+            biases,
+            ..Options::default()
+        };
+        let held = train(&ratings, &options, &Placement::default());
+        let of_row = Factors::bytes(1, 3, biases);
+        // Bands of a few rows, of more than a part, and of all; chunks of one row and of many.
+        for (users, items) in [
+            (Some([9_001, 1]), None),
+            (Some([17_000, 1_000_000]), Some([2, 100_000])),
+            (Some([1_000_000, 3_000]), Some([1, 1_000_000])),
+            (None, Some([3, 50_000])),
+        ] {
+            let room = |[rows, sums]: [u64; 2]| Room {
+                band: rows * of_row,
+                sums,
+            };
+            let placement = Placement {
+                users: users.map(room),
+                items: items.map(room),
+                folder: folder.path().to_owned(),
+            };
+            let spilled = train(&ratings, &options, &placement);
+            let what = format!("{users:?}, {items:?}");
+            assert_eq!(spilled.history, held.history, "{what}");
+            for side in [Side::Users, Side::Items] {
+                let [one, other] = [&spilled, &held].map(|state| state.parameters().side(side));
+                assert_eq!(one.is_spilled(), placement.room(side).is_some());
+                assert!(bits(one) == bits(other), "{what}: {side:?}");
+            }
+        }
+    }
+}
+
+/// A store whose factors, at rank 64, are more than the rest of what training takes.
+fn wide() -> Program {
+    let program = Program::new();
+    let recipe = Recipe {
+        users: 12_000,
+        items: 7_000,
+        ratings: 40_000,
+        ..Recipe::default()
+    };
+    let mut text = Vec::new();
+    Synthetic::new(recipe).unwrap().write(&mut text).unwrap();
+    program.write("r", text);
+    program
+        .done("import r --out s --test-fraction 0.1 --validation-fraction 0.1 --shard-size 64KiB");
+    program
+}
+
+const TRAIN: &str = "train s --out m --rank 64 --epochs 2 --force --threads 2";
+
+/// The smallest budget for these options, in MiB, as the refusal of a smaller one names it.
+fn least(program: &Program, command: &str) -> u64 {
+    let output = program.run(&format!("{command} --memory 1MiB"));
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let (_, enough) = said.split_once("--memory ").unwrap();
+    enough.split_once("MiB").unwrap().0.parse().unwrap()
+}
+
+/// Which sides are in files with so many MiB.
+fn streamed(program: &Program, command: &str, budget: u64) -> (Value, Value) {
+    let planned = program.done(&format!("{command} --memory {budget}MiB --plan"));
+    assert!(planned["total_bytes"].as_u64().unwrap() <= budget << 20);
+    (planned["streamed"].clone(), planned["forecast"].clone())
+}
+
+#[test]
+fn each_tier_leaves_the_same_model_and_reads_what_was_planned() {
+    let program = wide();
+    for options in ["", "--early-stop 1 --epochs 4"] {
+        let command = format!("{TRAIN} {options}");
+        program.done(&command);
+        let mut expected = tree(&program.path("m"));
+        expected.remove("run.json");
+        let least = least(&program, &command);
+        let mut seen = Vec::new();
+        for budget in least..least + 40 {
+            let (sides, forecast) = streamed(&program, &command, budget);
+            if seen.contains(&sides) {
+                continue;
+            }
+            let told = program.done(&format!("{command} --memory {budget}MiB"));
+            let mut model = tree(&program.path("m"));
+            model.remove("run.json");
+            assert!(model == expected, "{options} {sides} in {budget} MiB");
+            for pace in told["paces"].as_array().unwrap().iter().skip(1) {
+                for what in ["factors_read", "factors_written"] {
+                    let [planned, measured] =
+                        [&forecast, pace].map(|counts| counts[what].as_f64().unwrap());
+                    let copied = if options.is_empty() {
+                        0.0
+                    } else {
+                        forecast["spilled"].as_f64().unwrap()
+                    };
+                    assert!(
+                        measured >= planned && measured <= 1.05 * planned + copied,
+                        "{what}: {measured}, not {planned}"
+                    );
+                }
+            }
+            seen.push(sides);
+        }
+        let both = serde_json::json!(["users", "items"]);
+        assert_eq!(
+            seen,
+            [both, serde_json::json!(["users"]), serde_json::json!([])]
+        );
+    }
+}
+
+#[test]
+fn the_smallest_budget_is_the_smallest_and_methods_that_cannot_spill_say_who_can() {
+    let program = wide();
+    let least_als = least(&program, TRAIN);
+    program.done(&format!("{TRAIN} --memory {least_als}MiB"));
+    let less = least_als - 1;
+    let refused = program.run(&format!("{TRAIN} --memory {less}MiB"));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        said.contains(&format!("--memory {least_als}MiB would do")),
+        "{said}"
+    );
+
+    let cg = format!("{TRAIN} --solver cg");
+    let least_cg = least(&program, &cg);
+    assert!(least_cg > least_als);
+    program.done(&format!("{cg} --memory {least_cg}MiB"));
+    let refused = program.run(&format!("{cg} --memory {}MiB", least_cg - 1));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("or --solver als may do with less"), "{said}");
+}
+
+#[test]
+fn a_checkpoint_is_gone_on_with_in_another_tier() {
+    let program = wide();
+    let store = Store::open(program.path("s")).unwrap();
+    let options = |epochs| Options {
+        rank: 64,
+        epochs,
+        ..Options::default()
+    };
+    let whole = train(&store, &options(3), &Placement::default());
+    let room = Some(Room {
+        band: 300_000,
+        sums: 3_000_000,
+    });
+    let placement = Placement {
+        users: room,
+        items: room,
+        folder: program.path(""),
+    };
+    let half = train(&store, &options(1), &placement);
+    let run = Run {
+        epochs: half.paces.clone(),
+        seconds: 0.0,
+        threads: 1,
+        memory: 0,
+        store: String::new(),
+    };
+    let path = program.path("c");
+    Checkpoint::save(&path, &half, &options(1), None, &store, &run).unwrap();
+    for placement in [&placement, &Placement::default()] {
+        let opened = Checkpoint::open_placed(&path, placement).unwrap();
+        assert_eq!(
+            opened.state.parameters().users.is_spilled(),
+            !placement.is_in_memory()
+        );
+        let state = Trainer::new(&store, options(3))
+            .test(Some(&store))
+            .resume(Some(opened.state))
+            .run(&Threads::new(Some(2)).unwrap())
+            .unwrap();
+        assert_eq!(state.history, whole.history);
+        for side in [Side::Users, Side::Items] {
+            assert!(bits(state.parameters().side(side)) == bits(whole.parameters().side(side)));
+        }
+    }
+}
+
+#[test]
+fn the_table_says_which_methods_can_spill() {
+    for method in SOLVERS {
+        let options = (method.suited)(Options {
+            solver: method.name.into(),
+            ..Options::default()
+        });
+        let solver = method.solver(&options).unwrap();
+        assert_eq!(
+            solver.row_sums().is_some(),
+            method.spills,
+            "{}",
+            method.name
+        );
+    }
+}
