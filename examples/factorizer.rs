@@ -8,7 +8,7 @@
 //!         --regularization 0 --regularization-row 0.1 --history history.csv
 
 use lowrank::check_gradients::check_gradients;
-use lowrank::ingest::{Duplicates, Import, Input, ReadOptions, Split};
+use lowrank::ingest::{Duplicates, HoldOut, Import, Input, ReadOptions, Split};
 use lowrank::store::Encoding;
 use lowrank::{Options, Part, Ratings, Result, Store, Threads, Trainer};
 
@@ -27,7 +27,7 @@ fn main() -> Result<()> {
         read: ReadOptions::default(),
         test: None,
         split: Split {
-            test_fraction: 0.2,
+            test: HoldOut::Fraction(0.2),
             ..Split::default()
         },
         duplicates: Duplicates::Last,

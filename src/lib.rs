@@ -47,6 +47,7 @@ mod survival;
 pub mod synthetic;
 pub mod threads;
 pub mod train;
+pub mod tune;
 pub mod usage;
 
 pub use error::{Error, ErrorKind, Result};

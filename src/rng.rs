@@ -32,6 +32,10 @@ pub enum Purpose {
     Negatives = 9,
     /// Negatives that the users of a mini-batch share.
     SharedNegatives = 10,
+    /// Which users are held out whole.
+    TestUsers = 11,
+    /// The options of the trials of a search.
+    Trials = 12,
 }
 
 /// A 64-bit key of an external id: FNV-1a, then the finalizer of splitmix64.

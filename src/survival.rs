@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::error::{AtPath, Result};
-use crate::ingest::{Duplicates, Import, Input, ReadOptions, Split};
+use crate::ingest::{Duplicates, HoldOut, Import, Input, ReadOptions, Split};
 use crate::model::{Checkpoint, Model, Run};
 use crate::solver::Options;
 use crate::store::faults::{Fault, with};
@@ -88,7 +88,7 @@ fn import(text: &Path, store: &Path) -> Result<()> {
         read: ReadOptions::default(),
         test: None,
         split: Split {
-            test_fraction: 0.2,
+            test: HoldOut::Fraction(0.2),
             validation_fraction: 0.1,
             ..Split::default()
         },

@@ -142,7 +142,7 @@ impl Bench {
             read: ReadOptions::default(),
             test: None,
             split: Split {
-                test_fraction: 0.2,
+                test: lowrank::ingest::HoldOut::Fraction(0.2),
                 ..Split::default()
             },
             duplicates: lowrank::ingest::Duplicates::Last,

@@ -2,8 +2,10 @@
 
 use super::held_out;
 use crate::error::Result;
+use crate::kernel::{self, Isa};
 use crate::matrix::{Ratings, Side};
 use crate::model::Model;
+use crate::recommend::FoldedIn;
 use crate::solver::{self, Fixed, Own, Parameters, RowSums, sum_errors, sum_rows};
 use crate::store::{IdMap, Part, Store};
 
@@ -38,17 +40,76 @@ impl Errors {
 /// # Errors
 /// If the store has no ratings in this part, or they cannot be read.
 pub fn rating_errors(model: &Model, store: &Store, part: Part, clip: bool) -> Result<Errors> {
-    let rows = held_out(store, part)?;
     let users = IdMap::new(store.users(), model.dictionary(Side::Users))?;
+    let predict = |user: Option<u32>, item| model.predict(user, item);
     let items = IdMap::new(store.items(), model.dictionary(Side::Items))?;
-    let sums = sum_rows(&rows, Side::Users, |user, row, _| {
-        let user = users.get(user as u32);
+    let scale = clip.then_some(model.record().scale);
+    errors(store, part, &items, scale, |user| users.get(user), predict)
+}
+
+/// As [`rating_errors`], of parameters that number rows as the store does, on the scale of its ratings.
+pub(crate) fn errors_of_parameters(
+    parameters: &Parameters,
+    store: &Store,
+    part: Part,
+) -> Result<Errors> {
+    let row = |row: Option<u32>| row.map(|row| row as usize);
+    let predict = |user, item| parameters.predict(row(user), row(item));
+    let scale = Some(store.manifest().scale);
+    errors(store, part, &IdMap::Same, scale, Some, predict)
+}
+
+/// As [`rating_errors`], of users who were folded in: `row` gives the row of a user of the store, if that one was.
+///
+/// # Errors
+/// As [`rating_errors`].
+pub fn folded_in_errors(
+    model: &Model,
+    store: &Store,
+    part: Part,
+    clip: bool,
+    folded_in: &FoldedIn,
+    row: impl Fn(u32) -> Option<u32> + Sync,
+) -> Result<Errors> {
+    let Parameters {
+        items, mean, std, ..
+    } = model.parameters();
+    let predict = |user: Option<u32>, item: Option<u32>| {
+        let offset = match (user, item) {
+            (Some(user), Some(item)) => {
+                let own = Own::of(folded_in.users(), user as usize);
+                let product =
+                    kernel::dot(Isa::best(), own.factors, items.padded_row(item as usize));
+                items.bias(item as usize) + own.bias + product
+            }
+            (Some(user), None) => folded_in.users().bias(user as usize),
+            (None, item) => return model.predict(None, item),
+        };
+        mean + std * offset
+    };
+    let items = IdMap::new(store.items(), model.dictionary(Side::Items))?;
+    let scale = clip.then_some(model.record().scale);
+    errors(store, part, &items, scale, row, predict)
+}
+
+/// The errors of predictions for rows of the one who predicts, clipped to a scale if there is one.
+fn errors(
+    store: &Store,
+    part: Part,
+    items: &IdMap,
+    scale: Option<(f32, f32)>,
+    row: impl Fn(u32) -> Option<u32> + Sync,
+    predict: impl Fn(Option<u32>, Option<u32>) -> f32 + Sync,
+) -> Result<Errors> {
+    let rows = held_out(store, part)?;
+    let sums = sum_rows(&rows, Side::Users, |user, rated, _| {
+        let user = row(user as u32);
         let mut sums = RowSums::default();
-        for (&col, &rating) in row.cols.iter().zip(row.values) {
+        for (&col, &rating) in rated.cols.iter().zip(rated.values) {
             let item = items.get(col);
-            let mut prediction = model.predict(user, item);
-            if clip {
-                prediction = model.clip(prediction);
+            let mut prediction = predict(user, item);
+            if let Some((low, high)) = scale {
+                prediction = prediction.clamp(low, high);
             }
             let error = f64::from(prediction - rating);
             sums.loss += error.abs();

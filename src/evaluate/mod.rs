@@ -3,11 +3,15 @@
 mod errors;
 mod list;
 mod ranking;
+mod watch;
 
+pub(crate) use errors::errors_of_parameters;
 pub(crate) use errors::squared_errors;
-pub use errors::{Errors, rating_errors};
+pub use errors::{Errors, folded_in_errors, rating_errors};
 pub use list::List;
-pub use ranking::{Activity, Figure, Protocol, Ranking, ranking};
+pub(crate) use ranking::of_parameters as ranking_of_parameters;
+pub use ranking::{Activity, Figure, Protocol, Ranking, folded_in_ranking, ranking};
+pub use watch::{Target, Watch};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Part, Store, UserRows};
@@ -114,7 +118,7 @@ fn held_out(store: &Store, part: Part) -> Result<UserRows<'_>> {
         )
         .path(store.path())
         .remedy(
-            "import with --test, --test-fraction or --test-last, or choose another part with --on",
+            "hold some out with lowrank import or lowrank split, or choose another part with --on",
         )
     };
     store

@@ -10,7 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::Candidate;
 use crate::matrix::{Ratings, RowScratch, Shape, Side};
 use crate::model::Model;
-use crate::recommend::{Exclude, Recommender, Search};
+use crate::recommend::{Exclude, FoldedIn, Recommender, Search};
+use crate::solver::Parameters;
 use crate::store::{IdMap, Part, Store, UserRows};
 
 /// What to measure, and on what.
@@ -78,7 +79,51 @@ pub struct Activity {
 /// If the store has nothing to be found in this part, a cut-off is none or larger than the number of items, or ratings
 /// cannot be read.
 pub fn ranking(model: &Model, store: &Store, protocol: &Protocol<'_>) -> Result<Ranking> {
-    let catalogue = model.parameters().items.rows();
+    let search = Search::default();
+    let exclude = protocol.exclude();
+    let recommender = Recommender::new(model, Some(store), protocol.top(), exclude, search)?;
+    let items = IdMap::new(store.items(), model.dictionary(Side::Items))?;
+    measure(&recommender, Some, store, items, protocol)
+}
+
+/// As [`ranking`], of parameters that number rows as the store does.
+pub(crate) fn of_parameters(
+    parameters: &Parameters,
+    store: &Store,
+    protocol: &Protocol<'_>,
+) -> Result<Ranking> {
+    let exclude = protocol.exclude().parts();
+    let recommender = Recommender::of_store(parameters, store, protocol.top(), exclude)?;
+    measure(&recommender, Some, store, IdMap::Same, protocol)
+}
+
+/// As [`ranking`], of users who were folded in, and no others: `row` gives the row of a user of the store, if that one was.
+/// What they were folded in by is left out of their lists.
+///
+/// # Errors
+/// As [`ranking`].
+pub fn folded_in_ranking(
+    model: &Model,
+    store: &Store,
+    protocol: &Protocol<'_>,
+    folded_in: &FoldedIn,
+    row: impl Fn(u32) -> Option<u32>,
+) -> Result<Ranking> {
+    let (exclude, search) = (Exclude::Train, Search::default());
+    let recommender = Recommender::to_folded_in(model, folded_in, protocol.top(), exclude, search);
+    let items = IdMap::new(store.items(), model.dictionary(Side::Items))?;
+    measure(&recommender, row, store, items, protocol)
+}
+
+/// Measures the lists of a recommender; `number` gives its number of a user of the store, if it has one.
+fn measure(
+    recommender: &Recommender<'_>,
+    number: impl Fn(u32) -> Option<u32>,
+    store: &Store,
+    items: IdMap,
+    protocol: &Protocol<'_>,
+) -> Result<Ranking> {
+    let catalogue = recommender.items();
     if let Some(cut_off) = protocol.cut_offs.iter().find(|&&k| k == 0 || k > catalogue) {
         let what = format!("there is no list of {cut_off} items: the model knows {catalogue}");
         return Err(Error::new(ErrorKind::BadOption, what).remedy("give another cut-off with --at"));
@@ -86,13 +131,18 @@ pub fn ranking(model: &Model, store: &Store, protocol: &Protocol<'_>) -> Result<
     let rows = held_out(store, protocol.part)?;
     let mut relevant = Relevant {
         rows,
-        items: IdMap::new(store.items(), model.dictionary(Side::Items))?,
+        items,
         least: protocol.positive_at.unwrap_or(f32::NEG_INFINITY),
         scratch: RowScratch::default(),
         found: Vec::new(),
         unknown: 0,
     };
-    let users = relevant.users()?;
+    // Each user by the number in the store, and by the recommender's.
+    let users: Vec<(u32, u32)> = relevant
+        .users()?
+        .into_iter()
+        .filter_map(|user| Some((user, number(user)?)))
+        .collect();
     if users.is_empty() {
         let what = "nothing was held out that is rated highly enough to be found";
         return Err(Error::new(ErrorKind::BadOption, what)
@@ -100,21 +150,16 @@ pub fn ranking(model: &Model, store: &Store, protocol: &Protocol<'_>) -> Result<
             .remedy("give a lower --positive-at"));
     }
     let activity = store.rating_counts(Side::Users)?;
-    let quarters = Quarters::new(users.iter().map(|&user| activity[user as usize]));
+    let quarters = Quarters::new(users.iter().map(|&(user, _)| activity[user as usize]));
     let surprise = surprise(&relevant.items, store, catalogue)?;
-    let exclude = match protocol.part {
-        // What is left out could not be found.
-        Part::Train => Exclude::Nothing,
-        Part::Validation | Part::Test => Exclude::Train,
-    };
-    let search = Search::default();
-    let recommender = Recommender::new(model, Some(store), protocol.top(), exclude, search)?;
     let mut all = Group::new(protocol, catalogue);
     let mut groups = [(); QUARTERS].map(|()| Group::new(protocol, catalogue));
-    let (mut hits, mut bits, mut from) = (Vec::new(), Vec::new(), 0);
-    recommender.recommend(users.iter().copied(), Ok, |tops| {
-        for top in &tops {
-            relevant.read(top.user)?;
+    let (mut hits, mut bits) = (Vec::new(), Vec::new());
+    let (mut from, mut last) = (0, 0);
+    let mut next = users.iter().map(|&(user, _)| user);
+    recommender.recommend(users.iter().map(|&(_, number)| number), Ok, |tops| {
+        for (top, user) in tops.iter().zip(&mut next) {
+            relevant.read(user)?;
             hits.clear();
             let ranked = (1..).zip(&top.items);
             hits.extend(ranked.filter_map(|(rank, c)| relevant.has(c.item).then_some(rank)));
@@ -125,15 +170,14 @@ pub fn ranking(model: &Model, store: &Store, protocol: &Protocol<'_>) -> Result<
                 hits: &hits,
                 surprise: &bits,
                 relevant: relevant.count(),
-                activity: activity[top.user as usize],
+                activity: activity[user as usize],
             };
             all.add(&of_user);
             groups[quarters.of(of_user.activity)].add(&of_user);
+            last = user;
         }
-        if let Some(last) = tops.last() {
-            relevant.rows.release(from as usize..last.user as usize);
-            from = last.user;
-        }
+        relevant.rows.release(from as usize..last as usize);
+        from = last;
         Ok(())
     })?;
     let groups = groups.into_iter().filter(|group| group.users > 0);
@@ -160,6 +204,14 @@ impl Protocol<'_> {
         let by_item = (size_of::<f64>() + listed) * items + size_of::<u32>() * shape.items;
         let lists = Recommender::memory(items, rank, self.top(), Search::default(), threads);
         (by_user + by_item) as u64 + lists
+    }
+
+    /// What is left out of lists: what was trained on, unless that is what is to be found.
+    fn exclude(&self) -> Exclude {
+        match self.part {
+            Part::Train => Exclude::Nothing,
+            Part::Validation | Part::Test => Exclude::Train,
+        }
     }
 
     /// The longest list that is looked at.

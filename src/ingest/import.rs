@@ -2,28 +2,24 @@
 //!
 //! The text is parsed in parallel into records with provisional numbers, which are kept in memory or spilled. When all of
 //! it has been read, popularity and so the final numbers are known; records are renumbered and scattered by ranges of
-//! users. Each range is sorted, its duplicates are settled and its held-out ratings split off; its users are written, and
-//! what is trained on is scattered by ranges of items, where it arrives sorted by user and needs only a counting sort. So
-//! ratings are written to disk at most three times on the way, and no more is held than the budget allows.
+//! users, from which [`Build`] makes the store. So ratings are written to disk at most three times on the way, and no more
+//! is held than the budget allows.
 
 use std::path::Path;
 
+use super::build::{Build, Shares};
 use super::collect::{Collector, Raw};
 use super::dictionary::Numbering;
-use super::rows::{Duplicates, Histogram, Settle, Settled, Twice};
-use super::sort::{Ranges, Record, Scatter, Spill, Stamp, columns_by_row};
-use super::split::Split;
-use super::waves::in_waves;
+use super::rows::{Duplicates, Settle};
+use super::sort::{Ranges, Record, Scatter, Spill, Stamp};
+use super::split::{HoldOut, Split};
 use super::{Input, ReadOptions, ReadReport, Titles, read_ratings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::Side;
 use crate::memory::{Bytes, Plan};
 use crate::progress::{Progress, Unit};
 use crate::rng::key;
-use crate::store::{
-    Encoding, Fingerprint, InputCounts, Layout, Manifest, Part, Seal, ShardEntry, ShardsWriter,
-    StoreWriter,
-};
+use crate::store::{Encoding, InputCounts, Manifest, Seal, StoreWriter};
 use crate::threads::Threads;
 
 /// What to import, and how.
@@ -67,42 +63,6 @@ pub struct Report {
     pub spilled: u64,
 }
 
-/// How the budget is shared out. Only some of it is in use at any one time.
-struct Shares {
-    /// Ids while text is read.
-    ids: u64,
-    /// Records as read; later, records by item.
-    raw: u64,
-    /// Records by user.
-    by_user: u64,
-    /// What one thread sorts at a time.
-    sort: u64,
-    /// A shard being written.
-    shard: u64,
-}
-
-impl Shares {
-    /// Less than this is no budget.
-    const LEAST: u64 = 16 << 20;
-
-    fn of(budget: u64, shard_bytes: u64, threads: usize) -> Shares {
-        Shares {
-            ids: budget / 5,
-            raw: budget / 4,
-            by_user: budget / 4,
-            sort: budget / 8 / threads as u64,
-            shard: shard_bytes.min(budget / 16),
-        }
-    }
-}
-
-/// Bytes that sorting takes for each record of a thread's ranges: the records, their counting sort, keys, and what comes
-/// out, of two ranges that wait, one that is sorted and two that are written.
-const SORT_BYTES: u64 = 192;
-
-/// Records that are sorted at a time, even where more would fit: a range should stay in the caches.
-const MAX_SORTED: u64 = 1 << 18;
-
 impl Import {
     /// Imports into a new store at `out`.
     ///
@@ -113,7 +73,12 @@ impl Import {
         if self.inputs.is_empty() {
             return Err(Error::new(ErrorKind::BadOption, "there is no input"));
         }
-        if self.test.is_some() && (self.split.test_fraction > 0.0 || self.split.test_last > 0) {
+        if let HoldOut::Users { .. } = self.split.test {
+            let what = "users are held out whole when a store is split";
+            return Err(Error::new(ErrorKind::BadOption, what)
+                .remedy("import without, then use lowrank split"));
+        }
+        if self.test.is_some() && self.split.tests() {
             return Err(Error::new(
                 ErrorKind::BadOption,
                 "ratings to test on come from a file or from a split, not from both",
@@ -133,7 +98,7 @@ impl Import {
         let store = StoreWriter::create(out, self.force)?;
         threads.run(|| {
             // Times are carried along only where something asks for them.
-            if self.split.test_last > 0 || self.duplicates.needs_times() {
+            if self.split.needs_times() || self.duplicates.needs_times() {
                 self.import::<i64>(store, &plan, progress)
             } else {
                 self.import::<()>(store, &plan, progress)
@@ -155,7 +120,7 @@ impl Import {
         let mut collector = Collector::<T>::new(shares.ids, shares.raw, store.path(), progress);
         progress.begin("reading", self.input_bytes(), Unit::Bytes);
         let read = read_ratings(&self.inputs, &self.read, &mut collector)?;
-        if self.split.test_last > 0 && collector.without_time {
+        if self.split.needs_times() && collector.without_time {
             return Err(Error::new(
                 ErrorKind::BadInput,
                 "the latest ratings cannot be held out: there are ratings without a time",
@@ -184,55 +149,48 @@ impl Import {
         };
         numbered.check(plan)?;
         let (dictionaries, keys, titled) = self.write_dictionaries(&store, &numbered)?;
+        let id = |side: Side, row| match side {
+            Side::Users => numbered.users.id(row).to_owned(),
+            Side::Items => numbered.items.id(row).to_owned(),
+        };
         let mut build = Build {
-            import: self,
             store: &store,
+            encoding: self.encoding,
+            memory: self.memory,
             shares: &shares,
-            keys: &keys,
+            settle: Settle {
+                duplicates: self.duplicates,
+                split: self.split,
+                user_keys: &keys.users,
+                item_keys: &keys.items,
+            },
+            test_file: self.test.is_some(),
+            counts: [numbered.users.counts(), numbered.items.counts()],
+            id: &id,
             progress,
             spilled: raw.spill.written(),
         };
-        let (mut by_users, ranges) = build.scatter(raw, &numbered)?;
-        let (parts, by_item) = build.by_user(&mut by_users, &ranges, &numbered)?;
-        build.spilled += by_users.iter().map(Spill::written).sum::<u64>();
-        drop(by_users);
-        let by_item = build.by_item(by_item, &numbered)?;
-        let spilled = build.spilled;
+        let ranges = build.ranges(Side::Users)?;
+        let mut by_user = self.scatter(raw, &numbered, &ranges, &shares, store.path())?;
+        let [records, test_file] = &mut by_user;
+        let load = |range| Ok([records.take(range)?, test_file.take(range)?]);
+        let built = build.run(&ranges, load, |_, _| Ok(()))?;
+        let spilled = build.spilled + by_user.iter().map(Spill::written).sum::<u64>();
         let lines = |report: &ReadReport| report.inputs.iter().map(|i| i.lines).sum::<u64>();
         let both = |of: &dyn Fn(&ReadReport) -> u64| of(&read) + test.as_ref().map_or(0, of);
-        let ratings = parts.train.iter().map(|entry| entry.ratings).sum();
-        let manifest = Manifest {
-            options: self.options(),
-            users: numbered.users.len() as u64,
-            items: numbered.items.len() as u64,
-            ratings,
-            encoding: self.encoding,
-            scale: parts.histogram.range().unwrap_or_default(),
-            mean: parts.sum / (ratings as f64).max(1.0),
-            fingerprint: parts.fingerprint,
-            histogram: parts.histogram.finish(),
-            input: InputCounts {
-                lines: both(&lines),
-                bad_lines: both(&ReadReport::bad_lines),
-                duplicates: parts.duplicates,
-            },
-            users_dictionary: dictionaries[0],
-            items_dictionary: dictionaries[1],
-            by_user: parts.train,
-            by_item,
-            validation: parts.validation,
-            test: parts.test,
+        let overlap = built.overlap;
+        let counts = |duplicates| InputCounts {
+            lines: both(&lines),
+            bad_lines: both(&ReadReport::bad_lines),
+            duplicates,
         };
-        if ratings == 0 {
-            return Err(Error::new(ErrorKind::BadInput, "all ratings are held out")
-                .remedy("leave some to train on"));
-        }
+        let manifest = build.manifest(built, self.options(), counts, dictionaries)?;
         store.commit(&manifest)?;
         Ok(Report {
             read,
             test,
             manifest,
-            overlap: parts.overlap,
+            overlap,
             titled,
             spilled,
         })
@@ -246,23 +204,43 @@ impl Import {
 
     /// What the store remembers of how it was made.
     fn options(&self) -> Vec<(String, String)> {
-        let split = &self.split;
         let mut options = vec![("duplicates".to_owned(), self.duplicates.to_string())];
         if self.test.is_some() {
             options.push(("test".into(), "file".into()));
         }
-        if split.test_fraction > 0.0 {
-            options.push(("test-fraction".into(), split.test_fraction.to_string()));
-        }
-        if split.test_last > 0 {
-            options.push(("test-last".into(), split.test_last.to_string()));
-        }
-        if split.validation_fraction > 0.0 {
-            let share = split.validation_fraction.to_string();
-            options.push(("validation-fraction".into(), share));
-        }
-        options.push(("seed".into(), split.seed.to_string()));
+        options.extend(self.split.options());
         options
+    }
+
+    /// Renumbers all records and scatters them by user: those of the inputs, and those of a test file.
+    fn scatter<T: Stamp>(
+        &self,
+        mut raw: Raw<T>,
+        numbered: &Numbered,
+        ranges: &Ranges,
+        shares: &Shares,
+        folder: &Path,
+    ) -> Result<[Spill<T>; 2]> {
+        let scatter = Scatter::new(ranges);
+        let spill = |share| Spill::new(ranges.len(), share, folder);
+        let mut out = match self.test {
+            None => [spill(shares.by_user), spill(0)],
+            Some(_) => [spill(shares.by_user / 4 * 3), spill(shares.by_user / 4)],
+        };
+        for (index, stream) in raw.streams.iter().enumerate() {
+            let users = numbered.users.map(stream.users);
+            let items = numbered.items.map(stream.items);
+            let renumber = |record: Record<T>| Record {
+                row: users[record.row as usize],
+                col: items[record.col as usize],
+                ..record
+            };
+            let out = &mut out[usize::from(stream.test_file)];
+            raw.spill.drain(index, Scatter::AT_ONCE, |records| {
+                scatter.scatter(records, renumber, out)
+            })?;
+        }
+        Ok(out)
     }
 
     /// Writes both dictionaries; gives their seals, the keys of all ids, and how many items have a title.
@@ -336,207 +314,5 @@ impl Numbered {
         }
         let held: u64 = sides.iter().map(|(_, bytes)| bytes).sum();
         plan.rest(held / 2).map(drop)
-    }
-}
-
-/// What was written by user.
-struct Parts {
-    train: Vec<ShardEntry>,
-    validation: Vec<ShardEntry>,
-    test: Vec<ShardEntry>,
-    histogram: Histogram,
-    sum: f64,
-    fingerprint: Fingerprint,
-    duplicates: u64,
-    overlap: u64,
-}
-
-/// The stages after all text has been read.
-struct Build<'a> {
-    import: &'a Import,
-    store: &'a StoreWriter,
-    shares: &'a Shares,
-    keys: &'a Keys,
-    progress: &'a dyn Progress,
-    spilled: u64,
-}
-
-impl Build<'_> {
-    /// Cuts rows into ranges that one thread can sort within its share.
-    fn ranges(&self, numbering: &Numbering) -> Result<Ranges> {
-        let total: u64 = numbering.counts().iter().sum();
-        let capacity = (self.shares.sort / SORT_BYTES).clamp(1, MAX_SORTED);
-        let ranges = Ranges::new(numbering.counts(), capacity.max(total / 10_000));
-        // A single row may be longer than a range should be, and must be sorted all the same.
-        let longest = numbering.counts().first().copied().unwrap_or(0);
-        let mut plan = Plan::within(self.import.memory);
-        plan.hold("the longest row", longest * SORT_BYTES);
-        plan.rest(0)?;
-        Ok(ranges)
-    }
-
-    /// Renumbers all records and scatters them by user: those of the inputs, and those of a test file.
-    fn scatter<T: Stamp>(
-        &mut self,
-        mut raw: Raw<T>,
-        numbered: &Numbered,
-    ) -> Result<([Spill<T>; 2], Ranges)> {
-        let ranges = self.ranges(&numbered.users)?;
-        let scatter = Scatter::new(&ranges);
-        let spill = |share| Spill::new(ranges.len(), share, self.store.path());
-        let mut out = match self.import.test {
-            None => [spill(self.shares.by_user), spill(0)],
-            Some(_) => [
-                spill(self.shares.by_user / 4 * 3),
-                spill(self.shares.by_user / 4),
-            ],
-        };
-        for (index, stream) in raw.streams.iter().enumerate() {
-            let users = numbered.users.map(stream.users);
-            let items = numbered.items.map(stream.items);
-            let renumber = |record: Record<T>| Record {
-                row: users[record.row as usize],
-                col: items[record.col as usize],
-                ..record
-            };
-            let out = &mut out[usize::from(stream.test_file)];
-            raw.spill.drain(index, Scatter::AT_ONCE, |records| {
-                scatter.scatter(records, renumber, out)
-            })?;
-        }
-        Ok((out, ranges))
-    }
-
-    /// Sorts, settles and writes all users; scatters what is trained on by item.
-    fn by_user<T: Stamp>(
-        &mut self,
-        records: &mut [Spill<T>; 2],
-        ranges: &Ranges,
-        numbered: &Numbered,
-    ) -> Result<(Parts, (Spill<()>, Ranges))> {
-        let Import { split, .. } = self.import;
-        let width = numbered.items.len() as u32;
-        let writer = |part: Part, wanted: bool| -> Result<Option<ShardsWriter>> {
-            let layout = Layout {
-                side: Side::Users,
-                part,
-                encoding: self.import.encoding,
-                width,
-            };
-            let shards = || self.store.shards(layout, self.shares.shard);
-            wanted.then(shards).transpose()
-        };
-        let tested = self.import.test.is_some() || split.test_fraction > 0.0 || split.test_last > 0;
-        let mut train = writer(Part::Train, true)?;
-        let mut validation = writer(Part::Validation, split.validation_fraction > 0.0)?;
-        let mut test = writer(Part::Test, tested)?;
-        let item_ranges = self.ranges(&numbered.items)?;
-        let scatter = Scatter::new(&item_ranges);
-        let mut by_item = Spill::new(item_ranges.len(), self.shares.raw, self.store.path());
-        let settle = Settle {
-            duplicates: self.import.duplicates,
-            split: *split,
-            user_keys: &self.keys.users,
-            item_keys: &self.keys.items,
-        };
-        let mut parts = Parts {
-            train: Vec::new(),
-            validation: Vec::new(),
-            test: Vec::new(),
-            histogram: Histogram::default(),
-            sum: 0.0,
-            fingerprint: Fingerprint::default(),
-            duplicates: 0,
-            overlap: 0,
-        };
-        let total = numbered.users.counts().iter().sum();
-        self.progress
-            .begin("sorting by user", Some(total), Unit::Ratings);
-        let [records, test_file] = records;
-        in_waves(
-            (0..ranges.len())
-                .map(|range| Ok((range, records.take(range)?, test_file.take(range)?))),
-            |(range, records, test_file)| {
-                let settled = settle.settle(ranges.rows(range), &records, &test_file);
-                (range, settled)
-            },
-            |(range, settled): (usize, Result<Settled, Twice>)| {
-                let settled = settled.map_err(|twice| {
-                    twice.error(numbered.users.id(twice.user), numbered.items.id(twice.item))
-                })?;
-                for (writer, rows) in [
-                    (&mut train, &settled.train),
-                    (&mut validation, &settled.validation),
-                    (&mut test, &settled.test),
-                ] {
-                    if let Some(writer) = writer {
-                        rows.iter()
-                            .try_for_each(|row| writer.push_row(row.cols, row.values))?;
-                    }
-                }
-                let first = ranges.rows(range).start;
-                scatter.scatter(&settled.train.by_item(first), |record| record, &mut by_item)?;
-                parts.add(&settled);
-                let done: u64 = numbered.users.counts()[ranges.rows(range)].iter().sum();
-                self.progress.advance(done);
-                Ok(())
-            },
-        )?;
-        self.progress.end();
-        let finish =
-            |writer: Option<ShardsWriter>| writer.map_or(Ok(Vec::new()), ShardsWriter::finish);
-        parts.train = finish(train)?;
-        parts.validation = finish(validation)?;
-        parts.test = finish(test)?;
-        Ok((parts, (by_item, item_ranges)))
-    }
-
-    /// Sorts and writes all items.
-    fn by_item(
-        &mut self,
-        (mut records, ranges): (Spill<()>, Ranges),
-        numbered: &Numbered,
-    ) -> Result<Vec<ShardEntry>> {
-        let layout = Layout {
-            side: Side::Items,
-            part: Part::Train,
-            encoding: self.import.encoding,
-            width: numbered.users.len() as u32,
-        };
-        let mut writer = self.store.shards(layout, self.shares.shard)?;
-        let total = numbered.items.counts().iter().sum();
-        self.progress
-            .begin("sorting by item", Some(total), Unit::Ratings);
-        in_waves(
-            (0..ranges.len()).map(|range| Ok((range, records.take(range)?))),
-            |(range, records)| (range, columns_by_row(&records, ranges.rows(range))),
-            |(range, (cols, values, ends))| {
-                let mut start = 0;
-                for end in ends {
-                    writer.push_row(&cols[start..end], &values[start..end])?;
-                    start = end;
-                }
-                let done: u64 = numbered.items.counts()[ranges.rows(range)].iter().sum();
-                self.progress.advance(done);
-                Ok(())
-            },
-        )?;
-        self.progress.end();
-        self.spilled += records.written();
-        writer.finish()
-    }
-}
-
-impl Parts {
-    fn add(&mut self, settled: &Settled) {
-        self.histogram.merge(&settled.histogram);
-        // User by user: how users are cut into ranges must not show in the last bit.
-        self.sum = settled
-            .sums
-            .iter()
-            .fold(self.sum, |sum, of_user| sum + of_user);
-        self.fingerprint.merge(settled.fingerprint);
-        self.duplicates += settled.duplicates;
-        self.overlap += settled.overlap;
     }
 }

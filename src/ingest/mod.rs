@@ -5,6 +5,7 @@
 //! [`Consumer`] takes them in. A new format is one file with an implementation of [`Format`] and one line in [`FORMATS`].
 
 mod adjacency;
+mod build;
 mod chunks;
 mod collect;
 mod columns;
@@ -16,10 +17,12 @@ mod input;
 mod libmf;
 mod matrix_market;
 mod movielens;
+mod new_users;
 mod number;
 mod pairs;
 mod quoted;
 mod read;
+mod resplit;
 mod rows;
 mod sink;
 mod sort;
@@ -31,11 +34,13 @@ pub use columns::{Columns, Role};
 pub use fields::Delimiter;
 pub use import::{Import, Report};
 pub use input::Input;
+pub use new_users::NewUsers;
 pub use pairs::read_pairs;
 pub use read::{Consumer, InputReport, ReadOptions, ReadReport, read_ratings};
+pub use resplit::Resplit;
 pub use rows::Duplicates;
 pub use sink::Sink;
-pub use split::Split;
+pub use split::{HoldOut, Split};
 pub use titles::{Titles, bundled_titles, read_titles};
 
 use crate::error::{Error, ErrorKind, Result};

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::sort::{Record, Stamp, by_row};
-use super::split::Split;
+use super::split::{Goes, Split};
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::Row;
 use crate::store::{Fingerprint, Manifest, Part};
@@ -120,6 +120,8 @@ pub struct Settled {
     pub validation: Rows,
     /// What is only measured.
     pub test: Rows,
+    /// What users who are held out whole are folded in by.
+    pub fold_in: Rows,
     /// Ratings that gave way to another of the same pair.
     pub duplicates: u64,
     /// Pairs of a test file that are also trained on or validated with.
@@ -138,7 +140,7 @@ struct Rated<T> {
     col: u32,
     value: f32,
     time: T,
-    part: Part,
+    goes: Goes,
 }
 
 impl Settle<'_> {
@@ -174,15 +176,16 @@ impl Settle<'_> {
             (start, held_out_start) = (ends[i], held_out_ends[i]);
             self.split(self.user_keys[user], &mut row);
             for rated in &row {
-                let rows = match rated.part {
-                    Part::Train => {
+                let rows = match rated.goes {
+                    Goes::Into(Part::Train) => {
                         let item_key = self.item_keys[rated.col as usize];
                         let fingerprint = &mut settled.fingerprint;
                         fingerprint.add(self.user_keys[user], item_key, rated.value);
                         &mut settled.train
                     }
-                    Part::Validation => &mut settled.validation,
-                    Part::Test => {
+                    Goes::Into(Part::Validation) => &mut settled.validation,
+                    Goes::FoldIn => &mut settled.fold_in,
+                    Goes::Into(Part::Test) => {
                         of_test_file.push(*rated);
                         continue;
                     }
@@ -198,6 +201,7 @@ impl Settle<'_> {
             settled.train.end_row();
             settled.validation.end_row();
             settled.test.end_row();
+            settled.fold_in.end_row();
         }
         settled.histogram.add(settled.train.values());
         settled.histogram.widen(settled.validation.values());
@@ -229,7 +233,7 @@ impl Settle<'_> {
                 col: kept.col,
                 value: kept.value,
                 time: kept.time,
-                part: Part::Train,
+                goes: Goes::Into(Part::Train),
             });
         }
         Ok(())
@@ -262,21 +266,12 @@ impl Settle<'_> {
         }
     }
 
-    /// Decides the part of each of a user's ratings.
+    /// Decides where each of a user's ratings goes.
     fn split<T: Stamp>(&self, user_key: u64, row: &mut [Rated<T>]) {
-        let latest = self.split.latest(row.len());
-        if latest > 0 {
-            let mut by_time: Vec<usize> = (0..row.len()).collect();
-            by_time.sort_by_key(|&at| row[at].time);
-            for &at in &by_time[row.len() - latest..] {
-                row[at].part = Part::Test;
-            }
-        }
-        for rated in row {
-            if rated.part == Part::Train {
-                let item_key = self.item_keys[rated.col as usize];
-                rated.part = self.split.by_fraction(user_key, item_key);
-            }
+        let key_and_time = |rated: &Rated<T>| (self.item_keys[rated.col as usize], rated.time);
+        let rated: Vec<_> = row.iter().map(key_and_time).collect();
+        for (rated, goes) in row.iter_mut().zip(self.split.of_user(user_key, &rated)) {
+            rated.goes = goes;
         }
     }
 }
@@ -362,6 +357,7 @@ impl Histogram {
 
 #[cfg(test)]
 mod tests {
+    use super::super::split::HoldOut;
     use super::*;
 
     fn record(row: u32, col: u32, value: f32, time: i64) -> Record<i64> {
@@ -428,7 +424,7 @@ mod tests {
     #[test]
     fn the_latest_are_held_out() {
         let split = Split {
-            test_last: 2,
+            test: HoldOut::Last(2),
             ..Split::default()
         };
         let records = [

@@ -22,24 +22,26 @@ pub(super) fn memory(items: usize, rank: usize) -> (usize, usize) {
 }
 
 impl Exhaustive {
-    /// Packs the items.
-    pub(super) fn new(items: &Factors) -> Exhaustive {
+    /// Packs the items; `starts` are what their scores start from. Only those that are allowed are found.
+    pub(super) fn new(items: &Factors, starts: &[f32], allowed: Option<&[bool]>) -> Exhaustive {
         let isa = Isa::best();
         let (flat, stride, rank) = (items.flat(), items.stride(), items.rank());
         let lines = kernel::packed_len(items.rows(), rank) / Factors::LANES;
         let mut packed = Factors::zeros(lines, Factors::LANES, false);
         kernel::pack_items(isa, flat, stride, rank, 0..items.rows(), packed.flat_mut());
-        // Items that only fill the last tile start so low that they are never offered.
+        // Items that only fill the last tile, or are not allowed, start so low that they are never offered.
         let padded = items.rows().next_multiple_of(kernel::TILE);
-        let mut starts = vec![f32::NEG_INFINITY; padded];
-        for (row, start) in starts.iter_mut().enumerate().take(items.rows()) {
-            *start = items.bias(row);
+        let mut packed_starts = vec![f32::NEG_INFINITY; padded];
+        for (row, start) in starts.iter().enumerate() {
+            if allowed.is_none_or(|allowed| allowed[row]) {
+                packed_starts[row] = *start;
+            }
         }
         Exhaustive {
             isa,
             rank,
             packed,
-            starts,
+            starts: packed_starts,
         }
     }
 

@@ -10,25 +10,36 @@
 //! A score is one chain of fused multiply-adds over the factors, then the unit, the biases and the mean: the same bits on
 //! every machine, for any number of threads and either search. Equal scores go to the item with more ratings.
 
+mod catalogue;
+mod diversity;
 mod exhaustive;
+mod explain;
+mod fold_in;
 mod output;
+mod rated;
 mod screened;
 mod similar;
 
-use std::ops::Range;
+use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-pub use output::{RecommendationFormat, RecommendationText};
-pub use similar::{Similar, similar};
+pub use catalogue::Catalogue;
+pub use explain::{Because, Explanation, explain};
+pub use fold_in::FoldedIn;
+pub use output::{Ids, RecommendationFormat, RecommendationText};
+pub use similar::{Neighbours, Similar, similar};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{ByteIsa, Candidate, TopN};
-use crate::matrix::{Factors, RowScratch, Side};
+use crate::matrix::Factors;
 use crate::model::Model;
-use crate::store::{IdMap, Part, Store, UserRows};
+use crate::solver::Parameters;
+use crate::store::{Part, Store};
 
+use diversity::Diversity;
 use exhaustive::Exhaustive;
+use rated::Rated;
 use screened::Screened;
 
 /// Users that meet a band of items together.
@@ -72,6 +83,17 @@ pub enum Exclude {
     Nothing,
 }
 
+impl Exclude {
+    /// The parts of a store that are left out.
+    pub(crate) fn parts(self) -> &'static [Part] {
+        match self {
+            Exclude::All => &[Part::Train, Part::Validation, Part::Test],
+            Exclude::Train => &[Part::Train],
+            Exclude::Nothing => &[],
+        }
+    }
+}
+
 /// One user's recommendations, the best first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UserTop {
@@ -81,25 +103,26 @@ pub struct UserTop {
     pub items: Vec<Candidate>,
 }
 
-/// Recommends from a model, leaving out what a store says was rated.
+/// Recommends from a model, leaving out what was rated.
 pub struct Recommender<'a> {
-    model: &'a Model,
-    finder: Finder,
+    users: &'a Factors,
+    items: &'a Factors,
+    mean: f32,
+    std: f32,
+    rated: Rated<'a>,
     top: usize,
-    seen: Option<Seen<'a>>,
+    search: Search,
+    catalogue: Catalogue,
+    /// What single users do not get: items by their rows in the model, by the user's number.
+    withheld: HashMap<u32, Vec<u32>>,
+    least: Option<f32>,
+    diversity: Option<Diversity>,
 }
 
 /// A search, made ready for the items of a model.
 enum Finder {
     Screened(Screened),
     Exhaustive(Exhaustive),
-}
-
-/// What users have rated, in numbers of the model.
-struct Seen<'a> {
-    parts: Vec<UserRows<'a>>,
-    users: IdMap,
-    items: IdMap,
 }
 
 /// Some users who meet the items together: their factors and biases, and the items that are left out of each one's list.
@@ -121,11 +144,7 @@ impl<'a> Recommender<'a> {
         exclude: Exclude,
         search: Search,
     ) -> Result<Recommender<'a>> {
-        let parts = match exclude {
-            Exclude::All => &[Part::Train, Part::Validation, Part::Test][..],
-            Exclude::Train => &[Part::Train],
-            Exclude::Nothing => &[],
-        };
+        let parts = exclude.parts();
         if store.is_none() && !parts.is_empty() {
             return Err(Error::new(
                 ErrorKind::BadOption,
@@ -133,28 +152,126 @@ impl<'a> Recommender<'a> {
             )
             .remedy("name it after the model, or give --exclude none"));
         }
-        let seen = match store {
-            None => None,
-            Some(store) => Some(Seen {
-                parts: parts.iter().filter_map(|&part| store.part(part)).collect(),
-                users: IdMap::new(store.users(), model.dictionary(Side::Users))?,
-                items: IdMap::new(store.items(), model.dictionary(Side::Items))?,
-            }),
+        let rated = match store {
+            None => Rated::Nothing,
+            Some(store) => Rated::stored(store, parts, Some(model))?,
         };
-        let items = &model.parameters().items;
-        let finder = match search.resolved(items.rows(), items.rank(), top) {
-            Some(isa) => Finder::Screened(Screened::new(isa, items)),
-            None => Finder::Exhaustive(Exhaustive::new(items)),
-        };
-        Ok(Recommender {
-            model,
-            finder,
-            top,
-            seen,
-        })
+        Ok(Recommender::of(model.parameters(), rated, top, search))
     }
 
-    /// Memory that recommending takes beside the model, in bytes.
+    /// Prepares to recommend to the users of a store from parameters that number rows as it does, leaving out these parts.
+    pub(crate) fn of_store(
+        parameters: &'a Parameters,
+        store: &'a Store,
+        top: usize,
+        exclude: &[Part],
+    ) -> Result<Recommender<'a>> {
+        let rated = Rated::stored(store, exclude, None)?;
+        Ok(Recommender::of(parameters, rated, top, Search::default()))
+    }
+
+    /// Prepares to recommend to users who were folded in, by their numbers there, leaving out what they are folded in by.
+    pub fn to_folded_in(
+        model: &'a Model,
+        folded_in: &'a FoldedIn,
+        top: usize,
+        exclude: Exclude,
+        search: Search,
+    ) -> Recommender<'a> {
+        let rated = match exclude {
+            Exclude::Nothing => Rated::Nothing,
+            Exclude::All | Exclude::Train => Rated::Given(folded_in.ratings()),
+        };
+        Recommender {
+            users: folded_in.users(),
+            ..Recommender::of(model.parameters(), rated, top, search)
+        }
+    }
+
+    fn of(
+        parameters: &'a Parameters,
+        rated: Rated<'a>,
+        top: usize,
+        search: Search,
+    ) -> Recommender<'a> {
+        let Parameters {
+            users,
+            items,
+            mean,
+            std,
+        } = parameters;
+        Recommender {
+            users,
+            items,
+            mean: *mean,
+            std: *std,
+            rated,
+            top,
+            search,
+            catalogue: Catalogue::whole(items.rows()),
+            withheld: HashMap::new(),
+            least: None,
+            diversity: None,
+        }
+    }
+
+    /// Prepares to find, for each of these rows, others that have the largest products with it.
+    fn among(rows: &'a Factors, top: usize, search: Search) -> Recommender<'a> {
+        Recommender {
+            users: rows,
+            items: rows,
+            mean: 0.0,
+            std: 1.0,
+            rated: Rated::Itself,
+            top,
+            search,
+            catalogue: Catalogue::whole(rows.rows()),
+            withheld: HashMap::new(),
+            least: None,
+            diversity: None,
+        }
+    }
+
+    /// Recommends from this part of the catalogue alone, with its discounts.
+    #[must_use]
+    pub fn from_catalogue(mut self, catalogue: Catalogue) -> Recommender<'a> {
+        self.catalogue = catalogue;
+        self
+    }
+
+    /// Leaves out, for each of these users, these items of the model.
+    #[must_use]
+    pub fn withhold(mut self, withheld: HashMap<u32, Vec<u32>>) -> Recommender<'a> {
+        self.withheld = withheld;
+        self
+    }
+
+    /// Recommends only what scores so much or more.
+    #[must_use]
+    pub fn at_least(mut self, score: Option<f32>) -> Recommender<'a> {
+        self.least = score;
+        self
+    }
+
+    /// Re-ranks the best by how little they are like each other (maximal marginal relevance): 0 leaves them as they are, at 1
+    /// nothing but the difference counts.
+    ///
+    /// # Errors
+    /// If the share is not from 0 to 1.
+    pub fn diverse(mut self, share: f32) -> Result<Recommender<'a>> {
+        self.diversity = Diversity::new(share)?;
+        Ok(self)
+    }
+
+    /// How many of the best are found before any is chosen.
+    fn found(&self) -> usize {
+        match self.diversity {
+            Some(_) => Diversity::pool(self.top).min(self.items.rows()),
+            None => self.top,
+        }
+    }
+
+    /// Memory that recommending takes beside the model, in bytes, where no list is re-ranked.
     pub fn memory(items: usize, rank: usize, top: usize, search: Search, threads: usize) -> u64 {
         let (items_take, user_takes) = match search.resolved(items, rank, top) {
             Some(_) => screened::memory(items, rank),
@@ -165,15 +282,14 @@ impl<'a> Recommender<'a> {
         (items_take + threads * (GROUP * user_takes + waiting)) as u64
     }
 
+    /// How many items the model knows.
+    pub fn items(&self) -> usize {
+        self.items.rows()
+    }
+
     /// How many users there are.
     pub fn users(&self) -> usize {
-        match &self.seen {
-            Some(Seen {
-                users: IdMap::Rows(rows),
-                ..
-            }) => rows.len(),
-            _ => self.model.parameters().users.rows(),
-        }
+        self.rated.users().unwrap_or(self.users.rows())
     }
 
     /// Recommends to these users. What `prepare` makes of a group of them, on the thread that found it, is handed on in
@@ -187,6 +303,15 @@ impl<'a> Recommender<'a> {
         prepare: impl Fn(Vec<UserTop>) -> Result<T> + Sync,
         mut hand_on: impl FnMut(T) -> Result<()>,
     ) -> Result<()> {
+        let (starts, allowed) = (self.catalogue.starts(self.items), self.catalogue.allowed());
+        let found = self.found();
+        let finder = match self
+            .search
+            .resolved(self.items.rows(), self.items.rank(), found)
+        {
+            Some(isa) => Finder::Screened(Screened::new(isa, self.items, &starts, allowed)),
+            None => Finder::Exhaustive(Exhaustive::new(self.items, &starts, allowed)),
+        };
         let mut users = users.peekable();
         let mut done = 0;
         while users.peek().is_some() {
@@ -195,80 +320,65 @@ impl<'a> Recommender<'a> {
             let groups: Vec<Result<T>> = wave
                 .par_chunks(GROUP)
                 .with_max_len(1)
-                .map(|group| prepare(self.group(group)?))
+                .map(|group| prepare(self.group(&finder, &starts, group)?))
                 .collect();
             for group in groups {
                 hand_on(group?)?;
             }
-            if let (Some(seen), Some(&last)) = (&self.seen, wave.last()) {
+            if let Some(&last) = wave.last() {
                 // Users may come in any order; in the store's, each shard is given back once.
                 let from = if last < done { 0 } else { done };
-                seen.release(from as usize..last as usize);
+                self.rated.release(from as usize..last as usize);
                 done = last;
             }
         }
         Ok(())
     }
 
-    fn group(&self, users: &[u32]) -> Result<Vec<UserTop>> {
-        let parameters = self.model.parameters();
+    fn group(&self, finder: &Finder, starts: &[f32], users: &[u32]) -> Result<Vec<UserTop>> {
         let mut group = Group {
-            users: Factors::zeros(users.len(), parameters.users.rank(), true),
+            users: Factors::zeros(users.len(), self.users.rank(), true),
             seen: Vec::with_capacity(users.len()),
-            top: self.top,
+            top: self.found(),
         };
         for (at, &user) in users.iter().enumerate() {
-            let row = match &self.seen {
-                Some(seen) => seen.users.get(user),
-                None => Some(user),
-            };
             // A user whom the model does not know gets what is best for nobody in particular.
-            if let Some(row) = row {
+            if let Some(row) = self.rated.row(user) {
                 let row = row as usize;
                 let own = group.users.row_mut(at);
-                own.copy_from_slice(parameters.users.row(row));
-                group.users.biases_mut()[at] = parameters.users.bias(row);
+                own.copy_from_slice(self.users.row(row));
+                group.users.biases_mut()[at] = self.users.bias(row);
             }
-            let seen = self.seen.as_ref();
-            group
-                .seen
-                .push(seen.map_or(Ok(Vec::new()), |seen| seen.of(user))?);
+            let mut left_out = self.rated.of(user)?;
+            left_out.extend(self.withheld.get(&user).into_iter().flatten());
+            group.seen.push(left_out);
         }
-        let tops: Vec<TopN> = match &self.finder {
-            Finder::Screened(screened) => screened.find(&parameters.items, &group),
+        let tops: Vec<TopN> = match finder {
+            Finder::Screened(screened) => screened.find(self.items, starts, &group),
             Finder::Exhaustive(exhaustive) => exhaustive.find(&mut group),
-        };
-        let to_ratings = |mut candidate: Candidate| {
-            candidate.score = parameters.mean + parameters.std * candidate.score;
-            candidate
         };
         let tops = users.iter().zip(tops);
         Ok(tops
             .map(|(&user, top)| UserTop {
                 user,
-                items: top.into_sorted().into_iter().map(to_ratings).collect(),
+                items: self.chosen(top.into_sorted()),
             })
             .collect())
     }
-}
 
-impl Seen<'_> {
-    /// What a user has rated: rows of the model, ascending within each part.
-    fn of(&self, user: u32) -> Result<Vec<u32>> {
-        let mut rated = Vec::new();
-        let mut scratch = RowScratch::default();
-        for part in &self.parts {
-            let (block, row) = part.find(user as usize)?;
-            let row = block.row(row, &mut scratch);
-            rated.extend(row.cols.iter().filter_map(|&item| self.items.get(item)));
+    /// What a user gets of the best, which come with scores in units of the model.
+    fn chosen(&self, best: Vec<Candidate>) -> Vec<Candidate> {
+        let mut best: Vec<Candidate> = best
+            .into_iter()
+            .map(|candidate| Candidate {
+                score: self.mean + self.std * candidate.score,
+                ..candidate
+            })
+            .filter(|candidate| self.least.is_none_or(|least| candidate.score >= least))
+            .collect();
+        if let Some(diversity) = &self.diversity {
+            best = diversity.choose(best, self.items, self.top);
         }
-        Ok(rated)
-    }
-
-    /// Gives back the memory of the rows of these users.
-    fn release(&self, users: Range<usize>) {
-        for part in &self.parts {
-            part.release(users.clone());
-        }
+        best
     }
 }

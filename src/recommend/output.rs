@@ -12,7 +12,7 @@ use crate::store::Dictionary;
 /// How recommendations are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecommendationFormat {
-    /// `user,item,score,rank` and `title` where there are titles.
+    /// `user,item,score,rank` and `title` where there are titles; of likeness, `item,similar,cosine,rank` and `title`.
     Csv,
     /// The same names in one JSON object a line.
     JsonLines,
@@ -32,30 +32,85 @@ impl RecommendationFormat {
 #[derive(Clone, Copy)]
 pub struct RecommendationText<'a> {
     format: RecommendationFormat,
-    users: &'a Dictionary,
+    users: Ids<'a>,
     items: &'a Dictionary,
+    /// What users, items and scores are called.
+    names: [&'static str; 3],
+}
+
+/// Ids of those who are recommended to, by their numbers.
+#[derive(Clone, Copy)]
+pub enum Ids<'a> {
+    /// A store's or a model's.
+    Dictionary(&'a Dictionary),
+    /// In the order in which they came.
+    List(&'a [String]),
+}
+
+impl<'a> Ids<'a> {
+    /// The id of a number.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn id(&self, number: u32) -> Result<&'a str> {
+        match *self {
+            Ids::Dictionary(dictionary) => dictionary.id(number as usize),
+            Ids::List(list) => Ok(&list[number as usize]),
+        }
+    }
+
+    /// The number of an id, if it is known.
+    ///
+    /// # Errors
+    /// If ids cannot be read.
+    pub fn find(&self, id: &str) -> Result<Option<u32>> {
+        match *self {
+            Ids::Dictionary(dictionary) => dictionary.lookup(id),
+            Ids::List(list) => Ok((0..).zip(list).find(|(_, known)| *known == id).map(|x| x.0)),
+        }
+    }
 }
 
 impl<'a> RecommendationText<'a> {
     /// Text of recommendations from `model`, whose users are those of `users`.
     pub fn new(
         format: RecommendationFormat,
-        users: &'a Dictionary,
+        users: Ids<'a>,
         model: &'a Model,
     ) -> RecommendationText<'a> {
         RecommendationText {
             format,
             users,
             items: model.dictionary(Side::Items),
+            names: ["user", "item", "score"],
+        }
+    }
+
+    /// Text of what is like what, among the rows of one side.
+    pub fn of_likeness(
+        format: RecommendationFormat,
+        model: &'a Model,
+        side: Side,
+    ) -> RecommendationText<'a> {
+        let rows = model.dictionary(side);
+        RecommendationText {
+            format,
+            users: Ids::Dictionary(rows),
+            items: rows,
+            names: [side.noun(), "similar", "cosine"],
         }
     }
 
     /// What comes before all recommendations: the names of a CSV's columns.
-    pub fn header(&self) -> &'static str {
-        match (self.format, self.items.has_titles()) {
-            (RecommendationFormat::JsonLines, _) => "",
-            (RecommendationFormat::Csv, false) => "user,item,score,rank\n",
-            (RecommendationFormat::Csv, true) => "user,item,score,rank,title\n",
+    pub fn header(&self) -> String {
+        let title = if self.items.has_titles() {
+            ",title"
+        } else {
+            ""
+        };
+        match self.format {
+            RecommendationFormat::JsonLines => String::new(),
+            RecommendationFormat::Csv => format!("{},rank{title}\n", self.names.join(",")),
         }
     }
 
@@ -68,7 +123,7 @@ impl<'a> RecommendationText<'a> {
         let lines: usize = users.iter().map(|top| top.items.len()).sum();
         let mut text = Vec::with_capacity(32 * lines);
         for top in users {
-            let user = self.users.id(top.user as usize)?;
+            let user = self.users.id(top.user)?;
             for (rank, candidate) in (1..).zip(&top.items) {
                 let item = candidate.item as usize;
                 let (id, title) = (self.items.id(item)?, self.items.title(item)?);
@@ -102,9 +157,10 @@ impl<'a> RecommendationText<'a> {
             RecommendationFormat::JsonLines => {
                 let json = |text: &str| serde_json::to_string(text).map_err(std::io::Error::from);
                 let (user, item) = (json(user)?, json(item)?);
+                let [of, to, by] = self.names;
                 write!(
                     text,
-                    "{{\"user\":{user},\"item\":{item},\"score\":{score},\"rank\":{rank}"
+                    "{{\"{of}\":{user},\"{to}\":{item},\"{by}\":{score},\"rank\":{rank}"
                 )?;
                 if let Some(title) = title {
                     write!(text, ",\"title\":{}", json(title)?)?;

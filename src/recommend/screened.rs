@@ -19,11 +19,14 @@ pub(super) struct Screened {
     scale: ByteScale,
     /// The item at each place in line.
     order: Vec<u32>,
-    /// The place of each item.
+    /// The place of each item, if it stands in line.
     places: Vec<u32>,
     steps: Vec<ByteStep>,
     tiles: Vec<ByteTile>,
 }
+
+/// The place of an item that does not stand in line.
+const NOWHERE: u32 = u32::MAX;
 
 /// Whether there is anything to screen at this rank.
 pub(super) fn can(rank: usize) -> bool {
@@ -42,22 +45,28 @@ pub(super) fn memory(items: usize, rank: usize) -> (usize, usize) {
 }
 
 impl Screened {
-    /// Rounds the items to bytes.
-    pub(super) fn new(isa: ByteIsa, items: &Factors) -> Screened {
+    /// Rounds the items to bytes; `starts` are what their scores start from. Only those that are allowed stand in line.
+    pub(super) fn new(
+        isa: ByteIsa,
+        items: &Factors,
+        starts: &[f32],
+        allowed: Option<&[bool]>,
+    ) -> Screened {
         let length = |row: &[f32]| kernel::dot(Isa::best(), row, row).sqrt();
-        let promise = |row: usize| items.bias(row) + length(items.padded_row(row));
+        let promise = |row: usize| starts[row] + length(items.padded_row(row));
         let promises: Vec<f32> = (0..items.rows()).map(promise).collect();
         let mut order: Vec<u32> = (0..items.rows() as u32).collect();
+        order.retain(|&item| allowed.is_none_or(|allowed| allowed[item as usize]));
         order.sort_unstable_by(|&a, &b| promises[b as usize].total_cmp(&promises[a as usize]));
-        let mut places = vec![0; order.len()];
+        let mut places = vec![NOWHERE; items.rows()];
         for (place, &item) in (0..).zip(&order) {
             places[item as usize] = place;
         }
-        let scale = ByteScale::new(items.rank(), items.flat(), items.biases());
+        let scale = ByteScale::new(items.rank(), items.flat(), starts);
         let count = order.len().div_ceil(TILE);
         let pitch = ByteStep::of_rank(items.rank());
         let mut steps = vec![ByteStep::ZERO; count * pitch];
-        let of_item = |&item: &u32| (items.row(item as usize), items.bias(item as usize));
+        let of_item = |&item: &u32| (items.row(item as usize), starts[item as usize]);
         let tiles = order
             .chunks(TILE)
             .zip(steps.chunks_exact_mut(pitch))
@@ -75,7 +84,7 @@ impl Screened {
     }
 
     /// The best of these items for each user.
-    pub(super) fn find(&self, items: &Factors, group: &Group) -> Vec<TopN> {
+    pub(super) fn find(&self, items: &Factors, starts: &[f32], group: &Group) -> Vec<TopN> {
         let users = group.users.rows();
         let mut blocks = vec![ByteBlock::new(self.scale, items.rank()); users.div_ceil(BYTE_USERS)];
         for user in 0..users {
@@ -90,7 +99,7 @@ impl Screened {
             flat: items.flat(),
             stride: items.stride(),
             rank: items.rank(),
-            starts: items.biases(),
+            starts,
         };
         let settle = |user: usize, waiting: &[u32], top: &mut TopN| {
             let (row, bias) = (group.users.row(user), group.users.bias(user));
@@ -138,7 +147,11 @@ impl Screened {
             .zip(words.chunks_exact_mut(self.tiles.len()))
         {
             for &item in seen {
-                let place = self.places[item as usize] as usize;
+                let place = self.places[item as usize];
+                if place == NOWHERE {
+                    continue;
+                }
+                let place = place as usize;
                 words[place / TILE] |= 1 << (place % TILE);
             }
         }

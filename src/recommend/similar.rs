@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
+use super::{Recommender, Search};
 use crate::kernel::{self, Isa};
-use crate::matrix::Side;
+use crate::matrix::{Factors, Side};
 use crate::model::Model;
 
 /// A row and the cosine of its angle to another.
@@ -13,6 +14,40 @@ pub struct Similar {
     pub row: u32,
     /// From -1 to 1; 0 where a row has no length.
     pub cosine: f32,
+}
+
+/// The rows of one side, brought to length 1: the best scores of a row are then the rows most like it.
+pub struct Neighbours {
+    rows: Factors,
+}
+
+impl Neighbours {
+    /// Copies the factors of a side.
+    pub fn new(model: &Model, side: Side) -> Neighbours {
+        let factors = model.parameters().side(side);
+        let isa = Isa::best();
+        let mut rows = Factors::zeros(factors.rows(), factors.rank(), false);
+        for row in 0..factors.rows() {
+            let own = factors.padded_row(row);
+            let length = kernel::dot(isa, own, own).sqrt();
+            if length > 0.0 {
+                for (x, &y) in rows.row_mut(row).iter_mut().zip(own) {
+                    *x = y / length;
+                }
+            }
+        }
+        Neighbours { rows }
+    }
+
+    /// Memory that the copy takes, in bytes.
+    pub fn memory(rows: usize, rank: usize) -> u64 {
+        Factors::bytes(rows, rank, false)
+    }
+
+    /// Finds, for each row as a user, the `top` others with the largest cosines, as [`similar`] does but for rounding.
+    pub fn finder(&self, top: usize) -> Recommender<'_> {
+        Recommender::among(&self.rows, top, Search::default())
+    }
 }
 
 /// The rows of `side` whose factors have the largest cosine with those of `row`, the best first; biases do not count.

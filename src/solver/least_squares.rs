@@ -1,9 +1,11 @@
 //! What the methods have in common that minimise squares: `1/2 sum (p - r)^2` and the ridge, and no learning rate.
 
-use super::row_step::{Cost, Own};
+use super::contributions::RowProblem;
+use super::row_step::{Cost, Fixed, Own};
 use super::{Options, Ridge, sweep};
 use crate::error::{Error, ErrorKind, Result};
 use crate::loss::{Loss, Squared};
+use crate::matrix::Row;
 
 /// The squared loss with a ridge on every row.
 pub struct LeastSquares {
@@ -38,5 +40,21 @@ impl Cost for LeastSquares {
 
     fn penalty(&self, own: Own<'_>, ratings: usize) -> f64 {
         self.ridge.penalty(own.factors, own.bias, ratings)
+    }
+
+    fn problem(&self, row: Row<'_>, fixed: &Fixed<'_>) -> Option<RowProblem> {
+        let target = |(&col, &rating): (&u32, &f32)| {
+            let bias = fixed.factors.bias(col as usize);
+            (1.0, f64::from(fixed.target(rating) - bias))
+        };
+        let ratings = row.len();
+        Some(RowProblem {
+            ratings: row.cols.iter().zip(row.values).map(target).collect(),
+            cells: 0.0,
+            ridge: [
+                self.ridge.on_factors(ratings).into(),
+                self.ridge.on_bias(ratings).into(),
+            ],
+        })
     }
 }

@@ -15,6 +15,7 @@ mod bands;
 mod cell_gradient;
 mod cg;
 mod conjugate;
+mod contributions;
 mod coordinate;
 mod gradient;
 mod gram;
@@ -41,7 +42,7 @@ mod whole;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{self, Isa};
-use crate::matrix::{Factors, Ratings, Shape, Side, Traffic};
+use crate::matrix::{Factors, Ratings, Row, Shape, Side, Traffic};
 
 pub use alternating::{SUMMED_BYTES, half_epoch, sum_rows};
 pub use bands::Chunking;
@@ -289,6 +290,29 @@ pub trait Solver: Send + Sync {
 
     /// Tells the cost where the parameters stand.
     fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured>;
+
+    /// Solves the rows of `users`, which are zeros, for their ratings of the fixed items. Who was in training with the same
+    /// ratings gets that row again. `trained` are the ratings of the training, where they are at hand.
+    ///
+    /// # Errors
+    /// If the method does not solve rows, or lacks something.
+    fn fold_in(
+        &self,
+        _ratings: &dyn Ratings,
+        _trained: Option<&dyn Ratings>,
+        _items: &Fixed<'_>,
+        _users: &mut Factors,
+    ) -> Result<()> {
+        let what = "new users cannot be folded in: the model's solver does not solve for rows";
+        Err(Error::new(ErrorKind::BadOption, what)
+            .remedy("train with --solver als, or ials for implicit feedback"))
+    }
+
+    /// What each rating of a user's row adds to the prediction for an item, beside what the item and the mean say by
+    /// themselves, in units of the model; nothing where the row is no linear function of the ratings.
+    fn contributions(&self, _row: Row<'_>, _items: &Fixed<'_>, _item: usize) -> Option<Vec<f64>> {
+        None
+    }
 
     /// Memory that training takes beyond the parameters themselves, in bytes.
     fn memory(&self, shape: Shape, threads: usize) -> u64;

@@ -1,6 +1,7 @@
 //! Every option that changes the result of training.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::method;
 use crate::error::{Error, ErrorKind, Result};
@@ -147,8 +148,10 @@ pub struct Options {
     pub batch_size: Option<usize>,
     /// For iALS++: factors of a row that are solved for at a time.
     pub block: usize,
-    /// Stop when the validation RMSE has not fallen for so many epochs, and keep the best.
+    /// Stop when the validation part has not been predicted better for so many epochs, and keep the best.
     pub early_stop: Option<usize>,
+    /// What tells whether it is: `rmse`, or a metric of recommendations with its cut-off.
+    pub early_stop_metric: String,
 }
 
 impl Default for Options {
@@ -187,6 +190,7 @@ impl Default for Options {
             batch_size: None,
             block: 64,
             early_stop: None,
+            early_stop_metric: "rmse".into(),
         }
     }
 }
@@ -268,6 +272,48 @@ impl Options {
             ));
         }
         Ok(())
+    }
+
+    /// The options that have a value, by their names on the command line.
+    pub fn named(&self) -> Map<String, Value> {
+        // By way of text, in which an f32 keeps its few digits.
+        let text = serde_json::to_string(self).expect("options are JSON");
+        let all: Map<String, Value> = serde_json::from_str(&text).expect("a struct is an object");
+        let empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+        all.into_iter()
+            .filter(|(_, value)| !empty(value))
+            .map(|(name, value)| (name.replace('_', "-"), value))
+            .collect()
+    }
+
+    /// These options, but for those that are named: as on the command line, `learning-rate` is a single one, and `biases` may
+    /// be false.
+    ///
+    /// # Errors
+    /// If there is no option of that name, or it cannot have that value.
+    pub fn overlaid(&self, named: &Map<String, Value>) -> Result<Options> {
+        let bad = |what: String| Error::new(ErrorKind::BadOption, what);
+        let mut options = self.clone();
+        for (name, value) in named {
+            let all = serde_json::to_value(&options).map_err(|e| bad(e.to_string()))?;
+            let Value::Object(mut all) = all else {
+                unreachable!("a struct is an object")
+            };
+            let (field, value) = match name.as_str() {
+                "learning-rate" => (
+                    "learning_rates".to_owned(),
+                    Value::from(vec![value.clone()]),
+                ),
+                name => (name.replace('-', "_"), value.clone()),
+            };
+            if all.insert(field, value.clone()).is_none() {
+                return Err(bad(format!("there is no option named {name:?}"))
+                    .remedy("name options as lowrank train --help does"));
+            }
+            options = serde_json::from_value(Value::Object(all))
+                .map_err(|_| bad(format!("the option {name} cannot be {value}")))?;
+        }
+        Ok(options)
     }
 
     /// What a coordinate costs by its size.

@@ -7,6 +7,7 @@
 
 use super::alternating::sum_rows;
 use super::least_squares::LeastSquares;
+use super::row_step::Fixed;
 use super::sums::RowSums;
 use super::{Learns, Measured, Method, Missing, Moving, Options, Parameters, Solver, Tick};
 use crate::error::{Error, ErrorKind, Result};
@@ -104,6 +105,17 @@ impl Solver for Popularity {
             cost: sums.loss,
             rmse: (sums.squared_error / shape.ratings as f64).sqrt(),
         })
+    }
+
+    /// Users are all alike: their rows are zeros.
+    fn fold_in(
+        &self,
+        _ratings: &dyn Ratings,
+        _trained: Option<&dyn Ratings>,
+        _items: &Fixed<'_>,
+        _users: &mut Factors,
+    ) -> Result<()> {
+        Ok(())
     }
 
     fn memory(&self, _shape: Shape, _threads: usize) -> u64 {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::contributions::RowProblem;
 use crate::error::Result;
 use crate::kernel::{self, Isa};
 use crate::matrix::{Factors, Row};
@@ -157,6 +158,11 @@ pub trait Cost: Sync {
 
     /// What the length of a row costs.
     fn penalty(&self, own: Own<'_>, ratings: usize) -> f64;
+
+    /// The problem that a row solves, where it is one of least squares.
+    fn problem(&self, _row: Row<'_>, _fixed: &Fixed<'_>) -> Option<RowProblem> {
+        None
+    }
 }
 
 /// What a half-epoch measures as it goes.

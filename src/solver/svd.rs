@@ -21,7 +21,7 @@ use super::sums::RowSums;
 use super::{Learns, Measured, Method, Missing, Moving, Options, Parameters, Solver, Tick};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{self, LANES};
-use crate::matrix::{Ratings, Row, RowScratch, Shape, Side};
+use crate::matrix::{Factors, Ratings, Row, RowScratch, Shape, Side};
 
 /// The decomposition in the table of solvers.
 pub const METHOD: Method = Method {
@@ -183,6 +183,37 @@ impl Solver for Svd {
             cost: 0.5 * Svd::squares(ratings, &Svd::shares(ratings)?)?,
             rmse: (squared / ratings.shape().ratings as f64).sqrt(),
         })
+    }
+
+    /// The projection of a user's row, as in an epoch; how popular items are is known from the training.
+    fn fold_in(
+        &self,
+        ratings: &dyn Ratings,
+        trained: Option<&dyn Ratings>,
+        items: &Fixed<'_>,
+        users: &mut Factors,
+    ) -> Result<()> {
+        let trained = trained.ok_or_else(|| {
+            let what = "a singular value decomposition folds users in by how popular items are";
+            Error::new(ErrorKind::BadOption, what)
+                .remedy("name the store that the model was trained on, after the model")
+        })?;
+        let step = Projection {
+            shares: Some(&Svd::shares(trained)?),
+            rank: self.rank,
+        };
+        let measure = Measure::Nothing;
+        half_epoch(
+            ratings,
+            Side::Users,
+            false,
+            &step,
+            users,
+            items,
+            measure,
+            &|_| (),
+        )?;
+        Ok(())
     }
 
     fn memory(&self, shape: Shape, threads: usize) -> u64 {

@@ -6,7 +6,7 @@ use super::row_step::{Cost, Fixed, Measure, RowStep};
 use super::sums::RowSums;
 use super::{Measured, Moving, Options, Parameters, Reduce, Solver, Tick};
 use crate::error::{Error, ErrorKind, Result};
-use crate::matrix::{Factors, Ratings, Shape, Side};
+use crate::matrix::{Factors, Ratings, Row, Shape, Side};
 
 /// A row step that is a whole method: its epoch is a sweep, items first. A user's row is then the answer to the final items.
 pub trait Sweep: RowStep + Send {
@@ -31,6 +31,21 @@ impl<S: Sweep> Solver for S {
         measure(self.cost(), ratings, parameters)
     }
 
+    fn fold_in(
+        &self,
+        ratings: &dyn Ratings,
+        _trained: Option<&dyn Ratings>,
+        items: &Fixed<'_>,
+        users: &mut Factors,
+    ) -> Result<()> {
+        settle(self, ratings, items, users)
+    }
+
+    fn contributions(&self, row: Row<'_>, items: &Fixed<'_>, item: usize) -> Option<Vec<f64>> {
+        let problem = self.cost().problem(row, items)?;
+        Some(problem.contributions(row, items, item))
+    }
+
     fn memory(&self, shape: Shape, threads: usize) -> u64 {
         Sweep::memory(self, shape, threads)
     }
@@ -40,6 +55,47 @@ impl<S: Sweep> Solver for S {
         let carried = self.carried(&mut sums)?;
         Some(size_of_val(carried.as_slice()) as u64)
     }
+}
+
+/// Moves users until they stand still, the items fixed: at once where a row is solved exactly.
+pub fn settle<S: RowStep>(
+    step: &S,
+    ratings: &dyn Ratings,
+    items: &Fixed<'_>,
+    users: &mut Factors,
+) -> Result<()> {
+    const MOST: usize = 200;
+    const STILL: f32 = 1e-6;
+    for _ in 0..MOST {
+        let before = users.clone();
+        let measure = Measure::Nothing;
+        half_epoch(
+            ratings,
+            Side::Users,
+            false,
+            step,
+            users,
+            items,
+            measure,
+            &|_| (),
+        )?;
+        let all = |factors: &Factors| {
+            let biases = factors.biases().to_vec();
+            factors
+                .flat()
+                .iter()
+                .copied()
+                .chain(biases)
+                .collect::<Vec<f32>>()
+        };
+        let (now, before) = (all(users), all(&before));
+        let largest = now.iter().fold(0.0, |most: f32, x| most.max(x.abs()));
+        let still = |(x, y): (&f32, &f32)| (x - y).abs() <= STILL * largest;
+        if now.iter().zip(&before).all(still) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Moves the first side, then the other, and sums losses and both penalties after it.

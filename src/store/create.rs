@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::atomic::AtomicDir;
 use super::container::Seal;
-use super::dictionary::write_dictionary;
+use super::dictionary::{Dictionary, write_dictionary};
 use super::disk::DiskFile;
 use super::manifest::Manifest;
 use super::shard::{Layout, Part};
@@ -72,6 +72,15 @@ impl StoreWriter {
         let path: PathBuf = self.path().join(dictionary_file(side));
         let file = DiskFile::create(&path).at(&path)?;
         write_dictionary(file, &path, side, rows, id, title)
+    }
+
+    /// Copies the dictionary of another store, after every byte of it was checked.
+    ///
+    /// # Errors
+    /// If it is damaged, or cannot be written.
+    pub fn copy_dictionary(&self, dictionary: &Dictionary) -> Result<Seal> {
+        let path: PathBuf = self.path().join(dictionary_file(dictionary.side()));
+        dictionary.copy_to(DiskFile::create(&path).at(&path)?, &path)
     }
 
     /// Writes the manifest and puts the store in its place.

@@ -128,12 +128,7 @@ impl Store {
     /// # Errors
     /// [`ErrorKind::Damaged`] if a shard has not the sections of its encoding.
     pub fn rating_counts(&self, side: Side) -> Result<Vec<u32>> {
-        let mut counts = Vec::with_capacity(self.shape().rows(side));
-        for shard in self.shards(side) {
-            counts.extend(shard.row_lengths()?.map(|length| length as u32));
-            shard.done_with();
-        }
-        Ok(counts)
+        rating_counts(self.shards(side))
     }
 
     /// Bytes of the longest training row of either side where rows are decoded, none where they are viewed: what each
@@ -277,6 +272,14 @@ impl<'a> UserRows<'a> {
         self.shards.iter().map(|shard| shard.entry().ratings).sum()
     }
 
+    /// How many ratings each user has in this part. Reads no ratings, and checks none.
+    ///
+    /// # Errors
+    /// As [`Store::rating_counts`].
+    pub fn rating_counts(&self) -> Result<Vec<u32>> {
+        rating_counts(self.shards)
+    }
+
     /// The block that holds a user's row, and the row's number within the block.
     ///
     /// # Errors
@@ -337,6 +340,16 @@ impl Ratings for UserRows<'_> {
     fn done_with(&self, _side: Side, index: usize) {
         self.shards[index].done_with();
     }
+}
+
+/// How many ratings each row of these shards has.
+fn rating_counts(shards: &[Shard]) -> Result<Vec<u32>> {
+    let mut counts = Vec::new();
+    for shard in shards {
+        counts.extend(shard.row_lengths()?.map(|length| length as u32));
+        shard.done_with();
+    }
+    Ok(counts)
 }
 
 /// Says what is there instead of a store.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::evaluate::squared_errors;
+use crate::evaluate::{Watch, squared_errors};
 use crate::loss;
 use crate::matrix::{AtLeast, Factors, Ratings, RowScratch, Shape, Side, Traffic};
 use crate::progress::{Progress, Unit};
@@ -32,6 +32,8 @@ pub struct Epoch {
     pub validation_rmse: Option<f64>,
     /// The same on the test ratings, if there are any.
     pub test_rmse: Option<f64>,
+    /// What early stopping watches, where that is not the RMSE on the validation ratings: the higher the better.
+    pub watched: Option<f64>,
 }
 
 /// How long an epoch took: kept apart, because it is the one thing that differs from run to run.
@@ -102,12 +104,14 @@ impl State {
         self.history.len() - 1
     }
 
-    /// The epoch with the lowest validation RMSE, the earlier one if two are equal.
+    /// The epoch that did best on the validation ratings by what early stopping watches, or else by the RMSE; the earlier
+    /// one if two are equal.
     pub fn best_epoch(&self) -> Option<usize> {
+        let badness = |e: &Epoch| e.watched.map(|x| -x).or(e.validation_rmse);
         let validated = self
             .history
             .iter()
-            .filter_map(|e| Some((e.epoch, e.validation_rmse?)));
+            .filter_map(|e| Some((e.epoch, badness(e)?)));
         let best = validated.min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
         best.map(|(epoch, _)| epoch)
     }
@@ -126,6 +130,9 @@ impl State {
 /// Is shown the state after every epoch.
 type AfterEpoch<'a> = dyn FnMut(&State) -> Result<()> + Send + 'a;
 
+/// Measures parameters on what is held out: the higher the better.
+type Measure<'a> = dyn Fn(&Parameters) -> Result<f64> + Sync + Send + 'a;
+
 /// Trains a model on ratings.
 pub struct Trainer<'a> {
     ratings: &'a dyn Ratings,
@@ -134,6 +141,7 @@ pub struct Trainer<'a> {
     solver: Option<Box<dyn Solver>>,
     validation: Option<&'a dyn Ratings>,
     test: Option<&'a dyn Ratings>,
+    watch: Option<Box<Measure<'a>>>,
     start: Option<(Factors, Factors)>,
     placement: Placement,
     resume: Option<State>,
@@ -150,6 +158,7 @@ impl<'a> Trainer<'a> {
             solver: None,
             validation: None,
             test: None,
+            watch: None,
             start: None,
             placement: Placement::default(),
             resume: None,
@@ -169,6 +178,16 @@ impl<'a> Trainer<'a> {
     #[must_use]
     pub fn test(mut self, ratings: Option<&'a dyn Ratings>) -> Trainer<'a> {
         self.test = ratings.filter(|r| r.shape().ratings > 0);
+        self
+    }
+
+    /// What early stopping watches after each epoch, rather than the RMSE.
+    #[must_use]
+    pub fn watch(mut self, watch: Option<&'a Watch<'a>>) -> Trainer<'a> {
+        self.watch = watch.map(|watch| {
+            let measure = |parameters: &Parameters| watch.measure(parameters);
+            Box::new(measure) as Box<Measure<'a>>
+        });
         self
     }
 
@@ -226,7 +245,15 @@ impl<'a> Trainer<'a> {
                 ErrorKind::BadOption,
                 "early stopping needs validation ratings, and there are none",
             )
-            .remedy("import with --validation-fraction 0.1"));
+            .remedy("import or split with --validation-fraction 0.1"));
+        }
+        if self.options.early_stop.is_some()
+            && self.options.early_stop_metric != "rmse"
+            && self.watch.is_none()
+        {
+            let what = "early stopping is to watch a metric that nobody measures";
+            return Err(Error::new(ErrorKind::BadOption, what)
+                .remedy("hand it to Trainer::watch, or watch rmse"));
         }
         match self.solver.take() {
             Some(solver) => Ok(solver),
@@ -450,6 +477,10 @@ impl<'a> Trainer<'a> {
             train_rmse: measured.rmse,
             validation_rmse: rmse(self.validation)?,
             test_rmse: rmse(self.test)?,
+            watched: match &self.watch {
+                Some(measure) => Some(measure(&state.moving.parameters)?),
+                None => None,
+            },
         };
         state.history.push(line);
         let parameters = &state.moving.parameters;

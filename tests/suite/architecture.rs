@@ -98,7 +98,14 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     (
         "recommend",
-        &["error", "kernel", "matrix", "model", "store"],
+        &["error", "kernel", "matrix", "model", "solver", "store"],
+    ),
+    (
+        "tune",
+        &[
+            "error", "evaluate", "ingest", "matrix", "memory", "progress", "rng", "solver",
+            "store", "threads", "train",
+        ],
     ),
 ];
 

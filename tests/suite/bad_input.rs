@@ -410,7 +410,7 @@ fn a_user_who_has_seen_everything_is_counted_and_gets_nothing() {
     let output = program.run("recommend m s --users u0");
     assert_eq!(
         String::from_utf8_lossy(&output.stdout),
-        "user u0 has rated every item\n"
+        "nothing can be recommended to user u0\n"
     );
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use lowrank::check_gradients::{check_gradients, small_ratings};
 use lowrank::ingest::{Duplicates, Input, ReadOptions, Split};
 use lowrank::loss::LOSSES;
-use lowrank::matrix::{Factors, InMemory, Ratings, RowScratch, Side};
+use lowrank::matrix::{AtLeast, Factors, InMemory, Ratings, RowScratch, Side};
 use lowrank::solver::{Init, Learns, Method, Options, SOLVERS};
 use lowrank::store::Encoding;
 use lowrank::{ErrorKind, Import, Result, State, Store, Threads, Trainer};
@@ -89,6 +89,26 @@ fn every_solver_learns_a_checkerboard_with_a_hidden_diagonal() {
                 "{}: {like}, {dislike}",
                 method.name
             );
+        }
+    });
+}
+
+#[test]
+fn every_solver_folds_users_in_or_says_that_it_cannot() {
+    for_each_method(|method, options| {
+        let ratings = stars();
+        let mut state = train(&ratings, &options, 1).unwrap();
+        let positive = AtLeast::new(&ratings, options.positive_at.unwrap_or(f32::MIN)).unwrap();
+        let solver = method.solver(&options.clone().resolved()).unwrap();
+        let parameters = &mut state.moving.parameters;
+        let mut users = Factors::zeros(ROWS as usize, options.rank, parameters.users.has_biases());
+        let items = parameters.fixed_items();
+        match solver.fold_in(&positive, Some(&positive), &items, &mut users) {
+            Ok(()) => {
+                parameters.users = users;
+                assert_learned(method, &state, method.name);
+            }
+            Err(e) => assert_eq!(e.kind(), ErrorKind::BadOption, "{}: {e}", method.name),
         }
     });
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use lowrank::ingest::{Duplicates, Import, Input, ReadOptions, Report, Split};
+use lowrank::ingest::{Duplicates, HoldOut, Import, Input, ReadOptions, Report, Split};
 use lowrank::matrix::{Ratings, RowScratch, Side};
 use lowrank::memory::Bytes;
 use lowrank::rng::{Purpose, fraction, key, mix};
@@ -140,7 +140,11 @@ fn twin(case: &Case) -> Option<Twin> {
     for user in &twin.users {
         let mut own: Vec<_> = ratings.iter().filter(|((u, _), _)| u == user).collect();
         own.sort_by_key(|((_, item), (_, time))| (*time, number[item]));
-        let count = split.test_last.min(own.len().saturating_sub(1));
+        let last = match split.test {
+            HoldOut::Last(count) => count,
+            _ => 0,
+        };
+        let count = last.min(own.len().saturating_sub(1));
         latest.extend(
             own[own.len() - count..]
                 .iter()
@@ -151,7 +155,7 @@ fn twin(case: &Case) -> Option<Twin> {
         let triple = (user.clone(), item.clone(), rating.to_bits());
         let drawn = |purpose, share| is_drawn(split, purpose, share, &user, &item);
         let part = if latest.contains(&(user.clone(), item.clone()))
-            || drawn(Purpose::TestSplit, split.test_fraction)
+            || matches!(split.test, HoldOut::Fraction(share) if drawn(Purpose::TestSplit, share))
         {
             &mut twin.test
         } else if drawn(Purpose::ValidationSplit, split.validation_fraction) {
@@ -349,8 +353,11 @@ fn a_split() -> impl Strategy<Value = Split> {
     let share = || prop_oneof![Just(0.0), 0.0..0.9_f64];
     (0..3_u8, share(), 0..4_usize, share(), 0..5_u64).prop_map(
         |(kind, share, last, validation_fraction, seed)| Split {
-            test_fraction: if kind == 1 { share } else { 0.0 },
-            test_last: if kind == 2 { last } else { 0 },
+            test: match kind {
+                1 => HoldOut::Fraction(share),
+                2 => HoldOut::Last(last),
+                _ => HoldOut::Nothing,
+            },
             validation_fraction,
             seed,
         },
@@ -376,9 +383,9 @@ prop_compose! {
         least_memory in any::<bool>(),
     ) -> Case {
         if test_file.is_some() {
-            (split.test_fraction, split.test_last) = (0.0, 0);
+            split.test = HoldOut::Nothing;
         }
-        let times = times || split.test_last > 0;
+        let times = times || split.needs_times();
         Case { lines, test_file, times, duplicates, split, encoding, shard_bytes, chunk_bytes, threads, least_memory }
     }
 }
@@ -430,7 +437,7 @@ fn ids_and_records_that_spill_leave_no_trace() {
         times: true,
         duplicates: Duplicates::Last,
         split: Split {
-            test_last: 1,
+            test: HoldOut::Last(1),
             validation_fraction: 0.1,
             ..Split::default()
         },

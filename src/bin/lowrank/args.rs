@@ -26,9 +26,13 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Import(crate::import::ImportArgs),
+    Split(crate::split::SplitArgs),
     Train(Box<crate::train::TrainArgs>),
+    Tune(Box<crate::tune::TuneArgs>),
+    CrossValidate(Box<crate::cross_validate::CrossValidateArgs>),
     Evaluate(crate::evaluate::EvaluateArgs),
     Recommend(crate::recommend::RecommendArgs),
+    Explain(crate::explain::ExplainArgs),
     Similar(crate::similar::SimilarArgs),
     Predict(crate::predict::PredictArgs),
     Export(crate::export::ExportArgs),

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use lowrank::evaluate::{
-    Activity, Errors, METRICS, Measure, Metric, Protocol, Ranking, metric, ranking, rating_errors,
+    Activity, Errors, METRICS, Measure, Metric, Protocol, Ranking, folded_in_errors,
+    folded_in_ranking, metric, ranking, rating_errors,
 };
 use lowrank::model::{Model, Record};
 use lowrank::solver::{Learns, method};
@@ -13,6 +14,7 @@ use lowrank::{Ratings, Result};
 use serde_json::{Map, Value, json};
 
 use crate::args::choices;
+use crate::new_users::NewUsers;
 use crate::session::{Session, aligned, counted, grouped};
 use crate::table::{Lean, Table};
 
@@ -50,6 +52,9 @@ pub struct EvaluateArgs {
     /// Take predictions as they are, rather than clipped to the scale of the ratings
     #[arg(long)]
     no_clip: bool,
+    /// Measure on users who are folded in by the ratings of this file, and no others
+    #[arg(long, value_name = "FILE")]
+    fold_in: Option<PathBuf>,
 }
 
 /// A part of a store, as options name it.
@@ -71,7 +76,7 @@ fn metric_help() -> String {
 }
 
 /// The metrics that were asked for, or those that suit the model.
-fn chosen(names: &[String], solver: &str) -> Result<Vec<&'static Metric>> {
+pub fn chosen(names: &[String], solver: &str) -> Result<Vec<&'static Metric>> {
     let learns = method(solver).map_or(Learns::Ratings, |method| method.learns);
     match (names, learns) {
         ([], Learns::Ratings) => ["rmse", "mae"].map(metric).into_iter().collect(),
@@ -80,13 +85,19 @@ fn chosen(names: &[String], solver: &str) -> Result<Vec<&'static Metric>> {
     }
 }
 
+/// Cut-offs in ascending order, each once.
+pub fn cut_offs(at: &[u32]) -> Vec<usize> {
+    let mut cut_offs: Vec<usize> = at.iter().map(|&k| k as usize).collect();
+    cut_offs.sort_unstable();
+    cut_offs.dedup();
+    cut_offs
+}
+
 /// Runs the command.
 pub fn run(args: EvaluateArgs, session: &Session) -> Result<()> {
     let record = Record::read(&args.model)?;
     let metrics = chosen(&args.metrics, &record.options.solver)?;
-    let mut cut_offs: Vec<usize> = args.at.iter().map(|&k| k as usize).collect();
-    cut_offs.sort_unstable();
-    cut_offs.dedup();
+    let cut_offs = cut_offs(&args.at);
     let part = match args.on {
         PartArg::Train => Part::Train,
         PartArg::Validation => Part::Validation,
@@ -111,17 +122,37 @@ pub fn run(args: EvaluateArgs, session: &Session) -> Result<()> {
         let lists = protocol.memory(store.shape(), items, rank, threads);
         plan.hold("packed items and lists", lists);
     }
-    plan.rest(0)?;
+    let room = plan.rest(0)?;
     let model = Model::open(&args.model)?;
+    let folded_in = match &args.fold_in {
+        Some(path) => Some(NewUsers::fold_in(
+            path,
+            &model,
+            Some(&store),
+            room,
+            session,
+        )?),
+        None => None,
+    };
+    let rows = match &folded_in {
+        Some(users) => users.rows(store.users())?,
+        None => Vec::new(),
+    };
+    let row = |user: u32| rows[user as usize];
     let mut report = Report::default();
     if rates {
-        let errors = session
-            .threads
-            .run(|| rating_errors(&model, &store, part, !args.no_clip))?;
+        let clip = !args.no_clip;
+        let errors = session.threads.run(|| match &folded_in {
+            Some(users) => folded_in_errors(&model, &store, part, clip, &users.folded_in, row),
+            None => rating_errors(&model, &store, part, clip),
+        })?;
         report.errors(&metrics, &errors, part);
     }
     if ranks {
-        let ranking = session.threads.run(|| ranking(&model, &store, &protocol))?;
+        let ranking = session.threads.run(|| match &folded_in {
+            Some(users) => folded_in_ranking(&model, &store, &protocol, &users.folded_in, row),
+            None => ranking(&model, &store, &protocol),
+        })?;
         report.ranking(&ranking, part);
     }
     session.print(&report.result, report.text)

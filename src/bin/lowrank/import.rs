@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use lowrank::Result;
 use lowrank::ingest::{
-    Columns, Delimiter, Duplicates, FORMATS, Import, Input, ReadOptions, Report, Split,
+    Columns, Delimiter, Duplicates, FORMATS, HoldOut, Import, Input, ReadOptions, Report,
     bundled_titles, format, read_titles,
 };
 use lowrank::memory::Bytes;
@@ -15,6 +15,7 @@ use lowrank::store::Part;
 use serde::Serialize;
 
 use crate::args::choices;
+use crate::held_out::{HeldOutArgs, held_out};
 use crate::session::{Session, aligned, counted, grouped};
 
 /// Read ratings into a store.
@@ -42,41 +43,23 @@ pub struct ImportArgs {
     #[arg(help_heading = "Text", long, value_name = "FILE")]
     titles: Option<PathBuf>,
     /// Hold out the ratings of this file for testing
-    #[arg(help_heading = "Held-out ratings", long, value_name = "FILE", conflicts_with_all = ["test_fraction", "test_last"])]
-    test: Option<PathBuf>,
-    /// Hold out this share of the ratings for testing, decided by a hash of seed, user and item
     #[arg(
         help_heading = "Held-out ratings",
         long,
-        value_name = "F",
-        default_value_t = 0.0
+        value_name = "FILE",
+        conflicts_with = "drawn"
     )]
-    test_fraction: f64,
+    test: Option<PathBuf>,
     /// Hold out the latest N ratings of every user for testing
     #[arg(
         help_heading = "Held-out ratings",
         long,
         value_name = "N",
-        default_value_t = 0,
-        conflicts_with = "test_fraction"
+        group = "drawn"
     )]
-    test_last: usize,
-    /// Hold out this share of what is left for validation, which early stopping looks at
-    #[arg(
-        help_heading = "Held-out ratings",
-        long,
-        value_name = "F",
-        default_value_t = 0.0
-    )]
-    validation_fraction: f64,
-    /// Seed of the hash that holds out
-    #[arg(
-        help_heading = "Held-out ratings",
-        long,
-        value_name = "N",
-        default_value_t = 0
-    )]
-    seed: u64,
+    test_last: Option<usize>,
+    #[command(flatten)]
+    held_out: HeldOutArgs,
     /// Which of several ratings of one item by one user counts: last and first go by time, then by line
     #[arg(help_heading = "Text", long, value_enum, default_value_t = DuplicatesArg::Last)]
     duplicates: DuplicatesArg,
@@ -169,12 +152,7 @@ pub fn run(args: ImportArgs, session: &Session) -> Result<()> {
         },
         inputs,
         test: args.test.as_ref().map(Input::from),
-        split: Split {
-            test_fraction: args.test_fraction,
-            test_last: args.test_last,
-            validation_fraction: args.validation_fraction,
-            seed: args.seed,
-        },
+        split: args.held_out.split(args.test_last.map(HoldOut::Last)),
         duplicates: match args.duplicates {
             DuplicatesArg::Last => Duplicates::Last,
             DuplicatesArg::First => Duplicates::First,
@@ -208,21 +186,13 @@ pub fn run(args: ImportArgs, session: &Session) -> Result<()> {
         spilled_bytes: report.spilled,
         seconds,
     };
-    let mut held_out = Vec::new();
-    for (count, part) in [(outcome.validation, "validation"), (outcome.test, "test")] {
-        if count > 0 {
-            held_out.push(format!("{} for {part}", grouped(count)));
-        }
-    }
     let mut lines = vec![
         ("store", args.out.display().to_string()),
         ("users", grouped(outcome.users)),
         ("items", grouped(outcome.items)),
         ("ratings", grouped(outcome.ratings)),
     ];
-    if !held_out.is_empty() {
-        lines.push(("held out", held_out.join(", ")));
-    }
+    lines.extend(held_out(manifest).map(|text| ("held out", text)));
     if outcome.titles > 0 {
         lines.push(("titles", grouped(outcome.titles as u64)));
     }

@@ -3,34 +3,46 @@
 mod args;
 mod bars;
 mod check_gradients;
+mod cross_validate;
 mod demo;
 mod evaluate;
+mod explain;
 mod export;
+mod filters;
 mod generate;
+mod held_out;
 mod history;
 mod import;
 mod inspect;
+mod new_users;
 mod plot;
 mod predict;
 mod recommend;
 mod session;
 mod similar;
+mod space;
+mod split;
 mod study;
 mod table;
 mod train;
+mod tune;
 mod verify;
 
 use std::io;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use lowrank::{Error, ErrorKind, Result};
 
 use args::{Cli, Command};
 use session::Session;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    if let (Command::Train(args), Some((_, given))) = (&mut cli.command, matches.subcommand()) {
+        args.note_given(given);
+    }
     lowrank::store::exit_on_lost_pages();
     let done = Session::new(&cli.common).and_then(|mut session| match cli.command {
         Command::Demo(args) => demo::run(args, &mut session),
@@ -55,9 +67,13 @@ fn main() -> ExitCode {
 fn run(command: Command, session: &Session) -> Result<()> {
     match command {
         Command::Import(args) => import::run(args, session),
+        Command::Split(args) => split::run(args, session),
         Command::Train(args) => train::run(*args, session),
+        Command::Tune(args) => tune::run(*args, session),
+        Command::CrossValidate(args) => cross_validate::run(*args, session),
         Command::Evaluate(args) => evaluate::run(args, session),
         Command::Recommend(args) => recommend::run(args, session),
+        Command::Explain(args) => explain::run(args, session),
         Command::Similar(args) => similar::run(args, session),
         Command::Predict(args) => predict::run(args, session),
         Command::Export(args) => export::run(args, session),

@@ -10,12 +10,14 @@ use lowrank::matrix::Side;
 use lowrank::model::Model;
 use lowrank::progress::{Progress, Unit};
 use lowrank::recommend::{
-    Exclude, RecommendationFormat, RecommendationText, Recommender, Search, UserTop,
+    Exclude, Ids, RecommendationFormat, RecommendationText, Recommender, Search, UserTop,
 };
-use lowrank::store::{AtomicFile, Dictionary, Store};
+use lowrank::store::{AtomicFile, Store};
 use lowrank::{Error, ErrorKind, Result};
 use serde::Serialize;
 
+use crate::filters::FilterArgs;
+use crate::new_users::NewUsers;
 use crate::session::{Session, aligned, counted, grouped};
 use crate::table::{Lean, Table};
 
@@ -28,21 +30,26 @@ pub struct RecommendArgs {
     model: PathBuf,
     /// The store that tells what users have rated
     store: Option<PathBuf>,
-    /// Items for each user
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    top: u32,
+    /// Items for each user [default: 10, or all there are]
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    top: Option<u32>,
     /// Where to: .csv, or .jsonl for one JSON object a line; - is standard output, as CSV
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Users by id with commas between them, or a file with one id a line
-    #[arg(long, value_name = "LIST-OR-FILE")]
+    #[arg(long, value_name = "LIST-OR-FILE", conflicts_with = "fold_in")]
     users: Option<String>,
+    /// Recommend to the users of this file of ratings, whom the model need not know: each one's row is solved for from them
+    #[arg(long, value_name = "FILE")]
+    fold_in: Option<PathBuf>,
     /// Which of the items that a user has rated are left out
     #[arg(long, value_enum, default_value_t = ExcludeArg::All)]
     exclude: ExcludeArg,
     /// Score every item, rather than those alone that a bound does not rule out: slower, for the same lists
     #[arg(long)]
     exhaustive: bool,
+    #[command(flatten)]
+    filters: FilterArgs,
     /// Replace the output if it exists
     #[arg(long)]
     force: bool,
@@ -72,7 +79,8 @@ pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
     if args.out.as_deref() == Some(Path::new("-")) {
         session.give_stdout_to_data()?;
     }
-    let top = args.top as usize;
+    let asked = args.top.map(|top| top as usize);
+    let top = asked.unwrap_or(10);
     let mut plan = session.plan();
     let record = lowrank::model::Record::read(&args.model)?;
     plan.hold("the model", Model::memory(&args.model)?);
@@ -83,30 +91,51 @@ pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
     let searching = Recommender::memory(
         record.shape.items,
         record.options.rank,
-        top,
+        args.filters.found(top),
         search,
         session.threads.count(),
     );
     plan.hold("items made ready to search, and lists", searching);
-    plan.rest(0)?;
+    let room = plan.rest(0)?;
     let model = Model::open(&args.model)?;
     let store = match &args.store {
         Some(path) => Some(Store::open_within(path, 0)?),
         None => None,
     };
+    let store = store.as_ref();
     let exclude = match args.exclude {
         ExcludeArg::All => Exclude::All,
         ExcludeArg::Train => Exclude::Train,
         ExcludeArg::None => Exclude::Nothing,
     };
-    let recommender = Recommender::new(&model, store.as_ref(), top, exclude, search)?;
-    let dictionary = match &store {
-        Some(store) => store.users(),
-        None => model.dictionary(Side::Users),
-    };
-    let users: Option<Vec<u32>> = match &args.users {
-        Some(list) => Some(wanted(list, dictionary)?),
+    let new_users = match &args.fold_in {
+        Some(path) => Some(NewUsers::fold_in(path, &model, store, room, session)?),
         None => None,
+    };
+    let (recommender, ids) = match &new_users {
+        Some(users) => {
+            let folded_in = &users.folded_in;
+            let recommender = Recommender::to_folded_in(&model, folded_in, top, exclude, search);
+            (recommender, Ids::List(&users.ids))
+        }
+        None => {
+            let dictionary = match store {
+                Some(store) => store.users(),
+                None => model.dictionary(Side::Users),
+            };
+            let recommender = Recommender::new(&model, store, top, exclude, search)?;
+            (recommender, Ids::Dictionary(dictionary))
+        }
+    };
+    let find = |id: &str| ids.find(id);
+    let recommender = args
+        .filters
+        .apply(recommender, &model, store, asked, find, session)?;
+    let users: Option<Vec<u32>> = match (&args.users, &new_users) {
+        (Some(list), _) => Some(wanted(list, ids)?),
+        // A few new users are shown as a few known ones are.
+        (None, Some(users)) if args.out.is_none() => Some((0..users.ids.len() as u32).collect()),
+        (None, _) => None,
     };
     let Some(out) = &args.out else {
         let Some(users) = users else {
@@ -114,12 +143,12 @@ pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
             return Err(Error::new(ErrorKind::BadOption, what)
                 .remedy("give --out FILE.csv, --out - for standard output, or --users ID"));
         };
-        return tables(&recommender, users, &model, dictionary, session);
+        return tables(&recommender, users, &model, ids, session);
     };
     let mut job = Job {
         recommender: &recommender,
         users,
-        dictionary,
+        ids,
         model: &model,
         session,
         outcome: Outcome::default(),
@@ -145,7 +174,7 @@ pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
         let without = counted(outcome.users_without, "user");
         lines.push((
             "without any",
-            format!("{without} who have rated every item"),
+            format!("{without} to whom nothing can be recommended"),
         ));
     }
     let rate = outcome.users as f64 / outcome.seconds;
@@ -160,7 +189,7 @@ pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
 struct Job<'a> {
     recommender: &'a Recommender<'a>,
     users: Option<Vec<u32>>,
-    dictionary: &'a Dictionary,
+    ids: Ids<'a>,
     model: &'a Model,
     session: &'a Session,
     outcome: Outcome,
@@ -168,7 +197,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn write(&mut self, out: &mut (dyn Write + Send), format: RecommendationFormat) -> Result<()> {
-        let text = RecommendationText::new(format, self.dictionary, self.model);
+        let text = RecommendationText::new(format, self.ids, self.model);
         out.write_all(text.header().as_bytes())?;
         let users: Box<dyn Iterator<Item = u32> + Send> = match self.users.take() {
             Some(users) => Box::new(users.into_iter()),
@@ -198,7 +227,7 @@ impl Job<'_> {
 }
 
 /// The rows of the users that were asked for: a list of ids, or a file of them.
-fn wanted(list: &str, dictionary: &Dictionary) -> Result<Vec<u32>> {
+fn wanted(list: &str, known: Ids<'_>) -> Result<Vec<u32>> {
     let text;
     let path = Path::new(list);
     let is_file = path.is_file();
@@ -209,7 +238,7 @@ fn wanted(list: &str, dictionary: &Dictionary) -> Result<Vec<u32>> {
         list.split(',').map(str::trim).collect()
     };
     let row = |(line, id): (u64, &str)| {
-        dictionary.lookup(id)?.ok_or_else(|| {
+        known.find(id)?.ok_or_else(|| {
             let error = Error::new(ErrorKind::UnknownId, format!("there is no user {id:?}"));
             if is_file {
                 error.path(path).line(line)
@@ -228,7 +257,7 @@ fn tables(
     recommender: &Recommender<'_>,
     users: Vec<u32>,
     model: &Model,
-    dictionary: &Dictionary,
+    ids: Ids<'_>,
     session: &Session,
 ) -> Result<()> {
     #[derive(Serialize)]
@@ -254,7 +283,7 @@ fn tables(
     })?;
     let (mut result, mut text) = (Vec::new(), String::new());
     for top in &tops {
-        let user = dictionary.id(top.user as usize)?;
+        let user = ids.id(top.user)?;
         let of_rank = |(rank, candidate): (usize, &Candidate)| {
             Ok(Item {
                 rank,
@@ -283,7 +312,7 @@ fn tables(
             text.push('\n');
         }
         text += &match recommended.is_empty() {
-            true => format!("user {user} has rated every item\n"),
+            true => format!("nothing can be recommended to user {user}\n"),
             false => format!("for user {user}\n{}", table.text()),
         };
         result.push(User {

@@ -1,15 +1,20 @@
 //! `lowrank similar`
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
-use lowrank::Result;
 use lowrank::matrix::Side;
 use lowrank::model::Model;
-use lowrank::recommend::{Similar, similar};
+use lowrank::progress::{Progress, Unit};
+use lowrank::recommend::{
+    Neighbours, RecommendationFormat, RecommendationText, Recommender, Search, Similar, similar,
+};
+use lowrank::store::AtomicFile;
+use lowrank::{Error, ErrorKind, Result};
 use serde::Serialize;
 
-use crate::session::Session;
+use crate::session::{Session, aligned, grouped};
 use crate::table::{Lean, Table};
 
 /// The items most like an item, or the users most like a user.
@@ -17,7 +22,7 @@ use crate::table::{Lean, Table};
 /// Likeness is the cosine of the angle between their factors: 1 for the same direction, 0 for nothing in common, -1 for
 /// opposites. Biases do not count.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("whose").args(["item", "user"]).required(true))]
+#[command(group = ArgGroup::new("whose").args(["item", "user", "all"]).required(true))]
 pub struct SimilarArgs {
     /// The model to look in
     model: PathBuf,
@@ -27,6 +32,15 @@ pub struct SimilarArgs {
     /// The user to compare with
     #[arg(long, value_name = "ID")]
     user: Option<String>,
+    /// List those most like every item, into a file
+    #[arg(long, requires = "out")]
+    all: bool,
+    /// With --all, where to: .csv, or .jsonl for one JSON object a line
+    #[arg(long, short, value_name = "FILE", requires = "all")]
+    out: Option<PathBuf>,
+    /// Replace the output if it exists
+    #[arg(long, requires = "all")]
+    force: bool,
     /// How many to list
     #[arg(long, short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
@@ -52,6 +66,9 @@ struct Line<'a> {
 
 /// Runs the command.
 pub fn run(args: SimilarArgs, session: &Session) -> Result<()> {
+    if let Some(out) = &args.out {
+        return all(&args, out, session);
+    }
     let mut plan = session.plan();
     plan.hold("the model", Model::memory(&args.model)?);
     let shape = lowrank::model::Record::read(&args.model)?.shape;
@@ -103,4 +120,56 @@ pub fn run(args: SimilarArgs, session: &Session) -> Result<()> {
         .map_or(String::new(), |title| format!(", {title}"));
     let like = format!("like {} {}{title}\n", outcome.of, outcome.id);
     session.print(&outcome, like + &table.text())
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    items: u64,
+    out: &'a Path,
+}
+
+/// The items most like every item, to a file.
+fn all(args: &SimilarArgs, out: &Path, session: &Session) -> Result<()> {
+    let record = lowrank::model::Record::read(&args.model)?;
+    let (items, rank) = (record.shape.items, record.options.rank);
+    let (top, threads) = (args.top as usize, session.threads.count());
+    if top >= items {
+        let what = format!(
+            "lists of {top} are asked for, and each item has {} others",
+            items - 1
+        );
+        return Err(Error::new(ErrorKind::BadOption, what).remedy("give a lower --top"));
+    }
+    let mut plan = session.plan();
+    plan.hold("the model", Model::memory(&args.model)?);
+    plan.hold("factors of length 1", Neighbours::memory(items, rank));
+    let searching = Recommender::memory(items, rank, top, Search::default(), threads);
+    plan.hold("items made ready to search, and lists", searching);
+    plan.rest(0)?;
+    let mut file = AtomicFile::create(out, args.force)?;
+    let model = Model::open(&args.model)?;
+    let neighbours = Neighbours::new(&model, Side::Items);
+    let format = RecommendationFormat::of(out);
+    let text = RecommendationText::of_likeness(format, &model, Side::Items);
+    let failed = |e: std::io::Error| Error::io(e, out);
+    file.write_all(text.header().as_bytes()).map_err(failed)?;
+    let bars = &session.bars;
+    bars.begin("comparing", Some(items as u64), Unit::Users);
+    session.threads.run(|| {
+        let lines = |tops: Vec<_>| Ok((tops.len() as u64, text.lines(&tops)?));
+        neighbours
+            .finder(top)
+            .recommend(0..items as u32, lines, |(count, lines)| {
+                bars.advance(count);
+                file.write_all(&lines).map_err(failed)
+            })
+    })?;
+    bars.end();
+    file.commit()?;
+    let written = Written {
+        items: items as u64,
+        out,
+    };
+    let lists = format!("{} in {}", grouped(written.items), out.display());
+    session.print(&written, aligned(&[("lists", lists)]))
 }

@@ -22,13 +22,14 @@ mod exact;
 mod steps;
 
 use super::alternating::{half_epoch, sum_rows};
+use super::contributions::RowProblem;
 use super::gram::{self, gram};
 use super::row_step::{Cost, Fixed, Measure, Own};
 use super::sums::RowSums;
-use super::sweep::Sweep;
+use super::sweep::{Sweep, settle};
 use super::{Measured, Moving, Options, Parameters, Solver, Tick, scale};
 use crate::error::{Error, ErrorKind, Result};
-use crate::matrix::{Factors, Ratings, Shape, Side};
+use crate::matrix::{Factors, Ratings, Row, Shape, Side};
 
 pub use blocks::METHOD as BLOCKS;
 pub use exact::METHOD as EXACT;
@@ -82,6 +83,15 @@ impl Cost for Preferences {
         let squares = own.factors.iter().map(|&x| f64::from(x) * f64::from(x));
         0.5 * f64::from(self.ridge(ratings)) * squares.sum::<f64>()
     }
+
+    fn problem(&self, row: Row<'_>, _fixed: &Fixed<'_>) -> Option<RowProblem> {
+        let weight = |&rating: &f32| (f64::from(self.weight(rating)), 1.0);
+        Some(RowProblem {
+            ratings: row.values.iter().map(weight).collect(),
+            cells: self.unobserved.into(),
+            ridge: [self.ridge(row.len()).into(), 0.0],
+        })
+    }
 }
 
 /// The ridge where none is given.
@@ -126,6 +136,16 @@ impl<S: Sweep + 'static> Implicit<S> {
         Preferences::new(&self.options, others)
     }
 
+    /// Whether no rating would weigh less than nothing.
+    fn check_weights(&self, ratings: &dyn Ratings) -> Result<()> {
+        if self.options.alpha.is_none() {
+            return Ok(());
+        }
+        let what = "a weight cannot be below zero";
+        let remedy = "leave out --alpha, or import without such ratings";
+        scale::refuse_negative(ratings, what, remedy)
+    }
+
     fn measured(
         &self,
         sums: RowSums,
@@ -144,12 +164,7 @@ impl<S: Sweep + 'static> Implicit<S> {
 
 impl<S: Sweep + 'static> Solver for Implicit<S> {
     fn check(&self, _options: &Options, ratings: &dyn Ratings, _start: &Parameters) -> Result<()> {
-        if self.options.alpha.is_none() {
-            return Ok(());
-        }
-        let what = "a weight cannot be below zero";
-        let remedy = "leave out --alpha, or import without such ratings";
-        scale::refuse_negative(ratings, what, remedy)
+        self.check_weights(ratings)
     }
 
     fn epoch(
@@ -203,6 +218,23 @@ impl<S: Sweep + 'static> Solver for Implicit<S> {
             ..RowSums::default()
         })?);
         Ok(self.measured(sums, ratings, users, items))
+    }
+
+    fn fold_in(
+        &self,
+        ratings: &dyn Ratings,
+        _trained: Option<&dyn Ratings>,
+        items: &Fixed<'_>,
+        users: &mut Factors,
+    ) -> Result<()> {
+        self.check_weights(ratings)?;
+        let step = (self.step)(&self.options, self.cost(items.factors.rows()));
+        settle(&step, ratings, items, users)
+    }
+
+    fn contributions(&self, row: Row<'_>, items: &Fixed<'_>, item: usize) -> Option<Vec<f64>> {
+        let problem = self.cost(items.factors.rows()).problem(row, items)?;
+        Some(problem.contributions(row, items, item))
     }
 
     fn memory(&self, shape: Shape, threads: usize) -> u64 {

@@ -20,8 +20,9 @@ mod study;
 
 use super::gram::{self, column_sums, gram};
 use super::losses;
+use super::row_step::Fixed;
 use super::sums::RowSums;
-use super::sweep::sweep;
+use super::sweep::{settle, sweep};
 use super::{
     Init, Learns, Measured, Method, Missing, Moving, Options, Parameters, Reduce, Rule, Solver,
     Tick, scale,
@@ -191,11 +192,15 @@ impl Nmf {
     }
 }
 
+fn refuse_negative(ratings: &dyn Ratings) -> Result<()> {
+    let what = "non-negative factors cannot predict what is below zero";
+    let remedy = "shift the ratings to zero and above, or use --solver als";
+    scale::refuse_negative(ratings, what, remedy)
+}
+
 impl Solver for Nmf {
     fn check(&self, _options: &Options, ratings: &dyn Ratings, start: &Parameters) -> Result<()> {
-        let what = "non-negative factors cannot predict what is below zero";
-        let remedy = "shift the ratings to zero and above, or use --solver als";
-        scale::refuse_negative(ratings, what, remedy)?;
+        refuse_negative(ratings)?;
         for side in [Side::Users, Side::Items] {
             let factors = start.side(side);
             let below = |&row: &usize| factors.row(row).iter().any(|&x| x < 0.0);
@@ -232,6 +237,21 @@ impl Solver for Nmf {
         let items = parameters.fixed_items();
         let sums = losses::measure(ratings, self, &parameters.users, &items)?;
         Ok(self.measured(sums, ratings, &parameters.users, &parameters.items))
+    }
+
+    fn fold_in(
+        &self,
+        ratings: &dyn Ratings,
+        _trained: Option<&dyn Ratings>,
+        items: &Fixed<'_>,
+        users: &mut Factors,
+    ) -> Result<()> {
+        refuse_negative(ratings)?;
+        // A factor of zero would stay there.
+        for user in 0..users.rows() {
+            users.row_mut(user).fill(0.5);
+        }
+        settle(self, ratings, items, users)
     }
 
     fn memory(&self, _shape: Shape, threads: usize) -> u64 {

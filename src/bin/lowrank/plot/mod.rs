@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::session::{Session, counted};
 use crate::study;
-use chart::{Chart, Line, Series};
+pub use chart::{Chart, Line, Series, draw};
 use curves::Curves;
 
 /// Draw how training went: loss and RMSE by epoch or by second, or the study of a non-negative factorization.
@@ -122,7 +122,7 @@ pub fn run(args: PlotArgs, session: &Session) -> Result<()> {
         Some(study) => vec![study_chart(&args, study)?],
         None => history_charts(&args, &runs)?,
     };
-    let svg = chart::draw(&charts)?;
+    let svg = draw(&charts)?;
     if to_stdout {
         let written = io::stdout().lock().write_all(svg.as_bytes());
         return written.map_err(|e| Error::io(e, "<stdout>"));

@@ -6,6 +6,8 @@ mod planned;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use lowrank::evaluate::{Target, Watch};
+use lowrank::ingest::{Resplit, Split};
 use lowrank::matrix::{Ratings, Side};
 use lowrank::memory::Plan;
 use lowrank::model::{Checkpoint, Model, Run, read_start};
@@ -19,19 +21,22 @@ use serde::Serialize;
 use crate::history;
 use crate::session::{Session, aligned};
 use crate::study::StudyFile;
-use options::options;
+use options::{On, options};
 
-pub use options::{TrainArgs, names};
+pub use options::{TrainArgs, names, read_options};
 
 /// Runs the command.
 pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     let began = Instant::now();
+    let whole = match args.on {
+        On::Train => None,
+        On::All => Some(whole(&args, session)?),
+    };
+    let path = whole.as_ref().map_or(args.store.clone(), whole_store);
     // Planning looks at all shards, and must not fill the memory with them.
-    let mut store = Store::open_within(&args.store, session.plan().budget().0 / 2)?;
+    let mut store = Store::open_within(path, session.plan().budget().0 / 2)?;
     let start = Start::read(&args, &store)?;
-    let rank = args.rank.map_or(Options::default().rank, usize::from);
-    let rank = start.as_ref().map_or(rank, |start| start.users.rank());
-    let options = options(&args, rank)?;
+    let options = options(&args, start.as_ref().map(|start| start.users.rank()))?;
     let (plan, placement) = plan(&args, &options, &store, session)?;
     store.keep_within(plan.rest(0)?);
     let forecast = placement.forecast(&store, &options)?;
@@ -53,7 +58,7 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
         Some(path) => Some(StudyFile::new(path, &options)?),
         None => None,
     };
-    let checkpoint = checkpoint_path(&args.out);
+    let checkpoint = beside(&args.out, ".checkpoint");
     let fingerprint = start.as_ref().map(|start| start.fingerprint);
     let resumed = match args.resume {
         true => resume(
@@ -69,7 +74,9 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
 
     let validation = store.part(Part::Validation);
     let test = store.part(Part::Test);
+    let watch = Watch::new(&store, &options)?;
     let mut trainer = Trainer::new(&store, options.clone())
+        .watch(watch.as_ref())
         .placement(placement)
         .validation(validation.as_ref().map(|part| part as &dyn Ratings))
         .test(test.as_ref().map(|part| part as &dyn Ratings));
@@ -120,6 +127,30 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     }
     session.print(&outcome, outcome.text())
 }
+
+/// All ratings of the store as ratings to train on, in a directory beside the model that goes away with what is given.
+fn whole(args: &TrainArgs, session: &Session) -> Result<AtomicDir> {
+    let scratch = AtomicDir::create(beside(&args.out, ".ratings"), false)?;
+    let store = Store::open_within(&args.store, 0)?;
+    let split = Resplit {
+        store: &store,
+        split: Split::default(),
+        fold_in: None,
+        shard_bytes: SHARD_BYTES,
+        memory: session.memory,
+        force: false,
+    };
+    split.run(&whole_store(&scratch), &session.threads, &session.bars)?;
+    Ok(scratch)
+}
+
+/// Where the store of all ratings lies.
+fn whole_store(scratch: &AtomicDir) -> PathBuf {
+    scratch.path().join("store")
+}
+
+/// The largest size of a shard of all ratings.
+const SHARD_BYTES: u64 = 8 << 20;
 
 /// The caller's own starting factors.
 struct Start {
@@ -172,6 +203,11 @@ fn plan(
     let mut plan = session.plan();
     let threads = session.threads.count();
     plan.hold("rows decoded", threads as u64 * store.row_memory()?);
+    if options.early_stop.is_some() {
+        let target = Target::parse(&options.early_stop_metric)?;
+        let watching = target.memory(store.shape(), options.rank, threads);
+        plan.hold("lists to watch", watching);
+    }
     if args.checkpoint_every.is_some() || args.init_users.is_some() {
         plan.hold("buffers of files", 4 << 20);
     }
@@ -183,8 +219,9 @@ fn plan(
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    // A given start is in memory already.
-    let may_spill = args.init_users.is_none();
+    // A given start is in memory already, and lists are made from memory.
+    let watches = options.early_stop.is_some() && options.early_stop_metric != "rmse";
+    let may_spill = args.init_users.is_none() && !watches;
     let placement = Placement::plan(
         &mut plan,
         store,
@@ -195,9 +232,10 @@ fn plan(
     Ok((plan, placement))
 }
 
-fn checkpoint_path(out: &Path) -> PathBuf {
+/// A name beside the model's.
+fn beside(out: &Path, extension: &str) -> PathBuf {
     let mut name = out.as_os_str().to_owned();
-    name.push(".checkpoint");
+    name.push(extension);
     name.into()
 }
 

@@ -1,9 +1,11 @@
 //! What can be asked for of training.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Id, ValueEnum};
+use lowrank::evaluate::Target;
 use lowrank::loss::{Formula, LOSSES, PENALTIES};
 use lowrank::solver::{Direction, Init, Missing, Options, Reduce, Rule, SOLVERS, Step, Update};
 use lowrank::{Error, ErrorKind, Result};
@@ -35,6 +37,15 @@ pub struct TrainArgs {
     /// Number of factors [default: 32, or that of the given start]
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=Options::MAX_RANK as i64))]
     pub rank: Option<u16>,
+    /// Which ratings of the store to train on: the training part, or all, those held out too, for a model that nobody measures
+    #[arg(long, value_enum, default_value_t = On::Train)]
+    pub on: On,
+    /// Take options from this file, JSON by the names that they have here; those on the command line win
+    #[arg(long, value_name = "FILE.json")]
+    pub options: Option<PathBuf>,
+    /// The options that were given on the command line.
+    #[arg(skip)]
+    given: Vec<String>,
     /// Passes over both sides
     #[arg(long, value_name = "N", default_value_t = Options::default().epochs)]
     pub epochs: usize,
@@ -175,9 +186,17 @@ pub struct TrainArgs {
         requires = "init_users"
     )]
     pub init_items: Option<PathBuf>,
-    /// Stop when the RMSE of the validation part has not fallen for N epochs, and keep the best
+    /// Stop when the validation part has not been predicted better for N epochs, and keep the best
     #[arg(help_heading = "While it runs", long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub early_stop: Option<u16>,
+    /// What tells whether it is: rmse, or a metric of recommendations with its cut-off, such as ndcg@20
+    #[arg(
+        help_heading = "While it runs",
+        long,
+        value_name = "METRIC",
+        default_value = "rmse"
+    )]
+    pub early_stop_metric: String,
     /// Keep what is needed to go on, every N epochs, in MODEL.checkpoint
     #[arg(help_heading = "While it runs", long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub checkpoint_every: Option<u16>,
@@ -201,6 +220,13 @@ pub struct TrainArgs {
     /// Replace the model, the history and the study if they exist
     #[arg(long)]
     pub force: bool,
+}
+
+/// What to train on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum On {
+    Train,
+    All,
 }
 
 /// Reads one of a few names as the option that has this name wherever options are written down.
@@ -256,14 +282,16 @@ fn regularizer_help() -> String {
     )
 }
 
-/// What was asked for, of this rank.
-pub fn options(args: &TrainArgs, rank: usize) -> Result<Options> {
+/// What was asked for; the rank is that of the given start, if there is one.
+pub fn options(args: &TrainArgs, start: Option<usize>) -> Result<Options> {
+    let rank = args.rank.map_or(Options::default().rank, usize::from);
+    let rank = start.unwrap_or(rank);
     let learning_rates = match (args.learning_rate, &args.learning_rates) {
         (Some(rate), _) => vec![rate],
         (None, Some(list)) => rates(list)?,
         (None, None) => Vec::new(),
     };
-    Ok(Options {
+    let options = Options {
         solver: args.solver.clone(),
         loss: args.loss.clone(),
         regularizer: args.regularizer.clone(),
@@ -297,8 +325,55 @@ pub fn options(args: &TrainArgs, rank: usize) -> Result<Options> {
         batch_size: args.batch_size.map(|n| n as usize),
         block: usize::from(args.block),
         early_stop: args.early_stop.map(usize::from),
+        early_stop_metric: Target::parse(&args.early_stop_metric)?.name(),
+    };
+    match &args.options {
+        None => Ok(options.resolved()),
+        Some(file) => {
+            let mut named = read_options(file)?;
+            named.retain(|name, _| !args.is_given(name));
+            let options = options.overlaid(&named).map_err(|e| e.path(file))?;
+            Ok(Options {
+                rank: start.unwrap_or(options.rank),
+                ..options
+            }
+            .resolved())
+        }
     }
-    .resolved())
+}
+
+impl TrainArgs {
+    /// Takes note of which options were given on the command line.
+    pub fn note_given(&mut self, matches: &ArgMatches) {
+        let given = |id: &&Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+        self.given = matches.ids().filter(given).map(Id::to_string).collect();
+    }
+
+    /// Whether the option of this name in a file was given on the command line, too.
+    fn is_given(&self, name: &str) -> bool {
+        let ids = match name {
+            "biases" => vec!["no_biases".to_owned()],
+            "learning-rate" | "learning-rates" => {
+                vec!["learning_rate".to_owned(), "learning_rates".to_owned()]
+            }
+            name => vec![name.replace('-', "_")],
+        };
+        ids.iter().any(|id| self.given.contains(id))
+    }
+}
+
+/// Options by their names, from a JSON file.
+///
+/// # Errors
+/// If it cannot be read, or is no JSON object.
+pub fn read_options(path: &Path) -> Result<Map<String, Value>> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(e, path))?;
+    serde_json::from_str(&text).map_err(|e| {
+        Error::new(ErrorKind::BadInput, format!("no options in JSON: {e}"))
+            .path(path)
+            .line(e.line() as u64)
+            .remedy("write them as in {\"rank\": 64, \"regularization\": 0.1}")
+    })
 }
 
 /// Learning rates from a list, or from a file with commas, blanks or newlines between them.
@@ -324,13 +399,9 @@ fn rates(list: &str) -> Result<Vec<f32>> {
 
 /// Options by the names that they have here, as text; those that are not set are left out.
 pub fn names(options: &Options) -> Vec<(String, String)> {
-    // By way of text, in which an f32 keeps its few digits.
-    let text = serde_json::to_string(options).expect("options are JSON");
-    let map: Map<String, Value> = serde_json::from_str(&text).expect("a struct is an object");
     let mut names = Vec::new();
-    for (name, value) in map {
+    for (name, value) in options.named() {
         let value = match value {
-            Value::Null => continue,
             Value::String(text) => text,
             Value::Array(values) => {
                 let values: Vec<String> = values.iter().map(Value::to_string).collect();
@@ -339,7 +410,7 @@ pub fn names(options: &Options) -> Vec<(String, String)> {
             other => other.to_string(),
         };
         if !value.is_empty() {
-            names.push((name.replace('_', "-"), value));
+            names.push((name, value));
         }
     }
     names

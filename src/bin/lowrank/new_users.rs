@@ -1,0 +1,66 @@
+//! Users who are folded in: their ratings from a file, their rows solved for.
+
+use std::path::Path;
+
+use lowrank::Result;
+use lowrank::ingest::{Input, NewUsers as Read, ReadOptions};
+use lowrank::matrix::Side;
+use lowrank::model::Model;
+use lowrank::recommend::FoldedIn;
+use lowrank::store::{Dictionary, Store};
+
+use crate::session::{Session, counted};
+
+/// Users with their ids.
+pub struct NewUsers {
+    /// Their ids, by their rows.
+    pub ids: Vec<String>,
+    /// Their rows.
+    pub folded_in: FoldedIn,
+}
+
+impl NewUsers {
+    /// Reads their ratings, within so many bytes, and solves for their rows. Of a model whose solver asks for the ratings that
+    /// it was trained on, the store is needed.
+    pub fn fold_in(
+        path: &Path,
+        model: &Model,
+        store: Option<&Store>,
+        room: u64,
+        session: &Session,
+    ) -> Result<NewUsers> {
+        let items = model.dictionary(Side::Items);
+        let read = Read::read(Input::from(path), &ReadOptions::default(), items, room)?;
+        if read.unknown > 0 {
+            let unknown = counted(read.unknown, "rating");
+            session.say(format!(
+                "note: {unknown} of items that the model does not know"
+            ));
+        }
+        let (users, rank) = (read.ids.len(), model.parameters().items.rank());
+        let mut plan = session.plan();
+        plan.hold(
+            "the model and the file",
+            plan.budget().0.saturating_sub(room),
+        );
+        plan.hold("rows of new users", FoldedIn::memory(users, rank));
+        plan.rest(0)?;
+        let trained = store.filter(|store| FoldedIn::is_of(store, model));
+        let fold_in = || FoldedIn::new(model, read.ratings, trained);
+        Ok(NewUsers {
+            folded_in: session.threads.run(fold_in)?,
+            ids: read.ids,
+        })
+    }
+
+    /// The row of each user of a dictionary, if that one is among them.
+    pub fn rows(&self, users: &Dictionary) -> Result<Vec<Option<u32>>> {
+        let mut rows = vec![None; users.len()];
+        for (row, id) in (0..).zip(&self.ids) {
+            if let Some(user) = users.lookup(id)? {
+                rows[user as usize] = Some(row);
+            }
+        }
+        Ok(rows)
+    }
+}

@@ -1,0 +1,292 @@
+//! The second half of making a store: ratings by ranges of users in, shards by user and by item and a manifest out.
+//!
+//! Each range is sorted, its duplicates are settled and its held-out ratings split off; its users are written, and what is
+//! trained on is scattered by ranges of items, where it arrives sorted by user and needs only a counting sort. Where the
+//! ranges come from, the text of an import or a store that is split anew, is the caller's business.
+
+use super::rows::{Histogram, Rows, Settle, Settled, Twice};
+use super::sort::{Ranges, Record, Scatter, Spill, Stamp, columns_by_row};
+use super::waves::in_waves;
+use crate::error::{Error, ErrorKind, Result};
+use crate::matrix::Side;
+use crate::memory::{Bytes, Plan};
+use crate::progress::{Progress, Unit};
+use crate::store::{
+    Encoding, Fingerprint, InputCounts, Layout, Manifest, Part, Seal, ShardEntry, ShardsWriter,
+    StoreWriter,
+};
+
+/// How the budget is shared out. Only some of it is in use at any one time.
+pub struct Shares {
+    /// Ids while text is read.
+    pub ids: u64,
+    /// Records as read; later, records by item.
+    pub raw: u64,
+    /// Records by user.
+    pub by_user: u64,
+    /// What one thread sorts at a time.
+    sort: u64,
+    /// A shard being written.
+    shard: u64,
+}
+
+impl Shares {
+    /// Less than this is no budget.
+    pub const LEAST: u64 = 16 << 20;
+
+    /// Shares of so many bytes.
+    pub fn of(budget: u64, shard_bytes: u64, threads: usize) -> Shares {
+        Shares {
+            ids: budget / 5,
+            raw: budget / 4,
+            by_user: budget / 4,
+            sort: budget / 8 / threads as u64,
+            shard: shard_bytes.min(budget / 16),
+        }
+    }
+}
+
+/// Bytes that sorting takes for each record of a thread's ranges: the records, their counting sort, keys, and what comes
+/// out, of two ranges that wait, one that is sorted and two that are written.
+const SORT_BYTES: u64 = 192;
+
+/// Records that are sorted at a time, even where more would fit: a range should stay in the caches.
+const MAX_SORTED: u64 = 1 << 18;
+
+/// The last stages of making a store.
+pub struct Build<'a> {
+    /// Where the store is made.
+    pub store: &'a StoreWriter,
+    /// How ratings are written.
+    pub encoding: Encoding,
+    /// The whole budget.
+    pub memory: Option<Bytes>,
+    /// How it is shared out.
+    pub shares: &'a Shares,
+    /// How rows are settled.
+    pub settle: Settle<'a>,
+    /// Whether there are records of a test file.
+    pub test_file: bool,
+    /// At most how many ratings each user and each item has, in any part.
+    pub counts: [&'a [u64]; 2],
+    /// The id of a row, for messages.
+    pub id: &'a (dyn Fn(Side, u32) -> String + Sync),
+    /// Is told of what is sorted.
+    pub progress: &'a dyn Progress,
+    /// Bytes that did not fit the budget and went to disk.
+    pub spilled: u64,
+}
+
+/// Records of a range of users: those of the input, and those of a test file.
+pub type Loaded<T> = [Vec<Record<T>>; 2];
+
+/// What was written.
+pub struct Built {
+    parts: Parts,
+    by_item: Vec<ShardEntry>,
+    /// Pairs of a test file that are also trained on or validated with.
+    pub overlap: u64,
+}
+
+/// What was written by user.
+#[derive(Default)]
+struct Parts {
+    train: Vec<ShardEntry>,
+    validation: Vec<ShardEntry>,
+    test: Vec<ShardEntry>,
+    histogram: Histogram,
+    sum: f64,
+    fingerprint: Fingerprint,
+    duplicates: u64,
+    overlap: u64,
+}
+
+impl Build<'_> {
+    fn counts(&self, side: Side) -> &[u64] {
+        match side {
+            Side::Users => self.counts[0],
+            Side::Items => self.counts[1],
+        }
+    }
+
+    /// Cuts rows into ranges that one thread can sort within its share.
+    pub fn ranges(&self, side: Side) -> Result<Ranges> {
+        let counts = self.counts(side);
+        let total: u64 = counts.iter().sum();
+        let capacity = (self.shares.sort / SORT_BYTES).clamp(1, MAX_SORTED);
+        let ranges = Ranges::new(counts, capacity.max(total / 10_000));
+        // A single row may be longer than a range should be, and must be sorted all the same.
+        let longest = counts.iter().copied().max().unwrap_or(0);
+        let mut plan = Plan::within(self.memory);
+        plan.hold("the longest row", longest * SORT_BYTES);
+        plan.rest(0)?;
+        Ok(ranges)
+    }
+
+    /// Writes both orientations from the records of each range of users. `fold_in` is handed, in order, the number of each
+    /// range's first user and what its users are folded in by.
+    pub fn run<T: Stamp>(
+        &mut self,
+        ranges: &Ranges,
+        load: impl FnMut(usize) -> Result<Loaded<T>>,
+        fold_in: impl FnMut(usize, &Rows) -> Result<()> + Send,
+    ) -> Result<Built> {
+        let (parts, by_item) = self.by_user(ranges, load, fold_in)?;
+        let by_item = self.by_item(by_item)?;
+        Ok(Built {
+            overlap: parts.overlap,
+            parts,
+            by_item,
+        })
+    }
+
+    /// Sorts, settles and writes all users; scatters what is trained on by item.
+    fn by_user<T: Stamp>(
+        &mut self,
+        ranges: &Ranges,
+        mut load: impl FnMut(usize) -> Result<Loaded<T>>,
+        mut fold_in: impl FnMut(usize, &Rows) -> Result<()> + Send,
+    ) -> Result<(Parts, (Spill<()>, Ranges))> {
+        let Settle { split, .. } = self.settle;
+        let width = self.counts(Side::Items).len() as u32;
+        let writer = |part: Part, wanted: bool| -> Result<Option<ShardsWriter>> {
+            let layout = Layout {
+                side: Side::Users,
+                part,
+                encoding: self.encoding,
+                width,
+            };
+            let shards = || self.store.shards(layout, self.shares.shard);
+            wanted.then(shards).transpose()
+        };
+        let mut train = writer(Part::Train, true)?;
+        let mut validation = writer(Part::Validation, split.validation_fraction > 0.0)?;
+        let mut test = writer(Part::Test, self.test_file || split.tests())?;
+        let item_ranges = self.ranges(Side::Items)?;
+        let scatter = Scatter::new(&item_ranges);
+        let mut by_item = Spill::new(item_ranges.len(), self.shares.raw, self.store.path());
+        let mut parts = Parts::default();
+        let counts = self.counts(Side::Users);
+        self.progress
+            .begin("sorting by user", Some(counts.iter().sum()), Unit::Ratings);
+        in_waves(
+            (0..ranges.len()).map(|range| Ok((range, load(range)?))),
+            |(range, [records, test_file])| {
+                let settled = self.settle.settle(ranges.rows(range), &records, &test_file);
+                (range, settled)
+            },
+            |(range, settled): (usize, Result<Settled, Twice>)| {
+                let settled = settled.map_err(|twice| {
+                    let id = |side, row| (self.id)(side, row);
+                    twice.error(&id(Side::Users, twice.user), &id(Side::Items, twice.item))
+                })?;
+                for (writer, rows) in [
+                    (&mut train, &settled.train),
+                    (&mut validation, &settled.validation),
+                    (&mut test, &settled.test),
+                ] {
+                    if let Some(writer) = writer {
+                        rows.iter()
+                            .try_for_each(|row| writer.push_row(row.cols, row.values))?;
+                    }
+                }
+                let first = ranges.rows(range).start;
+                fold_in(first, &settled.fold_in)?;
+                scatter.scatter(&settled.train.by_item(first), |record| record, &mut by_item)?;
+                parts.add(&settled);
+                self.progress
+                    .advance(counts[ranges.rows(range)].iter().sum());
+                Ok(())
+            },
+        )?;
+        self.progress.end();
+        let finish =
+            |writer: Option<ShardsWriter>| writer.map_or(Ok(Vec::new()), ShardsWriter::finish);
+        parts.train = finish(train)?;
+        parts.validation = finish(validation)?;
+        parts.test = finish(test)?;
+        Ok((parts, (by_item, item_ranges)))
+    }
+
+    /// Sorts and writes all items.
+    fn by_item(&mut self, (mut records, ranges): (Spill<()>, Ranges)) -> Result<Vec<ShardEntry>> {
+        let layout = Layout {
+            side: Side::Items,
+            part: Part::Train,
+            encoding: self.encoding,
+            width: self.counts(Side::Users).len() as u32,
+        };
+        let mut writer = self.store.shards(layout, self.shares.shard)?;
+        let counts = self.counts(Side::Items);
+        self.progress
+            .begin("sorting by item", Some(counts.iter().sum()), Unit::Ratings);
+        in_waves(
+            (0..ranges.len()).map(|range| Ok((range, records.take(range)?))),
+            |(range, records)| (range, columns_by_row(&records, ranges.rows(range))),
+            |(range, (cols, values, ends))| {
+                let mut start = 0;
+                for end in ends {
+                    writer.push_row(&cols[start..end], &values[start..end])?;
+                    start = end;
+                }
+                self.progress
+                    .advance(counts[ranges.rows(range)].iter().sum());
+                Ok(())
+            },
+        )?;
+        self.progress.end();
+        self.spilled += records.written();
+        writer.finish()
+    }
+
+    /// The manifest of what was written.
+    ///
+    /// # Errors
+    /// If nothing is left to train on.
+    pub fn manifest(
+        &self,
+        built: Built,
+        options: Vec<(String, String)>,
+        input: impl FnOnce(u64) -> InputCounts,
+        dictionaries: [Seal; 2],
+    ) -> Result<Manifest> {
+        let Built { parts, by_item, .. } = built;
+        let ratings = parts.train.iter().map(|entry| entry.ratings).sum();
+        if ratings == 0 {
+            return Err(Error::new(ErrorKind::BadInput, "all ratings are held out")
+                .remedy("leave some to train on"));
+        }
+        Ok(Manifest {
+            options,
+            users: self.counts(Side::Users).len() as u64,
+            items: self.counts(Side::Items).len() as u64,
+            ratings,
+            encoding: self.encoding,
+            scale: parts.histogram.range().unwrap_or_default(),
+            mean: parts.sum / (ratings as f64).max(1.0),
+            fingerprint: parts.fingerprint,
+            histogram: parts.histogram.finish(),
+            input: input(parts.duplicates),
+            users_dictionary: dictionaries[0],
+            items_dictionary: dictionaries[1],
+            by_user: parts.train,
+            by_item,
+            validation: parts.validation,
+            test: parts.test,
+        })
+    }
+}
+
+impl Parts {
+    fn add(&mut self, settled: &Settled) {
+        self.histogram.merge(&settled.histogram);
+        // User by user: how users are cut into ranges must not show in the last bit.
+        self.sum = settled
+            .sums
+            .iter()
+            .fold(self.sum, |sum, of_user| sum + of_user);
+        self.fingerprint.merge(settled.fingerprint);
+        self.duplicates += settled.duplicates;
+        self.overlap += settled.overlap;
+    }
+}

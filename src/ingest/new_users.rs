@@ -1,0 +1,114 @@
+//! Ratings of users whom a model may not know, beside its items: read from text, and held in memory.
+
+use std::collections::HashMap;
+
+use super::{Consumer, Input, RawRating, ReadOptions, read_ratings};
+use crate::error::{Error, ErrorKind, Result};
+use crate::matrix::InMemory;
+use crate::store::Dictionary;
+
+/// Users by their ids, and their ratings.
+#[derive(Debug)]
+pub struct NewUsers {
+    /// The users' ids, in the order in which they first occur.
+    pub ids: Vec<String>,
+    /// Their ratings of known items: users by their place in `ids`, items by their rows in the dictionary.
+    pub ratings: InMemory,
+    /// Ratings of items that are not known, which are left out.
+    pub unknown: u64,
+}
+
+/// Bytes that a rating takes while it is read and sorted.
+const RATING_BYTES: u64 = 48;
+
+impl NewUsers {
+    /// Reads ratings in any input format. Of a pair that is rated more than once the last line counts.
+    ///
+    /// # Errors
+    /// If the text cannot be read, none of its items is known, or its ratings take more than `most_bytes`.
+    pub fn read(
+        input: Input,
+        options: &ReadOptions,
+        items: &Dictionary,
+        most_bytes: u64,
+    ) -> Result<NewUsers> {
+        let path = input.name().to_owned();
+        let mut collector = Collector {
+            items,
+            most: most_bytes / RATING_BYTES,
+            users: HashMap::new(),
+            ids: Vec::new(),
+            ratings: Vec::new(),
+            unknown: 0,
+        };
+        read_ratings(&[input], options, &mut collector)?;
+        let Collector {
+            ids,
+            mut ratings,
+            unknown,
+            ..
+        } = collector;
+        // Stable, so that the last line of a pair comes last.
+        ratings.sort_by_key(|&(user, item, _)| (user, item));
+        ratings.reverse();
+        ratings.dedup_by_key(|&mut (user, item, _)| (user, item));
+        if ratings.is_empty() {
+            let what = "none of these ratings is of an item that the model knows";
+            return Err(Error::new(ErrorKind::BadInput, what)
+                .path(path)
+                .remedy("use the ids of the ratings that it was trained on"));
+        }
+        Ok(NewUsers {
+            ratings: InMemory::from_triplets(ids.len(), items.len(), &ratings)?,
+            ids,
+            unknown,
+        })
+    }
+}
+
+struct Collector<'a> {
+    items: &'a Dictionary,
+    most: u64,
+    users: HashMap<String, u32>,
+    ids: Vec<String>,
+    ratings: Vec<(u32, u32, f32)>,
+    unknown: u64,
+}
+
+impl Consumer for Collector<'_> {
+    /// Users as written, and the item's row if it is known.
+    type Chunk = Vec<(String, Result<Option<u32>>, f32)>;
+
+    fn begin(&self) -> Self::Chunk {
+        Vec::new()
+    }
+
+    fn ratings(&self, chunk: &mut Self::Chunk, ratings: &[RawRating<'_>]) {
+        let text = |id: &[u8]| String::from_utf8_lossy(id).into_owned();
+        chunk.extend(ratings.iter().map(|rating| {
+            let item = self.items.lookup(&text(rating.item));
+            (text(rating.user), item, rating.rating)
+        }));
+    }
+
+    fn commit(&mut self, chunk: Self::Chunk) -> Result<()> {
+        for (id, item, rating) in chunk {
+            let next = self.users.len() as u32;
+            let ids = &mut self.ids;
+            let user = *self.users.entry(id).or_insert_with_key(|id| {
+                ids.push(id.clone());
+                next
+            });
+            match item? {
+                Some(item) => self.ratings.push((user, item, rating)),
+                None => self.unknown += 1,
+            }
+        }
+        if self.ratings.len() as u64 > self.most {
+            let what = format!("more than {} ratings do not fit in memory", self.most);
+            return Err(Error::new(ErrorKind::OverBudget, what)
+                .remedy("raise --memory, or fold these users in part by part"));
+        }
+        Ok(())
+    }
+}
