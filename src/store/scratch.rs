@@ -94,7 +94,7 @@ impl ScratchFile {
 }
 
 /// Bytes of a trial of the disk.
-const TRIAL: u64 = 16 << 20;
+const TRIAL: u64 = 4 << 20;
 
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 20;
