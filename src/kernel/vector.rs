@@ -15,6 +15,9 @@ pub(super) trait Vector: Copy {
     /// How many vectors the register file holds: it decides the size of register tiles.
     const REGISTERS: usize;
 
+    /// Whether this is a unit of the machine: worth a loop of its own for common sizes, as the fallback is not.
+    const NATIVE: bool = true;
+
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::Lanes;
 
@@ -112,6 +115,8 @@ impl Vector for Portable {
 
     // As on a machine with 32 registers of four floats.
     const REGISTERS: usize = 8;
+
+    const NATIVE: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> [f32; LANES] {

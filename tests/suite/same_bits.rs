@@ -72,7 +72,7 @@ fn the_same_model_every_way(text: &str, header: bool, spills: bool) {
         "--threads 2",
         "--threads 4",
         "--memory 64MiB",
-        "--memory 20MiB --threads 4",
+        "--memory 32MiB --threads 4",
     ] {
         assert!(
             models(&program, "s", options) == expected,
@@ -152,7 +152,7 @@ fn a_million_real_ratings_spill_without_a_trace() {
             "{imported}"
         );
         assert!(tree(&program.path("s")) == stores, "{input}");
-        program.done("train s --out m --rank 8 --epochs 1 --force --memory 20MiB");
+        program.done("train s --out m --rank 8 --epochs 1 --force --memory 32MiB");
         assert!(model(&program, "m") == expected, "{input}");
     }
 }

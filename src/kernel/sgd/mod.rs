@@ -142,20 +142,17 @@ impl Kernel for Sgd<'_> {
             error: 0.0,
         };
         match slope {
-            // Squares are common: their slope is worth compiling into the loop, and so are the usual lengths of rows.
+            // Squares are common: their slope is worth compiling into the loop, and so are the usual lengths of rows where
+            // a vector unit gains by it.
             SgdSlope::Squares(twice) => {
                 let slope = Squares(twice);
                 match (step.adaptive, vectors) {
-                    (false, 1) => steps.all::<V, false>(v, 1, ratings, slope),
-                    (false, 2) => steps.all::<V, false>(v, 2, ratings, slope),
-                    (false, 4) => steps.all::<V, false>(v, 4, ratings, slope),
-                    (false, 8) => steps.all::<V, false>(v, 8, ratings, slope),
-                    (false, _) => steps.all::<V, false>(v, vectors, ratings, slope),
-                    (true, 1) => steps.all::<V, true>(v, 1, ratings, slope),
-                    (true, 2) => steps.all::<V, true>(v, 2, ratings, slope),
-                    (true, 4) => steps.all::<V, true>(v, 4, ratings, slope),
-                    (true, 8) => steps.all::<V, true>(v, 8, ratings, slope),
+                    (true, 1) if V::NATIVE => steps.all::<V, true>(v, 1, ratings, slope),
+                    (true, 2) if V::NATIVE => steps.all::<V, true>(v, 2, ratings, slope),
+                    (true, 4) if V::NATIVE => steps.all::<V, true>(v, 4, ratings, slope),
+                    (true, 8) if V::NATIVE => steps.all::<V, true>(v, 8, ratings, slope),
                     (true, _) => steps.all::<V, true>(v, vectors, ratings, slope),
+                    (false, _) => steps.all::<V, false>(v, vectors, ratings, slope),
                 }
             }
             SgdSlope::Any(of) => match step.adaptive {
