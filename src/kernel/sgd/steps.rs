@@ -57,13 +57,15 @@ impl Steps<'_> {
                 taken += 1;
             }
         }
-        while taken == PLACES {
-            let cols = places.map(|place| items[place.next]);
+        while taken > 0 {
+            // A place that is done with stands at its end for good, once there are no more users.
+            let to = places.map(|place| targets.get(place.next).copied().unwrap_or_default());
+            let cols = places.map(|place| items.get(place.next).copied().unwrap_or_default());
             let rows = places.map(|place| place.user);
-            let to = places.map(|place| targets[place.next]);
             let [a, b, c, d] = cols;
             let cols = cols.map(usize::from);
-            if (a != b) & (a != c) & (a != d) & (b != c) & (b != d) & (c != d) {
+            let apart = (a != b) & (a != c) & (a != d) & (b != c) & (b != d) & (c != d);
+            if apart & (taken == PLACES) {
                 self.turn::<V, _, PLACES, ADAPTIVE>(
                     (v, vectors, rates),
                     rows,
@@ -73,16 +75,18 @@ impl Steps<'_> {
                 );
             } else {
                 for j in 0..PLACES {
-                    self.turn::<V, _, 1, ADAPTIVE>(
-                        (v, vectors, rates),
-                        [rows[j]],
-                        [cols[j]],
-                        [to[j]; PLACES],
-                        &mut slope,
-                    );
+                    if places[j].next < places[j].end {
+                        self.turn::<V, _, 1, ADAPTIVE>(
+                            (v, vectors, rates),
+                            [rows[j]],
+                            [cols[j]],
+                            [to[j]; PLACES],
+                            &mut slope,
+                        );
+                    }
                 }
             }
-            for place in &mut places {
+            for place in places.iter_mut().filter(|place| place.next < place.end) {
                 place.next += 1;
                 if let Some(&item) = items.get(place.next + 1) {
                     self.items.prefetch(v, vectors, item.into());
@@ -96,19 +100,6 @@ impl Steps<'_> {
                         None => taken -= 1,
                     }
                 }
-            }
-        }
-        while places.iter().any(|place| place.next < place.end) {
-            for place in places.iter_mut().filter(|place| place.next < place.end) {
-                let (item, target) = (items[place.next].into(), targets[place.next]);
-                self.turn::<V, _, 1, ADAPTIVE>(
-                    (v, vectors, rates),
-                    [place.user],
-                    [item],
-                    [target; PLACES],
-                    &mut slope,
-                );
-                place.next += 1;
             }
         }
         self.error
