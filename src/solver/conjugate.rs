@@ -58,6 +58,9 @@ impl Curvature {
         descent: &Line,
         before: Vec<Factors>,
     ) -> Result<Line> {
+        // What a row of either side is multiplied with.
+        let sides = [Side::Users, Side::Items]
+            .map(|side| (side, mean_square(parameters.side(side.other()))));
         let mut beta = 0.0;
         let mut line = match <[Factors; 4]>::try_from(before) {
             Ok([users, items, last_users, last_items]) => {
@@ -66,13 +69,12 @@ impl Curvature {
                     users: last_users,
                     items: last_items,
                 };
-                beta = self.beta(ratings, parameters, descent, &line, &last)?;
+                beta = self.beta(ratings, sides, descent, &line, &last)?;
                 line
             }
             Err(_) => descent.clone(),
         };
-        for side in [Side::Users, Side::Items] {
-            let mean_square = mean_square(parameters.side(side.other()));
+        for (side, mean_square) in sides {
             let g = descent.side(side);
             let d = line.side_mut(side);
             let (rank, stride) = (g.rank(), g.stride());
@@ -95,15 +97,14 @@ impl Curvature {
     fn beta(
         &self,
         ratings: &dyn Ratings,
-        parameters: &Parameters,
+        sides: [(Side, f32); 2],
         descent: &Line,
         line: &Line,
         last: &Line,
     ) -> Result<f32> {
         // <z, g>, <z, g'>, <d', g> and <d', g'>, in order of rows.
         let mut sums = [0.0_f64; 4];
-        for side in [Side::Users, Side::Items] {
-            let mean_square = mean_square(parameters.side(side.other()));
+        for (side, mean_square) in sides {
             let (g, d, g_last) = (descent.side(side), line.side(side), last.side(side));
             each_length(ratings, side, |row, length| {
                 let by = self.divisors(length, mean_square);

@@ -11,29 +11,18 @@
 //! Cost: 8 k flops a pair, of which there are two for each negative, and as much as for the scores to measure. Reads:
 //! by-user ratings twice, and a row of an item for each pair.
 
-use super::{Sampling, boxed};
+use super::{Sampling, boxed, by_positives};
 use crate::error::Result;
 use crate::solver::minibatch::{Contrast, Pairs, Scored};
-use crate::solver::{Learns, Method, Missing, Options, Solver};
+use crate::solver::{Method, Options, Solver};
 
 /// Bayesian personalized ranking in the table of solvers.
-pub const METHOD: Method = Method {
-    name: "bpr",
-    summary: "implicit feedback: what was taken before what was not, pair by pair (Bayesian personalized ranking)",
-    regularization: 0.01,
-    missing: &[Missing::Zero],
-    monotone: false,
-    any_regularizer: false,
-    biases: true,
-    spills: false,
-    learns: Learns::Preferences,
-    suited: |options| Options {
-        positive_at: Some(4.0),
-        epochs: 60,
-        ..options
-    },
+pub const METHOD: Method = by_positives(
+    "bpr",
+    "implicit feedback: what was taken before what was not, pair by pair (Bayesian personalized ranking)",
+    0.01,
     build,
-};
+);
 
 fn build(options: &Options) -> Result<Box<dyn Solver>> {
     let negatives = options.negatives.unwrap_or(1);

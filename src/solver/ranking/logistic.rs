@@ -11,29 +11,18 @@
 //! Cost: 6 k flops a pair, of which each positive has 1 + N, and a third of it to measure. Reads: by-user ratings twice,
 //! and a row of an item for each pair.
 
-use super::{Sampling, boxed};
+use super::{Sampling, boxed, by_positives};
 use crate::error::Result;
 use crate::solver::minibatch::{Contrast, Pairs, Scored};
-use crate::solver::{Learns, Method, Missing, Options, Solver};
+use crate::solver::{Method, Options, Solver};
 
 /// Logistic matrix factorization in the table of solvers.
-pub const METHOD: Method = Method {
-    name: "logistic-mf",
-    summary: "implicit feedback: the chance that an item was taken, against a sample of what was not (logistic factorization)",
-    regularization: 0.01,
-    missing: &[Missing::Zero],
-    monotone: false,
-    any_regularizer: false,
-    biases: true,
-    spills: false,
-    learns: Learns::Preferences,
-    suited: |options| Options {
-        positive_at: Some(4.0),
-        epochs: 60,
-        ..options
-    },
+pub const METHOD: Method = by_positives(
+    "logistic-mf",
+    "implicit feedback: the chance that an item was taken, against a sample of what was not (logistic factorization)",
+    0.01,
     build,
-};
+);
 
 fn build(options: &Options) -> Result<Box<dyn Solver>> {
     let negatives = options.negatives.unwrap_or(8);

@@ -15,7 +15,10 @@ use super::losses;
 use super::minibatch::{self, Batching, Contrast, Draws, MiniBatches, Moving as Rows, Steps};
 use super::rates::Rates;
 use super::row_step::{Cost, Own};
-use super::{Init, Measured, Moving, Options, Parameters, Reduce, Ridge, Solver, Tick};
+use super::{
+    Init, Learns, Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge, Solver,
+    Tick,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::Isa;
 use crate::matrix::{Factors, Ratings, Shape};
@@ -41,6 +44,32 @@ struct Sampled<C> {
     unit: bool,
     seed: u64,
     rank: usize,
+}
+
+/// A line of the table of solvers, for a method with a ridge for each positive.
+const fn by_positives(
+    name: &'static str,
+    summary: &'static str,
+    regularization: f32,
+    build: fn(&Options) -> Result<Box<dyn Solver>>,
+) -> Method {
+    Method {
+        name,
+        summary,
+        regularization,
+        missing: &[Missing::Zero],
+        monotone: false,
+        any_regularizer: false,
+        biases: true,
+        spills: false,
+        learns: Learns::Preferences,
+        suited: |options| Options {
+            positive_at: Some(4.0),
+            epochs: 60,
+            ..options
+        },
+        build,
+    }
 }
 
 /// What a method says of itself.

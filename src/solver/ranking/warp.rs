@@ -12,29 +12,18 @@
 //! are looked at than there are. A user's own bias would change no order, and stays zero.
 //! Cost: 2 N k flops a visit for scores of N negatives, by a matrix product, and 12 k for each positive. Reads: by-user ratings twice.
 
-use super::{Sampling, boxed};
+use super::{Sampling, boxed, by_positives};
 use crate::error::Result;
 use crate::solver::minibatch::{Contrast, Pairs, Scored};
-use crate::solver::{Learns, Method, Missing, Options, Solver};
+use crate::solver::{Method, Options, Solver};
 
 /// The weighted approximate-rank pairwise loss in the table of solvers.
-pub const METHOD: Method = Method {
-    name: "warp",
-    summary: "implicit feedback: what was taken before what was not, the more the nearer to the top (WARP)",
-    regularization: 2.0,
-    missing: &[Missing::Zero],
-    monotone: false,
-    any_regularizer: false,
-    biases: true,
-    spills: false,
-    learns: Learns::Preferences,
-    suited: |options| Options {
-        positive_at: Some(4.0),
-        epochs: 60,
-        ..options
-    },
+pub const METHOD: Method = by_positives(
+    "warp",
+    "implicit feedback: what was taken before what was not, the more the nearer to the top (WARP)",
+    2.0,
     build,
-};
+);
 
 fn build(options: &Options) -> Result<Box<dyn Solver>> {
     let sampling = Sampling {
