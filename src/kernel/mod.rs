@@ -20,6 +20,7 @@ mod peak;
 mod score;
 mod select;
 mod sgd;
+mod triangle;
 mod unpack;
 mod vector;
 mod wide;
