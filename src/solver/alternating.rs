@@ -208,8 +208,9 @@ pub fn sum_gathered_rows<T: Summed>(
             let rows = start..block.rows().min(start + at_once);
             let first = block.first_row() + start;
             let gathered = gather(first..first + rows.len())?;
-            sum_block(block, rows, &scratch, &mut fold, |at, row, _| {
-                value(at, Own::of(&gathered, at - first), row)
+            sum_block(block, rows, &scratch, &mut fold, |i, scratch| {
+                let own = Own::of(&gathered, i - start);
+                value(block.first_row() + i, own, block.row(i, &mut scratch.row))
             });
         }
         Ok(())

@@ -189,10 +189,7 @@ fn the_smallest_budget_is_the_smallest_and_methods_that_cannot_spill_say_who_can
     let program = wide();
     let train = format!("{TRAIN} --epochs 1");
     let least_als = smallest(&program, &train);
-    smallest(
-        &program,
-        &format!("{train} --no-biases --rank 20 --early-stop 1"),
-    );
+    smallest(&program, &format!("{train} --no-biases"));
     program.done(&format!("{train} --memory {least_als}MiB"));
 
     let cg = format!("{train} --solver cg");
