@@ -47,8 +47,8 @@ impl NormalEquations {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Isa, Segment};
     use super::*;
-    use crate::kernel::{Isa, Segment};
 
     #[test]
     fn equations_gather_the_same_bits_when_they_are_set_aside_meanwhile() {
