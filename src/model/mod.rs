@@ -577,36 +577,6 @@ impl Record {
         seals.map(|seal| seal.bytes).sum()
     }
 
-    fn parameters(
-        &self,
-        path: &Path,
-        seals: &[Seal],
-        names: [&str; 2],
-        placement: &Placement,
-    ) -> Result<Parameters> {
-        let read =
-            |at: usize, side| self.factors(&path.join(names[at]), seals[at], side, placement);
-        Ok(Parameters {
-            users: read(0, Side::Users)?,
-            items: read(1, Side::Items)?,
-            mean: self.mean,
-            std: self.std,
-        })
-    }
-
-    fn factors(
-        &self,
-        file: &Path,
-        seal: Seal,
-        side: Side,
-        placement: &Placement,
-    ) -> Result<Factors> {
-        let Options { rank, biases, .. } = self.options;
-        let rows = self.shape.rows(side);
-        let new = || placement.factors(side, rows, rank, biases);
-        files::read(file, seal, [rows, rank], biases, new)
-    }
-
     fn dictionary(&self, path: &Path, side: Side) -> Result<Dictionary> {
         let (name, at) = match side {
             Side::Users => ("users.dict", 2),

@@ -1,14 +1,15 @@
-//! Users' factors that stay in their model's file, of which rows are read as they are asked for.
+//! Where the factors of a model are read to: memory, scratch files, or for users nowhere, while rows are read as they are asked for.
 
 use std::path::Path;
 
 use super::files::{self, BIASES, FACTORS};
 use super::{FACTOR_FILES, Record};
 use crate::error::Result;
-use crate::matrix::{Factors, Room, Scratch, Shape, Traffic};
+use crate::matrix::{Factors, Room, Scratch, Shape, Side, Traffic};
 use crate::memory::Plan;
 use crate::solver::{Options, Parameters};
 use crate::store::{Container, Seal, SparseFile, Store};
+use crate::train::Placement;
 
 /// Where the factors of users are while a model is open. Those of items are in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,6 +60,36 @@ impl Record {
         ];
         let others = sides.iter().filter(|(seal, ids)| **seal != ids.seal());
         others.map(|(_, ids)| 4 * ids.len() as u64).sum()
+    }
+
+    pub(super) fn parameters(
+        &self,
+        path: &Path,
+        seals: &[Seal],
+        names: [&str; 2],
+        placement: &Placement,
+    ) -> Result<Parameters> {
+        let read =
+            |at: usize, side| self.factors(&path.join(names[at]), seals[at], side, placement);
+        Ok(Parameters {
+            users: read(0, Side::Users)?,
+            items: read(1, Side::Items)?,
+            mean: self.mean,
+            std: self.std,
+        })
+    }
+
+    pub(super) fn factors(
+        &self,
+        file: &Path,
+        seal: Seal,
+        side: Side,
+        placement: &Placement,
+    ) -> Result<Factors> {
+        let Options { rank, biases, .. } = self.options;
+        let rows = self.shape.rows(side);
+        let new = || placement.factors(side, rows, rank, biases);
+        files::read(file, seal, [rows, rank], biases, new)
     }
 
     /// Opens the users' factors in their file. Every byte is checked on the way.
