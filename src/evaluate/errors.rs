@@ -1,12 +1,13 @@
 //! Errors of predicted ratings, in one parallel pass.
 
+use std::ops::Range;
+
 use super::held_out;
 use crate::error::Result;
-use crate::kernel::{self, Isa};
-use crate::matrix::{Ratings, Side};
-use crate::model::Model;
+use crate::matrix::{Factors, Ratings, Side};
+use crate::model::{GATHERED, Model};
 use crate::recommend::FoldedIn;
-use crate::solver::{self, Fixed, Own, Parameters, RowSums, sum_errors, sum_rows};
+use crate::solver::{self, Fixed, Own, Parameters, RowSums, sum_errors, sum_gathered_rows};
 use crate::store::{IdMap, Part, Store};
 
 /// Sums of the errors of predicted ratings, in the ratings' own units.
@@ -41,10 +42,19 @@ impl Errors {
 /// If the store has no ratings in this part, or they cannot be read.
 pub fn rating_errors(model: &Model, store: &Store, part: Part, clip: bool) -> Result<Errors> {
     let users = IdMap::new(store.users(), model.dictionary(Side::Users))?;
-    let predict = |user: Option<u32>, item| model.predict(user, item);
     let items = IdMap::new(store.items(), model.dictionary(Side::Items))?;
     let scale = clip.then_some(model.record().scale);
-    errors(store, part, &items, scale, |user| users.get(user), predict)
+    let parameters = model.parameters();
+    let row = |user| users.get(user);
+    errors(
+        store,
+        part,
+        &items,
+        scale,
+        parameters,
+        &parameters.users,
+        row,
+    )
 }
 
 /// As [`rating_errors`], of parameters that number rows as the store does, on the scale of its ratings.
@@ -53,10 +63,9 @@ pub(crate) fn errors_of_parameters(
     store: &Store,
     part: Part,
 ) -> Result<Errors> {
-    let row = |row: Option<u32>| row.map(|row| row as usize);
-    let predict = |user, item| parameters.predict(row(user), row(item));
     let scale = Some(store.manifest().scale);
-    errors(store, part, &IdMap::Same, scale, Some, predict)
+    let users = &parameters.users;
+    errors(store, part, &IdMap::Same, scale, parameters, users, Some)
 }
 
 /// As [`rating_errors`], of users who were folded in: `row` gives the row of a user of the store, if that one was.
@@ -71,43 +80,34 @@ pub fn folded_in_errors(
     folded_in: &FoldedIn,
     row: impl Fn(u32) -> Option<u32> + Sync,
 ) -> Result<Errors> {
-    let Parameters {
-        items, mean, std, ..
-    } = model.parameters();
-    let predict = |user: Option<u32>, item: Option<u32>| {
-        let offset = match (user, item) {
-            (Some(user), Some(item)) => {
-                let own = Own::of(folded_in.users(), user as usize);
-                let product =
-                    kernel::dot(Isa::best(), own.factors, items.padded_row(item as usize));
-                items.bias(item as usize) + own.bias + product
-            }
-            (Some(user), None) => folded_in.users().bias(user as usize),
-            (None, item) => return model.predict(None, item),
-        };
-        mean + std * offset
-    };
     let items = IdMap::new(store.items(), model.dictionary(Side::Items))?;
     let scale = clip.then_some(model.record().scale);
-    errors(store, part, &items, scale, row, predict)
+    let (parameters, users) = (model.parameters(), folded_in.users());
+    errors(store, part, &items, scale, parameters, users, row)
 }
 
-/// The errors of predictions for rows of the one who predicts, clipped to a scale if there is one.
+/// The errors of predictions for users of the store, each of whom has a row of `users` or is not known, clipped to a scale if
+/// there is one. Users may be spilled.
 fn errors(
     store: &Store,
     part: Part,
     items: &IdMap,
     scale: Option<(f32, f32)>,
+    parameters: &Parameters,
+    users: &Factors,
     row: impl Fn(u32) -> Option<u32> + Sync,
-    predict: impl Fn(Option<u32>, Option<u32>) -> f32 + Sync,
 ) -> Result<Errors> {
     let rows = held_out(store, part)?;
-    let sums = sum_rows(&rows, Side::Users, |user, rated, _| {
-        let user = row(user as u32);
+    let gather = |rows: Range<usize>| {
+        let rows: Vec<_> = rows.map(|user| row(user as u32)).collect();
+        users.gather(&rows)
+    };
+    let sums = sum_gathered_rows(&rows, Side::Users, GATHERED, gather, |user, own, rated| {
+        let user = row(user as u32).map(|_| own);
         let mut sums = RowSums::default();
         for (&col, &rating) in rated.cols.iter().zip(rated.values) {
             let item = items.get(col);
-            let mut prediction = predict(user, item);
+            let mut prediction = parameters.predict_of(user, item.map(|item| item as usize));
             if let Some((low, high)) = scale {
                 prediction = prediction.clamp(low, high);
             }

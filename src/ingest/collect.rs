@@ -5,8 +5,10 @@ use std::path::Path;
 use super::dictionary::{Generations, Interner};
 use super::sort::{Record, Spill, Stamp};
 use super::{Consumer, RawRating};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::memory::Bytes;
 use crate::progress::Progress;
+use crate::store::free_space;
 
 /// Records as they are read, and which generations their numbers are of.
 pub struct Raw<T> {
@@ -41,8 +43,14 @@ pub struct Collector<'a, T> {
     pub without_time: bool,
     progress: &'a dyn Progress,
     bytes_done: u64,
+    /// Bytes of all text, if that is known.
+    bytes: Option<u64>,
     folder: &'a Path,
 }
+
+/// Bytes of disk that each rating takes on the way from text to a store, once ratings are spilled: what has been read, while
+/// it is given back, and what it becomes. No encoding takes more than 8 bytes a rating and side.
+const DISK_BYTES: u64 = 28;
 
 /// The records of one chunk of text. Numbers of ids that the shared tables do not know have the top bit set, and count
 /// into the chunk's own tables.
@@ -69,9 +77,12 @@ fn settled_number(number: u32, new: &[u32]) -> u32 {
 
 impl<'a, T: Stamp> Collector<'a, T> {
     /// An empty one that may hold so many bytes of ids, and so many of records; the rest goes to `folder`.
+    ///
+    /// `bytes` are those of all text, if that is known.
     pub fn new(
         ids_share: u64,
         records_share: u64,
+        bytes: Option<u64>,
         folder: &'a Path,
         progress: &'a dyn Progress,
     ) -> Collector<'a, T> {
@@ -87,6 +98,7 @@ impl<'a, T: Stamp> Collector<'a, T> {
             without_time: false,
             progress,
             bytes_done: 0,
+            bytes,
             folder,
         }
     }
@@ -95,6 +107,36 @@ impl<'a, T: Stamp> Collector<'a, T> {
     pub fn begin_test_file(&mut self) {
         self.test_file = true;
         self.bytes_done = 0;
+    }
+
+    /// Stops in time if the disk has no room for what is still to come: for all ratings, by how many there were so far, or
+    /// for those so far where nobody knows how long the text is.
+    fn refuse_little_disk(&self) -> Result<()> {
+        let spilled = self.raw.spill.written();
+        if spilled == 0 {
+            return Ok(());
+        }
+        let read = self.raw.spill.records();
+        let (ratings, about) = match self.bytes {
+            Some(bytes) if self.bytes_done > 0 && !self.test_file => {
+                let rest = bytes.max(self.bytes_done) as f64 / self.bytes_done as f64;
+                ((read as f64 * rest) as u64, "about")
+            }
+            _ => (read, "more than"),
+        };
+        let needed = (DISK_BYTES * ratings).saturating_sub(spilled);
+        let free = free_space(self.folder)?;
+        if needed <= free {
+            return Ok(());
+        }
+        let what = format!(
+            "importing {about} {ratings} ratings takes {} more of disk on the way, and {} are free",
+            Bytes(needed),
+            Bytes(free)
+        );
+        Err(Error::new(ErrorKind::OverBudget, what)
+            .path(self.folder)
+            .remedy("make room there, or give a higher --memory, within which less is written"))
     }
 
     fn stream(&mut self) -> usize {
@@ -166,6 +208,7 @@ impl<T: Stamp> Consumer for Collector<'_, T> {
     fn batch_done(&mut self, bytes: u64) -> Result<()> {
         self.progress.advance(bytes - self.bytes_done);
         self.bytes_done = bytes;
+        self.refuse_little_disk()?;
         let (users, items) = (self.users.open.memory(), self.items.open.memory());
         if users + items > self.ids_share
             || self.users.open.len().max(self.items.open.len()) >= NEW as usize / 2

@@ -117,8 +117,10 @@ impl Import {
             self.shard_bytes,
             rayon::current_num_threads(),
         );
-        let mut collector = Collector::<T>::new(shares.ids, shares.raw, store.path(), progress);
-        progress.begin("reading", self.input_bytes(), Unit::Bytes);
+        let bytes = self.input_bytes();
+        let folder = store.path();
+        let mut collector = Collector::<T>::new(shares.ids, shares.raw, bytes, folder, progress);
+        progress.begin("reading", bytes, Unit::Bytes);
         let read = read_ratings(&self.inputs, &self.read, &mut collector)?;
         if self.split.needs_times() && collector.without_time {
             return Err(Error::new(

@@ -1,6 +1,7 @@
 //! External sort of ratings, inside the budget.
 //!
-//! A [`Spill`] holds many streams of records: in memory up to its share of the budget, beyond it in one anonymous file.
+//! A [`Spill`] holds many streams of records: in memory up to its share of the budget, beyond it in one anonymous file, of
+//! which the page cache keeps little, and which shrinks as records are taken out.
 //! Records are scattered into streams by row range ([`Ranges`]), each small enough to be sorted in memory, and come out in
 //! the order in which they went in, so that equal rows keep the order of the input's lines.
 
@@ -85,6 +86,8 @@ pub struct Spill<T> {
     end: u64,
     written: u64,
     room: usize,
+    /// Bytes that the page cache may have of the file.
+    cached: u64,
     held: usize,
     streams: Vec<Stream<T>>,
 }
@@ -106,6 +109,7 @@ impl<T: Stamp> Spill<T> {
             end: 0,
             written: 0,
             room: (memory as usize / size_of::<Record<T>>()).max(1),
+            cached: (memory / 16).clamp(BUFFER as u64, 8 * BUFFER as u64),
             held: 0,
             streams: Vec::new(),
         };
@@ -134,6 +138,11 @@ impl<T: Stamp> Spill<T> {
         Ok(())
     }
 
+    /// Records appended so far.
+    pub fn records(&self) -> u64 {
+        self.written / Record::<T>::BYTES as u64 + self.held as u64
+    }
+
     /// Bytes written to disk so far.
     pub fn written(&self) -> u64 {
         self.written
@@ -142,7 +151,10 @@ impl<T: Stamp> Spill<T> {
     fn write_tails(&mut self) -> Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(DiskFile::unnamed(&self.folder).at(&self.folder)?),
+            none => {
+                let file = DiskFile::unnamed(&self.folder).at(&self.folder)?;
+                none.insert(file.cached_within(self.cached))
+            }
         };
         file.seek(SeekFrom::Start(self.end)).at(&self.folder)?;
         let mut bytes = Vec::with_capacity(BUFFER);
@@ -169,7 +181,7 @@ impl<T: Stamp> Spill<T> {
         Ok(())
     }
 
-    /// Calls `visit` with all records of a stream, in order, at most `at_once` at a time, and forgets those in memory.
+    /// Calls `visit` with all records of a stream, in order, at most `at_once` at a time, and forgets them.
     pub fn drain(
         &mut self,
         stream: usize,
@@ -179,7 +191,7 @@ impl<T: Stamp> Spill<T> {
         let tail = std::mem::take(&mut self.streams[stream].tail);
         self.held -= tail.len();
         let mut records = Vec::new();
-        for &(offset, count) in &self.streams[stream].extents {
+        for (offset, count) in std::mem::take(&mut self.streams[stream].extents) {
             let mut done = 0;
             while done < count {
                 let now = (count - done).min(at_once);
@@ -189,6 +201,7 @@ impl<T: Stamp> Spill<T> {
                     now,
                     &mut records,
                 )?;
+                self.give_back(offset + (done * Record::<T>::BYTES) as u64, now);
                 visit(&records)?;
                 done += now;
             }
@@ -197,7 +210,7 @@ impl<T: Stamp> Spill<T> {
         tail.chunks(at_once).try_for_each(visit)
     }
 
-    /// All records of a stream, in order. Those in memory are forgotten.
+    /// All records of a stream, in order, which are forgotten.
     pub fn take(&mut self, stream: usize) -> Result<Vec<Record<T>>> {
         let stream = &mut self.streams[stream];
         let tail = std::mem::take(&mut stream.tail);
@@ -210,9 +223,17 @@ impl<T: Stamp> Spill<T> {
         let mut records = Vec::with_capacity(count + tail.len());
         for (offset, count) in extents {
             self.read(offset, count, &mut records)?;
+            self.give_back(offset, count);
         }
         records.extend(tail);
         Ok(records)
+    }
+
+    /// Gives back the disk space of so many records that have been read: what they become needs it.
+    fn give_back(&self, offset: u64, count: usize) {
+        if let Some(file) = &self.file {
+            file.give_back(offset..offset + (count * Record::<T>::BYTES) as u64);
+        }
     }
 
     fn read(&self, offset: u64, count: usize, records: &mut Vec<Record<T>>) -> Result<()> {

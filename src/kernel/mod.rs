@@ -21,6 +21,7 @@ mod residual;
 mod score;
 mod select;
 mod sgd;
+mod triangle;
 mod unpack;
 mod vector;
 mod wide;

@@ -1,6 +1,7 @@
 //! Explicit ratings as implicit ones: those that are high enough, and no others.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::{Block, Ratings, RowScratch, Shape, Side};
 use crate::error::{Error, ErrorKind, Result};
@@ -65,6 +66,14 @@ impl Ratings for AtLeast<'_> {
 
     fn done_with(&self, side: Side, index: usize) {
         self.ratings.done_with(side, index);
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.ratings.bytes_read()
+    }
+
+    fn will_need_ids(&self, side: Side, rows: Range<usize>) {
+        self.ratings.will_need_ids(side, rows);
     }
 
     fn done_with_ids(&self, side: Side) {

@@ -230,6 +230,81 @@ impl Factors {
         Ok(done)
     }
 
+    /// Writes rows, given without their padding, from row `first` on; by way of `band` if they are spilled.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    ///
+    /// # Panics
+    /// If there are not so many rows.
+    pub fn set_rows(&mut self, first: usize, rows: &[f32], band: &mut Factors) -> Result<()> {
+        let (rank, stride, count) = (self.rank, self.stride(), rows.len() / self.rank);
+        assert!(first + count <= self.rows, "rows that are there");
+        let copy = |flat: &mut [f32]| {
+            for (own, row) in flat.chunks_exact_mut(stride).zip(rows.chunks_exact(rank)) {
+                own[..rank].copy_from_slice(row);
+            }
+        };
+        let Some(spilled) = &mut self.spilled else {
+            copy(&mut self.flat_mut()[first * stride..(first + count) * stride]);
+            return Ok(());
+        };
+        band.resize(count, false);
+        copy(band.flat_mut());
+        spilled.write(first, band.flat(), &[])
+    }
+
+    /// Writes biases from that of row `first` on.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn set_biases(&mut self, first: usize, biases: &[f32]) -> Result<()> {
+        assert!(first + biases.len() <= self.rows, "rows that are there");
+        match &mut self.spilled {
+            Some(spilled) => spilled.write(first, &[], biases),
+            None => {
+                self.biases[first..first + biases.len()].copy_from_slice(biases);
+                Ok(())
+            }
+        }
+    }
+
+    /// These rows in this order, with their biases, in memory; zeros where there is none. Rows that are no further apart
+    /// than [`Factors::NEAR`] and ascend are read together if they are spilled, with those between them.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn gather(&self, rows: &[Option<u32>]) -> Result<Factors> {
+        let mut gathered = Factors::zeros(rows.len(), self.rank, self.has_biases());
+        let (stride, mut band) = (self.stride(), self.empty_band());
+        let mut at = 0;
+        let near = |a: &Option<u32>, b: &Option<u32>| match (a, b) {
+            (Some(a), Some(b)) => a < b && b - a <= Self::NEAR,
+            _ => false,
+        };
+        for run in rows.chunk_by(near) {
+            if let (Some(&Some(first)), Some(&Some(last))) = (run.first(), run.last()) {
+                let (loaded, start) = self.load(first as usize..last as usize + 1, &mut band)?;
+                for (at, row) in (at..).zip(run.iter().flatten()) {
+                    let row = *row as usize - start;
+                    let (flat, biases) = gathered.parts_mut();
+                    flat[at * stride..][..stride].copy_from_slice(loaded.padded_row(row));
+                    if let Some(bias) = biases.get_mut(at) {
+                        *bias = loaded.bias(row);
+                    }
+                }
+            }
+            at += run.len();
+        }
+        Ok(gathered)
+    }
+
+    /// Rows to the next one that is worth reading along with those between: a disk gives whole blocks.
+    pub const NEAR: u32 = 8;
+
     /// Another number of rows, whatever is in them; the memory of more rows is kept.
     fn resize(&mut self, rows: usize, biases: bool) {
         let lines = rows * self.rank.div_ceil(Self::LANES);

@@ -9,6 +9,7 @@ mod spilled;
 mod tiles;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 pub use at_least::AtLeast;
 pub use codebook::Codebook;
@@ -101,7 +102,7 @@ impl<'a> Row<'a> {
 
     /// The ratings at these positions of the row.
     #[must_use]
-    pub fn part(&self, range: std::ops::Range<usize>) -> Row<'a> {
+    pub fn part(&self, range: Range<usize>) -> Row<'a> {
         Row {
             cols: &self.cols[range.clone()],
             values: &self.values[range],
@@ -372,6 +373,14 @@ pub trait Ratings: Sync {
 
     /// This block will not be asked for again for a while.
     fn done_with(&self, _side: Side, _index: usize) {}
+
+    /// Bytes that looking at blocks had to bring into memory so far, where they do not stay there.
+    fn bytes_read(&self) -> u64 {
+        0
+    }
+
+    /// The ids of these rows will be asked for soon.
+    fn will_need_ids(&self, _side: Side, _rows: Range<usize>) {}
 
     /// No ids of this side will be asked for for a while.
     fn done_with_ids(&self, _side: Side) {}

@@ -130,13 +130,13 @@ impl Spilled {
         Ok(())
     }
 
-    /// Writes rows from `first` on, and biases if there are any.
+    /// Writes rows from `first` on, and biases if any are given.
     pub(super) fn write(&mut self, first: usize, flat: &[f32], biases: &[f32]) -> Result<()> {
         if Arc::strong_count(&self.file) > 1 {
             self.file = self.file.copy()?.into();
         }
         self.file.write(self.row(first), flat)?;
-        if self.biases {
+        if !biases.is_empty() {
             self.file.write(self.bias(first), biases)?;
         }
         Ok(())

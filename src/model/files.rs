@@ -2,21 +2,17 @@
 
 use std::path::Path;
 
-use crate::error::{AtPath, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::Factors;
-use crate::store::{Container, ContainerWriter, DiskFile, Kind, Seal};
+use crate::store::{Container, ContainerWriter, Kind, Seal};
 
-const FACTORS: &str = "factors";
-const BIASES: &str = "biases";
-
-/// Bytes of a file in the making that the page cache may have: a budget may be small beside it.
-const CACHED: u64 = 4 << 20;
+pub(super) const FACTORS: &str = "factors";
+pub(super) const BIASES: &str = "biases";
 
 /// Writes factors to a new file: header counts are rows, rank and whether there are biases.
 pub(super) fn write(path: &Path, factors: &Factors) -> Result<Seal> {
     let sections = 1 + u32::from(factors.has_biases());
-    let file = DiskFile::create(path).at(path)?.cached_within(CACHED);
-    let mut writer = ContainerWriter::new(file, path, Kind::Factors, sections)?;
+    let mut writer = ContainerWriter::create(path, Kind::Factors, sections)?;
     writer.section(FACTORS)?;
     let mut band = factors.empty_band();
     for rows in factors.bands(0..factors.rows()) {
@@ -40,7 +36,8 @@ pub(super) fn write(path: &Path, factors: &Factors) -> Result<Seal> {
     writer.finish(counts, [0; 2])
 }
 
-/// Reads factors that must be those of the seal and of this size into new ones. Every byte is checked.
+/// Reads factors that must be those of the seal and of this size into new ones. Every byte is checked on the way; of the
+/// file, two [pieces](Container::PIECE) are in memory at a time.
 pub(super) fn read(
     path: &Path,
     seal: Seal,
@@ -48,30 +45,26 @@ pub(super) fn read(
     biases: bool,
     new: impl FnOnce() -> Result<Factors>,
 ) -> Result<Factors> {
-    let container = open(path, seal, rows, rank, biases)?;
-    let given = numbers(&container, FACTORS, rows.saturating_mul(rank))?;
-    let given_biases = match biases {
-        true => numbers(&container, BIASES, rows)?,
-        false => &[],
-    };
+    let container = open(path, seal, [rows, rank], biases)?;
     // Memory is asked for only once so many numbers are known to be there.
     let mut factors = new()?;
-    let (stride, mut band) = (factors.stride(), factors.empty_band());
-    for rows in factors.bands(0..rows) {
-        let given = &given[rows.start * rank..rows.end * rank];
-        factors.edit(rows.clone(), &mut band, |flat, biases| {
-            let rows_of = flat.chunks_exact_mut(stride);
-            for (row, numbers) in rows_of.zip(given.chunks_exact(rank)) {
-                row[..rank].copy_from_slice(numbers);
-            }
-            if !biases.is_empty() {
-                biases.copy_from_slice(&given_biases[rows.clone()]);
-            }
+    let of_row = (size_of::<f32>() * rank) as u64;
+    let rows_at_once = (Container::PIECE / of_row).max(1);
+    let (mut first, mut band) = (0, factors.empty_band());
+    container.read(FACTORS, rows_at_once * of_row, |bytes| {
+        let given = bytemuck::cast_slice(bytes);
+        factors.set_rows(first, given, &mut band)?;
+        first += given.len() / rank;
+        Ok(())
+    })?;
+    if biases {
+        let mut first = 0;
+        container.read(BIASES, Container::PIECE, |bytes| {
+            let given = bytemuck::cast_slice(bytes);
+            factors.set_biases(first, given)?;
+            first += given.len();
             Ok(())
         })?;
-        if factors.is_spilled() {
-            container.mapping().release();
-        }
     }
     Ok(factors)
 }
@@ -84,7 +77,8 @@ pub(super) fn verify(
     rank: usize,
     biases: bool,
 ) -> Result<u64> {
-    let container = open(path, seal, rows, rank, biases)?;
+    let container = open(path, seal, [rows, rank], biases)?;
+    container.verify()?;
     let mut counted = 0;
     for (section, count) in [(FACTORS, rows.saturating_mul(rank)), (BIASES, rows)] {
         if section == BIASES && !biases {
@@ -101,14 +95,22 @@ pub(super) fn verify(
     Ok(counted)
 }
 
-/// Opens a file of factors, and checks every byte of it.
-fn open(path: &Path, seal: Seal, rows: usize, rank: usize, biases: bool) -> Result<Container> {
+/// Opens a file of factors of this size, whose content is still to be checked.
+pub(super) fn open(
+    path: &Path,
+    seal: Seal,
+    [rows, rank]: [usize; 2],
+    biases: bool,
+) -> Result<Container> {
     let container = Container::open(path, Kind::Factors)?;
     let header = container.header();
     if container.seal() != seal || header.counts != [rows as u64, rank as u64, u64::from(biases)] {
         return Err(foreign(path));
     }
-    container.verify()?;
+    numbers(&container, FACTORS, rows.saturating_mul(rank))?;
+    if biases {
+        numbers(&container, BIASES, rows)?;
+    }
     Ok(container)
 }
 

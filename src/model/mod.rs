@@ -6,6 +6,7 @@
 
 mod exchange;
 mod files;
+mod stored;
 mod verify;
 
 use std::io::Write;
@@ -14,14 +15,15 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use exchange::{FactorTable, export_factors, read_start};
+pub use stored::{GATHERED, UsersIn};
 pub use verify::Verified;
 
 use crate::error::{AtPath, Error, ErrorKind, Result};
 use crate::matrix::{Factors, Ratings, Shape, Side};
 use crate::solver::{Moving, Options, Parameters};
 use crate::store::{
-    AtomicDir, Dictionary, DiskFile, Fingerprint, Kind, MODEL_FILE, Seal, Sink, Store, kind_of,
-    read_record, retry_if_replaced, write_record,
+    AtomicDir, CACHED, Dictionary, DiskFile, Fingerprint, Kind, MODEL_FILE, Seal, Sink, Store,
+    kind_of, read_record, retry_if_replaced, write_record,
 };
 use crate::train::{Epoch, Pace, Placement, State};
 
@@ -158,13 +160,32 @@ impl Model {
     /// # Errors
     /// If there is no model, or it is damaged or of a later version.
     pub fn open(path: &Path) -> Result<Model> {
-        retry_if_replaced(path, || Model::open_all(path))
+        Model::open_with(path, UsersIn::Memory)
     }
 
-    fn open_all(path: &Path) -> Result<Model> {
+    /// Opens a model whose users' factors may stay in their file. Every byte is checked.
+    ///
+    /// # Errors
+    /// As [`open`](Model::open).
+    pub fn open_with(path: &Path, users: UsersIn) -> Result<Model> {
+        retry_if_replaced(path, || Model::open_all(path, users))
+    }
+
+    fn open_all(path: &Path, users: UsersIn) -> Result<Model> {
         let record = Record::read(path)?;
-        let in_memory = Placement::default();
-        let parameters = record.parameters(path, &record.files, FACTOR_FILES, &in_memory)?;
+        let factors = |at: usize, side| {
+            let file = path.join(FACTOR_FILES[at]);
+            record.factors(&file, record.files[at], side, &Placement::default())
+        };
+        let parameters = Parameters {
+            users: match users {
+                UsersIn::Memory => factors(0, Side::Users)?,
+                UsersIn::File => record.stored_users(path)?,
+            },
+            items: factors(1, Side::Items)?,
+            mean: record.mean,
+            std: record.std,
+        };
         let dictionary = |side: Side| record.dictionary(path, side);
         Ok(Model {
             users: dictionary(Side::Users)?,
@@ -456,7 +477,8 @@ impl Draft<'_> {
         let carried = carried.collect::<Result<Vec<_>>>()?;
         let copy = |side: Side, name: &str| -> Result<Seal> {
             let dictionary = self.store.dictionary(side);
-            dictionary.copy_to(create(&at(name))?, &at(name))
+            let file = create(&at(name))?.cached_within(CACHED);
+            dictionary.copy_to(file, &at(name))
         };
         let dictionaries = [
             copy(Side::Users, "users.dict")?,
@@ -553,27 +575,6 @@ impl Record {
         let carried = self.carried.iter().map(|file| &file.seal);
         let seals = self.files.iter().chain(best).chain(carried);
         seals.map(|seal| seal.bytes).sum()
-    }
-
-    fn parameters(
-        &self,
-        path: &Path,
-        seals: &[Seal],
-        names: [&str; 2],
-        placement: &Placement,
-    ) -> Result<Parameters> {
-        let Options { rank, biases, .. } = self.options;
-        let read = |at: usize, side| {
-            let rows = self.shape.rows(side);
-            let new = || placement.factors(side, rows, rank, biases);
-            files::read(&path.join(names[at]), seals[at], [rows, rank], biases, new)
-        };
-        Ok(Parameters {
-            users: read(0, Side::Users)?,
-            items: read(1, Side::Items)?,
-            mean: self.mean,
-            std: self.std,
-        })
     }
 
     fn dictionary(&self, path: &Path, side: Side) -> Result<Dictionary> {

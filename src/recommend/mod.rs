@@ -4,7 +4,7 @@
 //! stays in the second cache while all users of the group meet it. Groups run in parallel and are handed on in order.
 //! There are two ways to find the same lists: by the scores of all items ([`Search::Exhaustive`], 2 d flops for each user
 //! and item), and by the scores of those few that a bound in bytes does not rule out ([`Search::Screened`]). Memory: the
-//! model, a copy of the items' factors made for the search, and what a group needs for each thread, whatever the number
+//! model, whose users may stay in their file, a copy of the items' factors made for the search, and what a group needs for each thread, whatever the number
 //! of users.
 //!
 //! A score is one chain of fused multiply-adds over the factors, then the unit, the biases and the mean: the same bits on
@@ -91,6 +91,12 @@ impl Exclude {
             Exclude::Train => &[Part::Train],
             Exclude::Nothing => &[],
         }
+    }
+
+    /// Memory that looking at what users of a store have rated takes, in bytes, where they come in its order.
+    pub fn memory(self, store: &Store) -> u64 {
+        let parts = self.parts().iter().filter_map(|&part| store.part(part));
+        parts.map(|rows| rows.memory()).sum()
     }
 }
 
@@ -277,8 +283,10 @@ impl<'a> Recommender<'a> {
             Some(_) => screened::memory(items, rank),
             None => exhaustive::memory(items, rank),
         };
-        // Lists that wait to be handed on, as numbers and as text.
-        let waiting = WAVE * GROUP * (top * 64 + 64);
+        // Users' rows, and lists that wait to be handed on, as numbers and as text.
+        let row = Factors::bytes(1, rank, true) as usize;
+        let rows = (Factors::NEAR as usize + 2) * row;
+        let waiting = WAVE * GROUP * (rows + top * 64 + 64);
         (items_take + threads * (GROUP * user_takes + waiting)) as u64
     }
 
@@ -317,10 +325,16 @@ impl<'a> Recommender<'a> {
         while users.peek().is_some() {
             let wave = WAVE * rayon::current_num_threads() * GROUP;
             let wave: Vec<u32> = users.by_ref().take(wave).collect();
+            // A user whom the model does not know gets what is best for nobody in particular.
+            let rows: Vec<_> = wave.iter().map(|&user| self.rated.row(user)).collect();
+            let factors = self.users.gather(&rows)?;
             let groups: Vec<Result<T>> = wave
                 .par_chunks(GROUP)
+                .enumerate()
                 .with_max_len(1)
-                .map(|group| prepare(self.group(&finder, &starts, group)?))
+                .map(|(at, group)| {
+                    prepare(self.group(&finder, &starts, group, (&factors, at * GROUP))?)
+                })
                 .collect();
             for group in groups {
                 hand_on(group?)?;
@@ -335,20 +349,23 @@ impl<'a> Recommender<'a> {
         Ok(())
     }
 
-    fn group(&self, finder: &Finder, starts: &[f32], users: &[u32]) -> Result<Vec<UserTop>> {
+    /// Finds the lists of these users, whose rows are those of `factors` from a number on.
+    fn group(
+        &self,
+        finder: &Finder,
+        starts: &[f32],
+        users: &[u32],
+        (factors, first): (&Factors, usize),
+    ) -> Result<Vec<UserTop>> {
         let mut group = Group {
             users: Factors::zeros(users.len(), self.users.rank(), true),
             seen: Vec::with_capacity(users.len()),
             top: self.found(),
         };
         for (at, &user) in users.iter().enumerate() {
-            // A user whom the model does not know gets what is best for nobody in particular.
-            if let Some(row) = self.rated.row(user) {
-                let row = row as usize;
-                let own = group.users.row_mut(at);
-                own.copy_from_slice(self.users.row(row));
-                group.users.biases_mut()[at] = self.users.bias(row);
-            }
+            let own = group.users.row_mut(at);
+            own.copy_from_slice(factors.row(first + at));
+            group.users.biases_mut()[at] = factors.bias(first + at);
             let mut left_out = self.rated.of(user)?;
             left_out.extend(self.withheld.get(&user).into_iter().flatten());
             group.seen.push(left_out);

@@ -59,6 +59,13 @@ impl<'a> Ids<'a> {
         }
     }
 
+    /// Gives back the memory that ids take until they are next looked at.
+    pub fn release(&self) {
+        if let Ids::Dictionary(dictionary) = self {
+            dictionary.release();
+        }
+    }
+
     /// The number of an id, if it is known.
     ///
     /// # Errors

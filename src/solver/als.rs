@@ -113,8 +113,16 @@ impl RowStep for Als {
         }
     }
 
-    fn carried<'s>(&self, sums: &'s mut Sums) -> Option<&'s mut Vec<f32>> {
-        Some(&mut sums.equations)
+    fn carried(&self) -> Option<usize> {
+        Some(self.equations.triangle_len())
+    }
+
+    fn set_aside(&self, sums: &Sums, aside: &mut [f32]) {
+        self.equations.set_aside(&sums.equations, aside);
+    }
+
+    fn take_up(&self, aside: &[f32], sums: &mut Sums) {
+        self.equations.take_up(aside, &mut sums.equations);
     }
 
     fn finish(

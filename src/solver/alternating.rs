@@ -189,6 +189,35 @@ fn sum_own<T: Summed>(
     Ok(fold.finish())
 }
 
+/// As [`sum_rows`], with a row of factors for each row: `gather` brings together those of so many rows at a time, as many
+/// as `at_once`.
+///
+/// # Errors
+/// If ratings cannot be read, or rows be gathered.
+pub fn sum_gathered_rows<T: Summed>(
+    ratings: &dyn Ratings,
+    side: Side,
+    at_once: usize,
+    gather: impl Fn(Range<usize>) -> Result<Factors>,
+    value: impl Fn(usize, Own<'_>, Row<'_>) -> T + Sync,
+) -> Result<T> {
+    let scratch = Pool::new(MeasureScratch::default);
+    let mut fold = Fold::default();
+    scan(ratings, side, false, true, |block| {
+        for start in (0..block.rows()).step_by(at_once) {
+            let rows = start..block.rows().min(start + at_once);
+            let first = block.first_row() + start;
+            let gathered = gather(first..first + rows.len())?;
+            sum_block(block, rows, &scratch, &mut fold, |i, scratch| {
+                let own = Own::of(&gathered, i - start);
+                value(block.first_row() + i, own, block.row(i, &mut scratch.row))
+            });
+        }
+        Ok(())
+    })?;
+    Ok(fold.finish())
+}
+
 /// Folds one value for each of these rows of a block.
 fn sum_block<T: Summed>(
     block: &Block<'_>,

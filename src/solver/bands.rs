@@ -2,7 +2,7 @@
 //!
 //! Rows of the moving side are taken in chunks, as many as there is room for their sums; for every chunk all bands of the
 //! fixed side are read in order, and of each row's ratings, which are sorted, those that lie in the band are gathered.
-//! What a row has gathered is carried from band to band as it stands. So its ratings are added in the order of
+//! What a row has gathered is carried from band to band as it stands, without gaps. So its ratings are added in the order of
 //! `alternating.rs`, parts of long rows included, and the bits are the same.
 //!
 //! The fixed side is read once for each chunk. A row's sums are many more numbers than the row, so that losses are not
@@ -136,10 +136,8 @@ pub fn sum_errors<E: Errors>(
 /// # Panics
 /// If it needs the fixed side as a whole: whoever spills factors asks before.
 fn carried<S: RowStep>(step: &S) -> usize {
-    let mut sums = step.sums();
-    step.carried(&mut sums)
+    step.carried()
         .expect("a method whose rows gather band by band")
-        .len()
 }
 
 /// How rows are cut into chunks, by what is held for each of them.
@@ -280,25 +278,22 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
                 else {
                     return;
                 };
-                let Gathered { part, total, seen } = row;
-                self.with(part, sums, |sums| {
-                    while *seen < range.end {
-                        let mut end = range.end;
-                        if self.is_long(i) {
-                            end = end.min((*seen / PART + 1) * PART);
-                            if *seen > 0 && seen.is_multiple_of(PART) {
-                                self.end_part(sums, total);
-                                self.step.begin(sums);
-                            }
-                        }
-                        if *seen == 0 {
+                self.take_up(row, sums);
+                while row.seen < range.end {
+                    let mut end = range.end;
+                    if self.is_long(i) {
+                        end = end.min((row.seen / PART + 1) * PART);
+                        if row.seen > 0 && row.seen.is_multiple_of(PART) {
+                            self.end_part(sums, &mut row.total);
                             self.step.begin(sums);
                         }
-                        let piece = segment.part(*seen - range.start..end - range.start);
-                        self.step.accumulate(own, piece, fixed, sums);
-                        *seen = end;
                     }
-                });
+                    let piece = segment.part(row.seen - range.start..end - range.start);
+                    self.step.accumulate(own, piece, fixed, sums);
+                    row.seen = end;
+                }
+                row.part.resize(self.floats, 0.0);
+                self.step.set_aside(sums, &mut row.part);
             });
         });
     }
@@ -320,30 +315,21 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
         let own: Vec<OwnMut<'_>> = factors.chunks_exact_mut(self.stride).map(own).collect();
         let rows = gathered.par_iter_mut().zip(own).enumerate();
         rows.map(|(i, (row, mut own))| {
-            let Gathered { part, total, seen } = row;
-            let mut finish = |sums: &mut S::Sums| {
+            let finished = self.scratch.with(|Scratch { sums, .. }| {
+                self.take_up(row, sums);
+                if self.is_long(i) {
+                    self.end_part(sums, &mut row.total);
+                    self.step.take_up(&row.total, sums);
+                }
                 let own = OwnMut {
                     factors: own.factors,
                     bias: own.bias.as_deref_mut(),
                 };
-                self.step.finish(own, *seen, fixed, &shared, sums)
-            };
-            let finished = self.scratch.with(|Scratch { sums, .. }| {
-                let whole = self.with(part, sums, |sums| {
-                    if *seen == 0 {
-                        self.step.begin(sums);
-                    }
-                    match self.is_long(i) {
-                        true => self.end_part(sums, total),
-                        false => return Some(finish(sums)),
-                    }
-                    None
-                });
-                whole.unwrap_or_else(|| self.with(total, sums, finish))
+                self.step.finish(own, row.seen, fixed, &shared, sums)
             });
             finished.map_err(|e| (self.block.first_row() + self.chunk.start + i, e))?;
             Ok(RowSums {
-                penalty: self.step.cost().penalty(own.as_ref(), *seen),
+                penalty: self.step.cost().penalty(own.as_ref(), row.seen),
                 ..RowSums::default()
             })
         })
@@ -355,35 +341,24 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
         self.block.row_len(self.chunk.start + i) > PART
     }
 
-    /// Adds the sums of a part to those of the parts before it.
-    fn end_part(&self, part: &S::Sums, total: &mut Vec<f32>) {
-        let first = total.is_empty();
-        let mut scratch = self.scratch.take();
-        self.with(total, &mut scratch.sums, |total| {
-            if first {
-                self.step.begin(total);
-            }
-            self.step.merge(part, total);
-        });
-        self.scratch.give(scratch);
+    /// Goes on from what a row has gathered of the part that it is in.
+    fn take_up(&self, row: &Gathered, sums: &mut S::Sums) {
+        match row.seen {
+            0 => self.step.begin(sums),
+            _ => self.step.take_up(&row.part, sums),
+        }
     }
 
-    /// Works on what was put aside, in the place of the sums at hand.
-    fn with<R>(
-        &self,
-        aside: &mut Vec<f32>,
-        sums: &mut S::Sums,
-        work: impl FnOnce(&mut S::Sums) -> R,
-    ) -> R {
-        aside.resize(self.floats, 0.0);
-        let mut swap = |sums: &mut S::Sums| {
-            if let Some(carried) = self.step.carried(sums) {
-                std::mem::swap(carried, aside);
-            }
-        };
-        swap(sums);
-        let result = work(sums);
-        swap(sums);
-        result
+    /// Adds the sums of a part to those of the parts before it.
+    fn end_part(&self, part: &S::Sums, total: &mut Vec<f32>) {
+        let mut scratch = self.scratch.take();
+        match total.is_empty() {
+            true => self.step.begin(&mut scratch.sums),
+            false => self.step.take_up(total, &mut scratch.sums),
+        }
+        self.step.merge(part, &mut scratch.sums);
+        total.resize(self.floats, 0.0);
+        self.step.set_aside(&scratch.sums, total);
+        self.scratch.give(scratch);
     }
 }

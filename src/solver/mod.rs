@@ -44,7 +44,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{self, Isa};
 use crate::matrix::{Factors, Ratings, Row, Shape, Side, Traffic};
 
-pub use alternating::{SUMMED_BYTES, half_epoch, sum_rows};
+pub use alternating::{SUMMED_BYTES, half_epoch, sum_gathered_rows, sum_rows};
 pub use bands::Chunking;
 pub use gradient::Gradient;
 pub use losses::{Errors, LOSS_BYTES, measure, sum_errors};
@@ -196,11 +196,15 @@ impl Parameters {
     /// The prediction for a user and an item by their rows, not clipped. What is not known counts as nothing: without a
     /// user it is the mean and the item's bias, without either the mean.
     pub fn predict(&self, user: Option<usize>, item: Option<usize>) -> f32 {
-        let bias = |factors: &Factors, row: Option<usize>| row.map_or(0.0, |row| factors.bias(row));
-        let mut offset = bias(&self.items, item) + bias(&self.users, user);
-        if let (Some(user), Some(item)) = (user, item) {
-            let (p, q) = (self.users.padded_row(user), self.items.padded_row(item));
-            offset += kernel::dot(Isa::best(), p, q);
+        self.predict_of(user.map(|user| Own::of(&self.users, user)), item)
+    }
+
+    /// As [`predict`](Parameters::predict), for a user whose row lies elsewhere.
+    pub fn predict_of(&self, user: Option<Own<'_>>, item: Option<usize>) -> f32 {
+        let of_user = user.map_or(0.0, |own| own.bias);
+        let mut offset = item.map_or(0.0, |item| self.items.bias(item)) + of_user;
+        if let (Some(own), Some(item)) = (user, item) {
+            offset += kernel::dot(Isa::best(), own.factors, self.items.padded_row(item));
         }
         self.mean + self.std * offset
     }

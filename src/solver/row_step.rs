@@ -146,11 +146,17 @@ pub trait RowStep: Sync {
     /// Adds the sums of the next part of the same row.
     fn merge(&self, next: &Self::Sums, sums: &mut Self::Sums);
 
-    /// What a row has gathered, if these numbers are all of it: they are put aside while other rows gather, so that the
-    /// fixed side may pass by in bands. None, the default, where a row needs more than that, or the fixed side as a whole.
-    fn carried<'s>(&self, _sums: &'s mut Self::Sums) -> Option<&'s mut Vec<f32>> {
+    /// How many numbers are all that a row has gathered: they are set aside while other rows gather, so that the fixed side
+    /// may pass by in bands. None, the default, where a row needs more than that, or the fixed side as a whole.
+    fn carried(&self) -> Option<usize> {
         None
     }
+
+    /// Copies what was gathered to so many numbers.
+    fn set_aside(&self, _sums: &Self::Sums, _aside: &mut [f32]) {}
+
+    /// Goes on from what was set aside.
+    fn take_up(&self, _aside: &[f32], _sums: &mut Self::Sums) {}
 
     /// The losses and the penalty of a row as it stands, if they were gathered with its sums. None, the default, where they
     /// were not.

@@ -16,7 +16,7 @@ use super::claim::{Claim, Lock, already_exists, aside, parent};
 use super::container::kind_of;
 use super::disk::{self, DiskFile};
 use super::header::Kind;
-use super::writer::Sink;
+use super::writer::{CACHED, Sink};
 use crate::error::{AtPath, Error, ErrorKind, Result};
 
 /// A file that replaces its target, or comes into being, on [`commit`](AtomicFile::commit). Dropped before, it is removed.
@@ -40,7 +40,8 @@ impl AtomicFile {
                 .path(target)
                 .remedy("name a file, or - for standard output"));
         }
-        let (claim, file) = Claim::new(resolve(target)?, force, DiskFile::create)?;
+        let create = |path: &Path| DiskFile::create(path).map(|file| file.cached_within(CACHED));
+        let (claim, file) = Claim::new(resolve(target)?, force, create)?;
         Ok(AtomicFile { file, claim })
     }
 

@@ -83,12 +83,16 @@ impl Container {
     /// # Errors
     /// [`ErrorKind::Damaged`] if there is no such section or it does not hold whole numbers of this size.
     pub fn slice<T: Element>(&self, name: &str) -> Result<&[T]> {
-        let section = self.section(name).ok_or_else(|| {
-            let message = format!("the section \"{name}\" is missing");
-            Error::damaged(self.path(), HEADER_BYTES as u64, message)
-        })?;
+        let section = self.expected(name)?;
         self.mapping
             .slice(section.offset..section.offset + section.length)
+    }
+
+    fn expected(&self, name: &str) -> Result<&Section> {
+        self.section(name).ok_or_else(|| {
+            let message = format!("the section \"{name}\" is missing");
+            Error::damaged(self.path(), HEADER_BYTES as u64, message)
+        })
     }
 
     /// Where a section's content lies in the file, if there is such a section.
@@ -102,24 +106,66 @@ impl Container {
     /// # Errors
     /// [`ErrorKind::Damaged`], naming the section and where it starts.
     pub fn verify(&self) -> Result<()> {
+        self.verify_by(u64::MAX)
+    }
+
+    /// As [`verify`](Container::verify), without holding more than two [pieces](Container::PIECE) of the file at a time.
+    ///
+    /// # Errors
+    /// As [`verify`](Container::verify).
+    pub fn verify_in_passing(&self) -> Result<()> {
+        self.verify_by(Self::PIECE)
+    }
+
+    fn verify_by(&self, piece: u64) -> Result<()> {
         self.mapping.check_length()?;
-        for section in &self.sections {
-            let padded = section.length.next_multiple_of(ALIGNMENT);
-            let bytes: &[u8] = self
-                .mapping
-                .slice(section.offset..section.offset + padded)?;
-            let padding = &bytes[section.length as usize..];
-            if crc32fast::hash(bytes) != section.crc || padding.iter().any(|&byte| byte != 0) {
-                let name = String::from_utf8_lossy(&section.name);
-                let message = format!(
-                    "the section \"{}\" fails its checksum",
-                    name.trim_end_matches('\0')
-                );
-                return Err(Error::damaged(self.path(), section.offset, message)
-                    .remedy("restore the file from a copy, or write it again"));
-            }
+        let mut sections = self.sections.iter();
+        sections.try_for_each(|section| self.pass(section, piece, |_| Ok(())))
+    }
+
+    /// Bytes of a file that are looked at together where it is read in passing.
+    pub const PIECE: u64 = 512 << 10;
+
+    /// Visits a section's content in order, in pieces of so many bytes of which two are in memory at a time, and compares
+    /// its checksum at the end: what was made of the pieces counts only then.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] if there is no such section or it fails its checksum, and what `visit` returns.
+    pub fn read(
+        &self,
+        name: &str,
+        piece: u64,
+        visit: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.mapping.check_length()?;
+        self.pass(self.expected(name)?, piece, visit)
+    }
+
+    fn pass(
+        &self,
+        section: &Section,
+        piece: u64,
+        mut visit: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let end = section.offset + section.length;
+        let mut crc = crc32fast::Hasher::new();
+        self.mapping.stream(section.offset..end, piece, |bytes| {
+            crc.update(bytes);
+            visit(bytes)
+        })?;
+        let padding = section.length.next_multiple_of(ALIGNMENT) - section.length;
+        let padding: &[u8] = self.mapping.slice(end..end + padding)?;
+        crc.update(padding);
+        if crc.finalize() == section.crc && padding.iter().all(|&byte| byte == 0) {
+            return Ok(());
         }
-        Ok(())
+        let name = String::from_utf8_lossy(&section.name);
+        let message = format!(
+            "the section \"{}\" fails its checksum",
+            name.trim_end_matches('\0')
+        );
+        Err(Error::damaged(self.path(), section.offset, message)
+            .remedy("restore the file from a copy, or write it again"))
     }
 
     fn section(&self, name: &str) -> Option<&Section> {

@@ -9,6 +9,7 @@ use super::disk::DiskFile;
 use super::manifest::Manifest;
 use super::shard::{Layout, Part};
 use super::shards_writer::ShardsWriter;
+use super::writer::CACHED;
 use crate::error::{AtPath, Result};
 use crate::matrix::Side;
 
@@ -70,7 +71,7 @@ impl StoreWriter {
         title: Option<impl Fn(u32) -> &'a str>,
     ) -> Result<Seal> {
         let path: PathBuf = self.path().join(dictionary_file(side));
-        let file = DiskFile::create(&path).at(&path)?;
+        let file = DiskFile::create(&path).at(&path)?.cached_within(CACHED);
         write_dictionary(file, &path, side, rows, id, title)
     }
 
@@ -80,7 +81,8 @@ impl StoreWriter {
     /// If it is damaged, or cannot be written.
     pub fn copy_dictionary(&self, dictionary: &Dictionary) -> Result<Seal> {
         let path: PathBuf = self.path().join(dictionary_file(dictionary.side()));
-        dictionary.copy_to(DiskFile::create(&path).at(&path)?, &path)
+        let file = DiskFile::create(&path).at(&path)?.cached_within(CACHED);
+        dictionary.copy_to(file, &path)
     }
 
     /// Writes the manifest and puts the store in its place.

@@ -4,11 +4,11 @@
 //! numbers in the order of their ids' bytes, for binary search. With titles also `toffsets` and `titles`, an empty title
 //! standing for none.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::container::{Container, Seal};
 use super::header::Kind;
-use super::map::Access;
 use super::writer::{ContainerWriter, Sink};
 use crate::error::{AtPath, Error, ErrorKind, Result};
 use crate::matrix::Side;
@@ -92,8 +92,7 @@ impl Dictionary {
     /// As [`Container::open`], and [`ErrorKind::Damaged`] if a byte is altered.
     pub fn open(path: impl Into<PathBuf>) -> Result<Dictionary> {
         let container = Container::open(path, Kind::Dictionary)?;
-        container.mapping().expect(Access::Scan);
-        container.verify()?;
+        container.verify_in_passing()?;
         let header = container.header();
         let damaged = |what: &str| Error::damaged(container.path(), 0, what);
         let rows = u32::try_from(header.counts[0])
@@ -113,7 +112,6 @@ impl Dictionary {
         if dictionary.has_titles() {
             dictionary.strings(TITLE_OFFSETS, TITLES)?;
         }
-        dictionary.container.mapping().expect(Access::Mixed);
         Ok(dictionary)
     }
 
@@ -145,6 +143,23 @@ impl Dictionary {
     /// Whether there are titles.
     pub fn has_titles(&self) -> bool {
         self.container.has(TITLES)
+    }
+
+    /// Starts reading the ids of these rows into memory, without waiting for them.
+    pub fn will_need(&self, rows: Range<usize>) {
+        let (Some(ends), Some(ids)) = (self.container.range(OFFSETS), self.container.range(IDS))
+        else {
+            return;
+        };
+        let mapping = self.container.mapping();
+        let end_of = |row: usize| ends.start + size_of::<u64>() as u64 * row as u64;
+        mapping.will_need_range(end_of(rows.start)..end_of(rows.end + 1));
+        if let Ok(strings) = self.strings(OFFSETS, IDS)
+            && let Some(ends) = strings.ends.get(rows.start..=rows.end)
+        {
+            let id = |end: u64| ids.start.saturating_add(end);
+            mapping.will_need_range(id(ends[0])..id(ends[rows.len()]));
+        }
     }
 
     /// Gives back the memory that the dictionary takes. It is read from disk again when it is next looked at.
@@ -221,8 +236,12 @@ impl Dictionary {
 
     /// Writes the same bytes into an empty sink: a model keeps the dictionaries of its store. `path` is what errors name.
     pub fn copy_to(&self, mut sink: impl Sink, path: &Path) -> Result<Seal> {
-        self.container.verify()?;
-        sink.write_all(self.container.mapping().bytes()).at(path)?;
+        self.container.verify_in_passing()?;
+        let whole = 0..self.seal().bytes;
+        let copy = |bytes: &[u8]| sink.write_all(bytes).at(path);
+        self.container
+            .mapping()
+            .stream(whole, Container::PIECE, copy)?;
         sink.sync().at(path)?;
         self.release();
         Ok(self.seal())

@@ -6,6 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,9 +86,12 @@ impl DiskFile {
     }
 
     /// The same file, of which the page cache has no more than so many bytes: beyond them, what was written has to be on
-    /// disk before more is.
+    /// disk before more is, and nothing is read ahead of what is asked for.
     #[must_use]
     pub fn cached_within(self, bytes: u64) -> DiskFile {
+        if let Err(error) = expect_sparse(&self.file) {
+            log::debug!("{}: advice not taken: {error}", self.path.display());
+        }
         DiskFile {
             cached: Some(bytes),
             ..self
@@ -97,6 +101,20 @@ impl DiskFile {
     /// Lets the page cache forget the file up to this offset.
     pub(super) fn forget(&self, end: u64) -> io::Result<()> {
         drop_from_cache(&self.file, end)
+    }
+
+    /// Gives back the disk space of a range, and what the page cache has of it; both read as zeros from then on. Blocks that
+    /// the range has a part of stay. Where the file system cannot do that, all of it stays.
+    pub fn give_back(&self, range: Range<u64>) {
+        let (start, end) = (
+            range.start.next_multiple_of(BLOCK),
+            range.end / BLOCK * BLOCK,
+        );
+        if start < end
+            && let Err(error) = punch(&self.file, start..end)
+        {
+            log::debug!("{}: no space given back: {error}", self.path.display());
+        }
     }
 
     fn wrote(&self, bytes: usize) -> io::Result<()> {
@@ -189,6 +207,39 @@ impl Sink for DiskFile {
     }
 }
 
+/// File systems' blocks are no larger, as a rule.
+const BLOCK: u64 = 4096;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn punch(file: &File, range: Range<u64>) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    Ok(fallocate(
+        file,
+        flags,
+        range.start,
+        range.end - range.start,
+    )?)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn punch(_file: &File, _range: Range<u64>) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Says that nothing is to be read ahead of what is asked for.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn expect_sparse(file: &File) -> io::Result<()> {
+    let advice = rustix::fs::Advice::Random;
+    Ok(rustix::fs::fadvise(file, 0, None, advice)?)
+}
+
+/// Elsewhere the system decides.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn expect_sparse(_file: &File) -> io::Result<()> {
+    Ok(())
+}
+
 /// Drops what the page cache has of a file up to an offset and what is on disk. From the start on, because it holds pieces
 /// that are no multiple of what is read or written at once, and drops only those that end before the offset.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -247,4 +298,31 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
             false => fs::remove_file(path),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_given_back_takes_no_space_and_its_neighbours_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = DiskFile::unnamed(folder.path())
+            .unwrap()
+            .cached_within(1 << 16);
+        let bytes: Vec<u8> = (0..1 << 20).map(|i: u32| (i % 251) as u8 + 1).collect();
+        file.write_all_at(&bytes, 0).unwrap();
+        let space = || file.file().metadata().unwrap().blocks() * 512;
+        let before = space();
+        file.give_back(4095..4097);
+        assert_eq!(space(), before);
+        file.give_back(10_000..1_000_000);
+        assert!(space() < before / 10, "{} of {before}", space());
+        let mut read = vec![0; bytes.len()];
+        file.file().read_exact_at(&mut read, 0).unwrap();
+        assert!(read[..10_000] == bytes[..10_000] && read[1_000_000..] == bytes[1_000_000..]);
+        assert!(read[3 * 4096..244 * 4096].iter().all(|&byte| byte == 0));
+    }
 }

@@ -21,7 +21,7 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memmap2::{Advice, Mmap, UncheckedAdvice};
@@ -47,8 +47,6 @@ pub enum Access {
     Sparse,
     /// From start to end: read well ahead.
     Scan,
-    /// In any way.
-    Mixed,
 }
 
 /// A file mapped for reading.
@@ -58,6 +56,8 @@ pub enum Access {
 pub struct Mapping {
     map: Mmap,
     path: PathBuf,
+    /// The [`Access`] that the system was told of last.
+    access: AtomicU8,
     /// Device and number of the file, which the path may no longer lead to.
     file: (u64, u64),
 }
@@ -78,7 +78,12 @@ impl Mapping {
         let map = unsafe { Mmap::map(&file) }.at(&path)?;
         mapped().push((address_range(&map), path.clone()));
         let file = (metadata.dev(), metadata.ino());
-        let mapping = Mapping { map, path, file };
+        let mapping = Mapping {
+            map,
+            path,
+            access: AtomicU8::new(Access::Scan as u8),
+            file,
+        };
         mapping.expect(Access::Sparse);
         Ok(mapping)
     }
@@ -132,11 +137,12 @@ impl Mapping {
 
     /// Says how the file will be read from now on.
     pub fn expect(&self, access: Access) {
-        self.advise(match access {
-            Access::Sparse => Advice::Random,
-            Access::Scan => Advice::Sequential,
-            Access::Mixed => Advice::Normal,
-        });
+        if self.access.swap(access as u8, Ordering::Relaxed) != access as u8 {
+            self.advise(match access {
+                Access::Sparse => Advice::Random,
+                Access::Scan => Advice::Sequential,
+            });
+        }
     }
 
     /// Starts reading the whole file into memory, without waiting for it.
@@ -144,14 +150,58 @@ impl Mapping {
         self.advise(Advice::WillNeed);
     }
 
+    /// Starts reading those bytes of a range that the file has, without waiting for them.
+    pub fn will_need_range(&self, range: Range<u64>) {
+        let length = self.map.len() as u64;
+        let (start, end) = (range.start.min(length), range.end.min(length));
+        if start < end {
+            let (start, length) = (start as usize, (end - start) as usize);
+            self.log_failure(self.map.advise_range(Advice::WillNeed, start, length));
+        }
+    }
+
+    /// Visits a range of bytes in order, in pieces of so many bytes. The next piece is read ahead and the one before is
+    /// given back, so that no more than two are in memory at a time. A range of no more than that stays there.
+    ///
+    /// # Errors
+    /// As [`slice`](Mapping::slice), and what `visit` returns.
+    pub fn stream(
+        &self,
+        range: Range<u64>,
+        piece: u64,
+        mut visit: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let bytes: &[u8] = self.slice(range.clone())?;
+        let passing = bytes.len() as u64 > piece.saturating_mul(2);
+        self.will_need_range(range.start..range.start.saturating_add(piece));
+        let mut start = range.start;
+        for bytes in bytes.chunks(piece as usize) {
+            let end = start + bytes.len() as u64;
+            self.will_need_range(end..range.end.min(end.saturating_add(piece)));
+            visit(bytes)?;
+            if passing {
+                self.release_range(start..end);
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
     /// Gives back the memory that the file takes, both in this process and in the page cache. Its bytes stay readable;
     /// the next look at them reads them from disk again.
     pub fn release(&self) {
+        self.release_range(0..self.map.len() as u64);
+    }
+
+    fn release_range(&self, range: Range<u64>) {
+        let (start, length) = (range.start as usize, (range.end - range.start) as usize);
+        let advice = UncheckedAdvice::DontNeed;
         // SAFETY: the pages of a read-only mapping of a file hold nothing that the file does not: after this call they are
         // filled from it again, so that borrowed slices stay valid and keep their contents.
-        let dropped = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
+        let dropped = unsafe { self.map.unchecked_advise_range(advice, start, length) };
         // Pages that are mapped anywhere stay in the cache, which is why this comes second.
-        if let Err(error) = dropped.and_then(|()| self.drop_from_cache()) {
+        let drop = |()| drop_from_cache(&File::open(&self.path)?, range.end);
+        if let Err(error) = dropped.and_then(drop) {
             log::debug!(
                 "{}: memory was not given back: {error}",
                 self.path.display()
@@ -159,13 +209,13 @@ impl Mapping {
         }
     }
 
-    fn drop_from_cache(&self) -> std::io::Result<()> {
-        drop_from_cache(&File::open(&self.path)?, u64::MAX)
+    fn advise(&self, advice: Advice) {
+        self.log_failure(self.map.advise(advice));
     }
 
     /// Advice changes speed only, so that its failure is worth no more than a line in the log.
-    fn advise(&self, advice: Advice) {
-        if let Err(error) = self.map.advise(advice) {
+    fn log_failure(&self, advised: std::io::Result<()>) {
+        if let Err(error) = advised {
             log::debug!("{}: advice not taken: {error}", self.path.display());
         }
     }
@@ -297,7 +347,25 @@ mod tests {
             assert!(view == bytes);
             mapping.release();
         }
-        mapping.expect(Access::Mixed);
+        mapping.expect(Access::Sparse);
+        assert!(view == bytes);
+        for (range, piece) in [
+            (0..1 << 20, 1 << 16),
+            (5..1 << 20, 300_001),
+            (4096..4096, 7),
+            (9..20, u64::MAX),
+        ] {
+            let mut visited = Vec::new();
+            let visit = |bytes: &[u8]| {
+                assert!(bytes.len() as u64 <= piece);
+                visited.extend_from_slice(bytes);
+                Ok(())
+            };
+            mapping.stream(range.clone(), piece, visit).unwrap();
+            assert!(visited == bytes[range.start as usize..range.end as usize]);
+        }
+        assert!(mapping.stream(7..1 << 21, 9, |_| Ok(())).is_err());
+        mapping.will_need_range(1 << 19..u64::MAX);
         assert!(view == bytes);
     }
 

@@ -226,6 +226,14 @@ impl Ratings for Store {
         self.shards(side)[index].done_with();
     }
 
+    fn bytes_read(&self) -> u64 {
+        bytes_read(&self.by_user) + bytes_read(&self.by_item)
+    }
+
+    fn will_need_ids(&self, side: Side, rows: Range<usize>) {
+        self.dictionary(side).will_need(rows);
+    }
+
     fn done_with_ids(&self, side: Side) {
         self.dictionary(side).release();
     }
@@ -270,6 +278,12 @@ impl<'a> UserRows<'a> {
     /// How many ratings.
     pub fn ratings(&self) -> u64 {
         self.shards.iter().map(|shard| shard.entry().ratings).sum()
+    }
+
+    /// Memory that going over users in order takes, in bytes: a few of them may lie in two shards.
+    pub fn memory(&self) -> u64 {
+        let bytes = self.shards.iter().map(|shard| shard.entry().seal.bytes);
+        2 * bytes.max().unwrap_or(0)
     }
 
     /// How many ratings each user has in this part. Reads no ratings, and checks none.
@@ -340,6 +354,14 @@ impl Ratings for UserRows<'_> {
     fn done_with(&self, _side: Side, index: usize) {
         self.shards[index].done_with();
     }
+
+    fn bytes_read(&self) -> u64 {
+        bytes_read(self.shards)
+    }
+}
+
+fn bytes_read(shards: &[Shard]) -> u64 {
+    shards.iter().map(Shard::bytes_read).sum()
 }
 
 /// How many ratings each row of these shards has.

@@ -1,5 +1,6 @@
 //! The rows of a packed shard while they come in, and the shard's sections.
 
+use std::ops::Range;
 use std::path::Path;
 
 use super::container::{Container, Seal};
@@ -140,6 +141,11 @@ impl Packing {
         self.values.clear();
         Ok(seal)
     }
+}
+
+/// Where the packed columns lie: behind all that tells where rows start.
+pub fn columns(container: &Container) -> Option<Range<u64>> {
+    container.range(IDS)
 }
 
 /// The rows of a packed shard.

@@ -102,13 +102,11 @@ const PIECE: usize = 1 << 20;
 /// Bytes that are written before they are dropped from the cache, for which they have to be on disk.
 const DIRTY: u64 = 1 << 20;
 
-/// Takes disk space for an empty file, and says that nothing is to be read ahead of what is asked for: behind the end of a
-/// band it would be read for nothing.
+/// Takes disk space for an empty file.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn reserve(file: &File, bytes: u64) -> io::Result<()> {
-    use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
-    fallocate(file, FallocateFlags::empty(), 0, bytes.max(1))?;
-    Ok(fadvise(file, 0, None, Advice::Random)?)
+    use rustix::fs::{FallocateFlags, fallocate};
+    Ok(fallocate(file, FallocateFlags::empty(), 0, bytes.max(1))?)
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

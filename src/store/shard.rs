@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -130,6 +130,10 @@ pub struct Shard {
     entry: ShardEntry,
     checked: AtomicBool,
     kept: AtomicBool,
+    /// Whether somebody has looked at its rows since they were last given back.
+    in_use: AtomicBool,
+    /// Bytes that looking at its rows has brought in.
+    read: AtomicU64,
 }
 
 impl Shard {
@@ -158,6 +162,8 @@ impl Shard {
             container,
             checked: AtomicBool::new(false),
             kept: AtomicBool::new(true),
+            in_use: AtomicBool::new(false),
+            read: AtomicU64::new(0),
         };
         let block = shard.view()?;
         let end = first_row.checked_add(rows);
@@ -167,7 +173,6 @@ impl Shard {
         {
             return Err(shard.damaged("the counts do not match the sections"));
         }
-        shard.container.mapping().expect(Access::Scan);
         Ok(shard)
     }
 
@@ -195,6 +200,13 @@ impl Shard {
     /// nanoseconds a rating, so that no damaged byte reaches a model.
     pub fn block(&self) -> Result<Block<'_>> {
         self.container.mapping().check_length()?;
+        if !self.in_use.load(Ordering::Relaxed) && !self.in_use.swap(true, Ordering::Relaxed) {
+            self.container.mapping().expect(Access::Scan);
+            if !self.is_kept() {
+                let bytes = self.entry.seal.bytes;
+                self.read.fetch_add(bytes, Ordering::Relaxed);
+            }
+        }
         if !self.checked.load(Ordering::Acquire) {
             self.verify()?;
         }
@@ -207,6 +219,13 @@ impl Shard {
     /// [`ErrorKind::Damaged`] if the shard has not the sections of its encoding.
     pub fn row_lengths(&self) -> Result<impl Iterator<Item = usize>> {
         let block = self.view()?;
+        let columns = match self.layout.encoding {
+            Encoding::Plain => self.container.range(COLS),
+            Encoding::Packed => packing::columns(&self.container),
+        };
+        if let Some(columns) = columns {
+            self.container.mapping().will_need_range(0..columns.start);
+        }
         Ok((0..block.rows()).map(move |i| block.row_len(i)))
     }
 
@@ -219,8 +238,17 @@ impl Shard {
     /// again when it is next looked at.
     pub fn done_with(&self) {
         if !self.is_kept() {
+            self.in_use.store(false, Ordering::Relaxed);
+            // What a look at the starts of rows would read ahead of them would stay behind.
+            self.container.mapping().expect(Access::Sparse);
             self.container.mapping().release();
         }
+    }
+
+    /// Bytes that were to be read so far: the whole shard, each time that its rows were looked at after it had been given
+    /// back. Of a shard that stays in memory, none.
+    pub fn bytes_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
     }
 
     /// Says whether the shard may stay in memory after use.

@@ -8,6 +8,9 @@ use super::disk::DiskFile;
 use super::header::{self, ALIGNMENT, HEADER_BYTES, Header, Kind, Section};
 use crate::error::{AtPath, Result};
 
+/// Bytes of a file in the making that the page cache may have: a budget may be small beside it.
+pub const CACHED: u64 = 4 << 20;
+
 /// Where bytes go: a file, or in tests something that fails when it is told to.
 pub trait Sink: Write + Seek {
     /// Returns once what was written would survive a loss of power.
@@ -41,7 +44,7 @@ impl ContainerWriter<DiskFile> {
     /// # Errors
     /// If the file exists or cannot be written.
     pub fn create(path: &Path, kind: Kind, sections: u32) -> Result<ContainerWriter<DiskFile>> {
-        let file = DiskFile::create(path).at(path)?;
+        let file = DiskFile::create(path).at(path)?.cached_within(CACHED);
         ContainerWriter::new(file, path, kind, sections)
     }
 }

@@ -44,6 +44,8 @@ pub struct Pace {
     pub seconds: f64,
     /// Training ratings divided by those seconds.
     pub ratings_per_second: f64,
+    /// Bytes of ratings that did not stay in memory and were read again, held-out parts included.
+    pub ratings_read: u64,
     /// Bytes of factors read from their files, held-out parts included.
     pub factors_read: u64,
     /// Of those, bytes that were read before in the same epoch.
@@ -58,17 +60,22 @@ pub struct Pace {
     pub page_faults: u64,
 }
 
+/// Ids that are in memory at a time while random starts are drawn, before any ratings are.
+const IDS: usize = 1 << 14;
+
 /// When an epoch began, and what had been counted by then.
 struct Began {
     at: Instant,
+    ratings_read: u64,
     traffic: Traffic,
     usage: Usage,
 }
 
 impl Began {
-    fn now(traffic: Traffic) -> Began {
+    fn now(ratings_read: u64, traffic: Traffic) -> Began {
         Began {
             at: Instant::now(),
+            ratings_read,
             traffic,
             usage: Usage::now(),
         }
@@ -321,7 +328,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn begin(&mut self, solver: &dyn Solver) -> Result<State> {
-        let began = Began::now(Traffic::default());
+        let began = Began::now(self.ratings_read(), Traffic::default());
         let shape = self.ratings.shape();
         let centred = solver.may_centre() && self.loss_is_of_residual();
         let (mean, std) = self.normalisation(shape.ratings as f64, centred)?;
@@ -427,11 +434,16 @@ impl<'a> Trainer<'a> {
         let (stride, mut band) = (factors.stride(), factors.empty_band());
         for rows in factors.bands(0..rows) {
             factors.edit(rows.clone(), &mut band, |flat, _| {
-                let drawn = rows.zip(flat.chunks_exact_mut(stride));
-                drawn.for_each(|(row, drawn)| draw(row, &mut drawn[..rank]));
+                let drawn = flat.chunks_mut(IDS * stride);
+                for (first, drawn) in rows.clone().step_by(IDS).zip(drawn) {
+                    let rows = first..rows.end.min(first + IDS);
+                    self.ratings.will_need_ids(side, rows.clone());
+                    let drawn = rows.zip(drawn.chunks_exact_mut(stride));
+                    drawn.for_each(|(row, drawn)| draw(row, &mut drawn[..rank]));
+                    self.ratings.done_with_ids(side);
+                }
                 Ok(())
             })?;
-            self.ratings.done_with_ids(side);
         }
         Ok(factors)
     }
@@ -444,7 +456,7 @@ impl<'a> Trainer<'a> {
         }
         let work = self.ratings.shape().ratings * solver.passes();
         progress.begin(&format!("epoch {epoch}"), Some(work), Unit::Ratings);
-        let began = Began::now(state.moving.parameters.traffic());
+        let began = Began::now(self.ratings_read(), state.moving.parameters.traffic());
         let measured = solver.epoch(epoch, self.ratings, &mut state.moving, &|n| {
             progress.advance(n)
         })?;
@@ -491,6 +503,7 @@ impl<'a> Trainer<'a> {
         state.paces.push(Pace {
             seconds,
             ratings_per_second: count / seconds,
+            ratings_read: self.ratings_read() - began.ratings_read,
             factors_read: traffic.read,
             factors_reread: traffic.read.saturating_sub(parameters.spilled_bytes()),
             factors_written: traffic.written,
@@ -499,6 +512,13 @@ impl<'a> Trainer<'a> {
             page_faults: usage.page_faults,
         });
         Ok(())
+    }
+
+    /// Bytes of ratings read so far, of all parts.
+    fn ratings_read(&self) -> u64 {
+        let held_out = [self.validation, self.test].into_iter().flatten();
+        let parts = held_out.map(|part| part.bytes_read());
+        self.ratings.bytes_read() + parts.sum::<u64>()
     }
 
     fn diverged(&self, solver: &dyn Solver, epoch: usize, before: f64, now: f64) -> Error {

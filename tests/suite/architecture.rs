@@ -9,7 +9,13 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("bincode", &["store/codec.rs"]),
     (
         "bytemuck",
-        &["matrix/factors.rs", "store/map.rs", "store/scratch.rs"],
+        &[
+            "matrix/factors.rs",
+            "model/files.rs",
+            "model/stored.rs",
+            "store/map.rs",
+            "store/scratch.rs",
+        ],
     ),
     ("libc", &["store/map.rs"]),
     ("rand", &["rng.rs"]),

@@ -112,6 +112,27 @@ fn least(program: &Program, command: &str) -> u64 {
     enough.split_once("MiB").unwrap().0.parse().unwrap()
 }
 
+/// The smallest budget that this can be done within, which must be what refusals name.
+fn smallest(program: &Program, command: &str) -> u64 {
+    let named = least(program, command);
+    // What fits is told by plans alone, and then done once.
+    let fits = |budget: u64| {
+        let output = program.run(&format!("{command} --memory {budget}MiB --plan"));
+        output.status.success()
+    };
+    let (mut refused, mut enough) = (1, 2 * named);
+    while refused + 1 < enough {
+        let middle = refused.midpoint(enough);
+        match fits(middle) {
+            true => enough = middle,
+            false => refused = middle,
+        }
+    }
+    assert_eq!(enough, named, "{command}");
+    program.done(&format!("{command} --memory {enough}MiB"));
+    enough
+}
+
 /// Which sides are in files with so many MiB.
 fn streamed(program: &Program, command: &str, budget: u64) -> (Value, Value) {
     let planned = program.done(&format!("{command} --memory {budget}MiB --plan"));
@@ -139,10 +160,10 @@ fn each_tier_leaves_the_same_model_and_reads_what_was_planned() {
             model.remove("run.json");
             assert!(model == expected, "{options} {sides} in {budget} MiB");
             for pace in told["paces"].as_array().unwrap().iter().skip(1) {
-                for what in ["factors_read", "factors_written"] {
+                for what in ["ratings_read", "factors_read", "factors_written"] {
                     let [planned, measured] =
                         [&forecast, pace].map(|counts| counts[what].as_f64().unwrap());
-                    let copied = if !options.contains("early-stop") {
+                    let copied = if !options.contains("early-stop") || what == "ratings_read" {
                         0.0
                     } else {
                         forecast["spilled"].as_f64().unwrap()
@@ -167,15 +188,9 @@ fn each_tier_leaves_the_same_model_and_reads_what_was_planned() {
 fn the_smallest_budget_is_the_smallest_and_methods_that_cannot_spill_say_who_can() {
     let program = wide();
     let train = format!("{TRAIN} --epochs 1");
-    let least_als = least(&program, &train);
+    let least_als = smallest(&program, &train);
+    smallest(&program, &format!("{train} --no-biases"));
     program.done(&format!("{train} --memory {least_als}MiB"));
-    let less = least_als - 1;
-    let refused = program.run(&format!("{train} --memory {less}MiB"));
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(
-        said.contains(&format!("--memory {least_als}MiB would do")),
-        "{said}"
-    );
 
     let cg = format!("{train} --solver cg");
     let least_cg = least(&program, &cg);
@@ -184,6 +199,36 @@ fn the_smallest_budget_is_the_smallest_and_methods_that_cannot_spill_say_who_can
     let refused = program.run(&format!("{cg} --memory {}MiB", least_cg - 1));
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(said.contains("or --solver als may do with less"), "{said}");
+}
+
+#[test]
+fn users_stay_in_their_file_where_a_model_does_not_fit() {
+    let program = wide();
+    let users: String = (0..75_000)
+        .step_by(251)
+        .map(|id| format!("{id}\n"))
+        .collect();
+    program.write("users", users);
+    // A row without padding, and one with it.
+    for options in ["--rank 16", "--rank 5 --no-biases"] {
+        program.done(&format!("train s --out m --epochs 1 --force {options}"));
+        let told = |command: &str| {
+            let mut told = program.done(command);
+            told.as_object_mut().unwrap().remove("seconds");
+            let lists = std::fs::read(program.path("top.csv")).unwrap_or_default();
+            (told, lists)
+        };
+        for command in [
+            "recommend m s --users users --out top.csv --force --threads 2",
+            "evaluate m s --threads 2",
+        ] {
+            let expected = told(command);
+            let least = least(&program, command);
+            let refused = program.run(&format!("{command} --memory {}MiB", least - 1));
+            assert_eq!(refused.status.code(), Some(1));
+            assert!(told(&format!("{command} --memory {least}MiB")) == expected);
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use lowrank::evaluate::{
     Activity, Errors, METRICS, Measure, Metric, Protocol, Ranking, folded_in_errors,
     folded_in_ranking, metric, ranking, rating_errors,
 };
-use lowrank::model::{Model, Record};
+use lowrank::model::{Model, Record, UsersIn};
 use lowrank::solver::{Learns, method};
 use lowrank::store::{Part, Store};
 use lowrank::{Ratings, Result};
@@ -114,16 +114,23 @@ pub fn run(args: EvaluateArgs, session: &Session) -> Result<()> {
     let ranks = !metrics.iter().all(of_ratings);
 
     let mut plan = session.plan();
-    plan.hold("the model", Model::memory(&args.model)?);
     let store = Store::open_within(&args.store, 0)?;
+    let read = [Some(part), ranks.then_some(Part::Train)];
+    let read = read
+        .into_iter()
+        .flatten()
+        .filter_map(|part| store.part(part));
+    plan.hold("shards in use", read.map(|rows| rows.memory()).sum());
+    plan.hold("numbers of users and items", record.matching(&store));
     if ranks {
         let (items, rank) = (record.shape.items, record.options.rank);
         let threads = session.threads.count();
         let lists = protocol.memory(store.shape(), items, rank, threads);
         plan.hold("packed items and lists", lists);
     }
+    let users_in = UsersIn::plan(&mut plan, &args.model)?;
     let room = plan.rest(0)?;
-    let model = Model::open(&args.model)?;
+    let model = Model::open_with(&args.model, users_in)?;
     let folded_in = match &args.fold_in {
         Some(path) => Some(NewUsers::fold_in(
             path,

@@ -39,13 +39,13 @@ pub fn write(path: &Path, state: &State) -> Result<()> {
     let mut file = AtomicFile::create(path, true)?;
     let mut text = concat!(
         "epoch,loss,train_rmse,validation_rmse,test_rmse,seconds,ratings_per_second,",
-        "factors_read,factors_reread,factors_written,waited,disk_read,page_faults\n"
+        "ratings_read,factors_read,factors_reread,factors_written,waited,disk_read,page_faults\n"
     )
     .to_owned();
     let optional = |x: Option<f64>| x.map_or(String::new(), |x| x.to_string());
     for (epoch, pace) in state.history.iter().zip(&state.paces) {
         text += &format!(
-            "{},{},{},{},{},{},{},{},{},{},{},{},{}\n",
+            "{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n",
             epoch.epoch,
             epoch.loss,
             epoch.train_rmse,
@@ -53,6 +53,7 @@ pub fn write(path: &Path, state: &State) -> Result<()> {
             optional(epoch.test_rmse),
             pace.seconds,
             pace.ratings_per_second,
+            pace.ratings_read,
             pace.factors_read,
             pace.factors_reread,
             pace.factors_written,

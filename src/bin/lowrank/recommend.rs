@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use lowrank::kernel::Candidate;
 use lowrank::matrix::Side;
-use lowrank::model::Model;
+use lowrank::model::{Model, Record, UsersIn};
 use lowrank::progress::{Progress, Unit};
 use lowrank::recommend::{
     Exclude, Ids, RecommendationFormat, RecommendationText, Recommender, Search, UserTop,
@@ -23,7 +23,8 @@ use crate::table::{Lean, Table};
 
 /// The best items for users: exact, over all items.
 ///
-/// Without --users, for everybody, streamed to --out in the store's order. For a few users, a table on standard output.
+/// Without --users, for everybody. To --out they are streamed in the store's order, without it a table for each of a few users
+/// is shown.
 #[derive(Debug, Args)]
 pub struct RecommendArgs {
     /// The model to recommend from
@@ -82,8 +83,24 @@ pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
     let asked = args.top.map(|top| top as usize);
     let top = asked.unwrap_or(10);
     let mut plan = session.plan();
-    let record = lowrank::model::Record::read(&args.model)?;
-    plan.hold("the model", Model::memory(&args.model)?);
+    let record = Record::read(&args.model)?;
+    let store = match &args.store {
+        Some(path) => Some(Store::open_within(path, 0)?),
+        None => None,
+    };
+    let store = store.as_ref();
+    let exclude = match args.exclude {
+        ExcludeArg::All => Exclude::All,
+        ExcludeArg::Train => Exclude::Train,
+        ExcludeArg::None => Exclude::Nothing,
+    };
+    if let Some(store) = store {
+        plan.hold("shards in use", exclude.memory(store));
+        plan.hold("numbers of users and items", record.matching(store));
+    }
+    if let Some(list) = &args.users {
+        plan.hold("users who are asked for", asked_for(list));
+    }
     let search = match args.exhaustive {
         true => Search::Exhaustive,
         false => Search::Screened,
@@ -96,18 +113,9 @@ pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
         session.threads.count(),
     );
     plan.hold("items made ready to search, and lists", searching);
+    let users_in = UsersIn::plan(&mut plan, &args.model)?;
     let room = plan.rest(0)?;
-    let model = Model::open(&args.model)?;
-    let store = match &args.store {
-        Some(path) => Some(Store::open_within(path, 0)?),
-        None => None,
-    };
-    let store = store.as_ref();
-    let exclude = match args.exclude {
-        ExcludeArg::All => Exclude::All,
-        ExcludeArg::Train => Exclude::Train,
-        ExcludeArg::None => Exclude::Nothing,
-    };
+    let model = Model::open_with(&args.model, users_in)?;
     let new_users = match &args.fold_in {
         Some(path) => Some(NewUsers::fold_in(path, &model, store, room, session)?),
         None => None,
@@ -132,7 +140,14 @@ pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
         .filters
         .apply(recommender, &model, store, asked, find, session)?;
     let users: Option<Vec<u32>> = match (&args.users, &new_users) {
-        (Some(list), _) => Some(wanted(list, ids)?),
+        (Some(list), _) => {
+            let mut users = wanted(list, ids)?;
+            if args.out.is_some() {
+                // In the store's order, so that what is read of it and of the model is read once.
+                users.sort_unstable();
+            }
+            Some(users)
+        }
         // A few new users are shown as a few known ones are.
         (None, Some(users)) if args.out.is_none() => Some((0..users.ids.len() as u32).collect()),
         (None, _) => None,
@@ -185,6 +200,9 @@ pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
     session.print(&outcome, aligned(&lines))
 }
 
+/// Users whose ids are in memory while their recommendations are written.
+const IDS: usize = 1 << 16;
+
 /// Recommendations on their way to a file.
 struct Job<'a> {
     recommender: &'a Recommender<'a>,
@@ -211,9 +229,15 @@ impl Job<'_> {
             let lengths = tops.iter().map(|top| top.items.len() as u64);
             Ok((lengths.collect::<Vec<_>>(), lines))
         };
+        let mut since_release = 0;
         self.session.threads.run(|| {
             self.recommender
                 .recommend(users, prepare, |(lengths, lines)| {
+                    since_release += lengths.len();
+                    if since_release >= IDS {
+                        self.ids.release();
+                        since_release = 0;
+                    }
                     self.outcome.recommendations += lengths.iter().sum::<u64>();
                     let without = lengths.iter().filter(|&&length| length == 0);
                     self.outcome.users_without += without.count() as u64;
@@ -224,6 +248,12 @@ impl Job<'_> {
         bars.end();
         Ok(out.flush()?)
     }
+}
+
+/// Memory that a list of users takes, in bytes: its text, and where each line of a few letters starts.
+fn asked_for(list: &str) -> u64 {
+    let of_file = std::fs::metadata(list).map(|file| file.len());
+    8 * of_file.unwrap_or(list.len() as u64)
 }
 
 /// The rows of the users that were asked for: a list of ids, or a file of them.
@@ -249,7 +279,9 @@ fn wanted(list: &str, known: Ids<'_>) -> Result<Vec<u32>> {
     };
     let blank = |id: &str| is_file && id.is_empty();
     let ids = (1..).zip(ids).filter(|(_, id)| !blank(id));
-    ids.map(row).collect()
+    let rows = ids.map(row).collect();
+    known.release();
+    rows
 }
 
 /// A table for each of a few users.

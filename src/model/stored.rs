@@ -1,0 +1,173 @@
+//! Where the factors of a model are read to: memory, scratch files, or for users nowhere, while rows are read as they are asked for.
+
+use std::path::Path;
+
+use super::files::{self, BIASES, FACTORS};
+use super::{FACTOR_FILES, Record};
+use crate::error::Result;
+use crate::matrix::{Factors, Room, Scratch, Shape, Side, Traffic};
+use crate::memory::Plan;
+use crate::solver::{Options, Parameters};
+use crate::store::{Container, Seal, SparseFile, Store};
+use crate::train::Placement;
+
+/// Where the factors of users are while a model is open. Those of items are in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UsersIn {
+    /// In memory.
+    #[default]
+    Memory,
+    /// In their file: for those who go by many users at a time, and [gather](Factors::gather) their rows.
+    File,
+}
+
+/// Rows of users that are gathered at a time, for those who may choose.
+pub const GATHERED: usize = 1 << 12;
+
+impl UsersIn {
+    /// Finds where users' factors fit beside what the plan has, and adds what an open model takes.
+    ///
+    /// # Errors
+    /// If there is no model, or it fits neither way; the error names the smallest budget that would do.
+    pub fn plan(plan: &mut Plan, path: &Path) -> Result<UsersIn> {
+        let Record { shape, options, .. } = Record::read(path)?;
+        let parameters = |users| {
+            let shape = Shape { users, ..shape };
+            Parameters::bytes(shape, options.rank, options.biases)
+        };
+        let mut whole = plan.clone();
+        whole.hold("the model", parameters(shape.users));
+        let mut items = plan.clone();
+        items.hold("the model's items", parameters(0));
+        let rows = Factors::bytes(GATHERED, options.rank, options.biases);
+        items.hold("users at hand", 2 * rows + 2 * Container::PIECE);
+        let (users, held) = match whole.rest(0) {
+            Ok(_) => (UsersIn::Memory, whole),
+            Err(refused) if whole.total() <= items.total() => return Err(refused),
+            Err(_) => items.rest(0).map(|_| (UsersIn::File, items))?,
+        };
+        *plan = held;
+        Ok(users)
+    }
+}
+
+impl Record {
+    /// Memory that finding a store's users and items among the model's takes, in bytes.
+    pub fn matching(&self, store: &Store) -> u64 {
+        let sides = [
+            (&self.files[2], store.users()),
+            (&self.files[3], store.items()),
+        ];
+        let others = sides.iter().filter(|(seal, ids)| **seal != ids.seal());
+        others.map(|(_, ids)| 4 * ids.len() as u64).sum()
+    }
+
+    pub(super) fn parameters(
+        &self,
+        path: &Path,
+        seals: &[Seal],
+        names: [&str; 2],
+        placement: &Placement,
+    ) -> Result<Parameters> {
+        let read =
+            |at: usize, side| self.factors(&path.join(names[at]), seals[at], side, placement);
+        Ok(Parameters {
+            users: read(0, Side::Users)?,
+            items: read(1, Side::Items)?,
+            mean: self.mean,
+            std: self.std,
+        })
+    }
+
+    pub(super) fn factors(
+        &self,
+        file: &Path,
+        seal: Seal,
+        side: Side,
+        placement: &Placement,
+    ) -> Result<Factors> {
+        let Options { rank, biases, .. } = self.options;
+        let rows = self.shape.rows(side);
+        let new = || placement.factors(side, rows, rank, biases);
+        files::read(file, seal, [rows, rank], biases, new)
+    }
+
+    /// Opens the users' factors in their file. Every byte is checked on the way.
+    pub(super) fn stored_users(&self, path: &Path) -> Result<Factors> {
+        let Options { rank, biases, .. } = self.options;
+        let rows = self.shape.users;
+        open(
+            &path.join(FACTOR_FILES[0]),
+            self.files[0],
+            [rows, rank],
+            biases,
+        )
+    }
+}
+
+/// Opens factors that stay in their file, which must be those of the seal and of this size.
+fn open(path: &Path, seal: Seal, [rows, rank]: [usize; 2], biases: bool) -> Result<Factors> {
+    let container = files::open(path, seal, [rows, rank], biases)?;
+    container.verify_in_passing()?;
+    let start = |section| container.range(section).map_or(0, |range| range.start);
+    let file = StoredFactors {
+        file: SparseFile::open(path)?,
+        rank,
+        stride: Factors::zeros(0, rank, biases).stride(),
+        rows,
+        factors: start(FACTORS),
+        biases: start(BIASES),
+    };
+    let room = Room {
+        band: Factors::bytes(GATHERED, rank, biases),
+        sums: 0,
+    };
+    Ok(Factors::spilled(rows, rank, biases, Box::new(file), room))
+}
+
+/// A file of factors in the place of a scratch file: read alone.
+#[derive(Debug)]
+struct StoredFactors {
+    file: SparseFile,
+    rank: usize,
+    /// Floats from row to row for those who read; in the file there is no padding.
+    stride: usize,
+    rows: usize,
+    /// Where the sections start in the file.
+    factors: u64,
+    biases: u64,
+}
+
+impl Scratch for StoredFactors {
+    fn read(&self, at: u64, into: &mut [f32]) -> Result<()> {
+        let size = size_of::<f32>() as u64;
+        let padded = (self.rows * self.stride) as u64;
+        if let Some(row) = at.checked_sub(padded) {
+            let start = self.biases + size * row;
+            return self.file.read(start, bytemuck::cast_slice_mut(into));
+        }
+        let (row, rank) = (at / self.stride as u64, self.rank);
+        let start = self.factors + size * row * rank as u64;
+        let rows = into.len() / self.stride;
+        // To the front, then each row to its place, the last first.
+        let front = bytemuck::cast_slice_mut(&mut into[..rows * rank]);
+        self.file.read(start, front)?;
+        for row in (0..rows).rev() {
+            into.copy_within(row * rank..(row + 1) * rank, row * self.stride);
+            into[row * self.stride + rank..(row + 1) * self.stride].fill(0.0);
+        }
+        Ok(())
+    }
+
+    fn write(&self, _at: u64, _floats: &[f32]) -> Result<()> {
+        unreachable!("the file of a model is read alone")
+    }
+
+    fn copy(&self) -> Result<Box<dyn Scratch>> {
+        unreachable!("the file of a model is read alone")
+    }
+
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
+}
