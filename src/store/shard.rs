@@ -201,13 +201,14 @@ impl Shard {
         self.view()
     }
 
-    /// The number of ratings of each row, by where rows start alone: neither checked nor anything else read.
+    /// The number of ratings of each row, by where rows start alone: neither checked nor anything else read. None is longer
+    /// than the shard, whatever is there.
     ///
     /// # Errors
     /// [`ErrorKind::Damaged`] if the shard has not the sections of its encoding.
     pub fn row_lengths(&self) -> Result<impl Iterator<Item = usize>> {
-        let block = self.view()?;
-        Ok((0..block.rows()).map(move |i| block.row_len(i)))
+        let (block, most) = (self.view()?, self.entry.ratings as usize);
+        Ok((0..block.rows()).map(move |i| block.row_len(i).min(most)))
     }
 
     /// Starts reading the shard into memory, without waiting for it.
