@@ -56,14 +56,14 @@ impl Curvature {
         ratings: &dyn Ratings,
         parameters: &Parameters,
         descent: &Line,
-        before: Vec<Factors>,
+        before: Option<[Factors; 4]>,
     ) -> Result<Line> {
         // What a row of either side is multiplied with.
         let sides = [Side::Users, Side::Items]
             .map(|side| (side, mean_square(parameters.side(side.other()))));
         let mut beta = 0.0;
-        let mut line = match <[Factors; 4]>::try_from(before) {
-            Ok([users, items, last_users, last_items]) => {
+        let mut line = match before {
+            Some([users, items, last_users, last_items]) => {
                 let line = Line { users, items };
                 let last = Line {
                     users: last_users,
@@ -72,7 +72,7 @@ impl Curvature {
                 beta = self.beta(ratings, sides, descent, &line, &last)?;
                 line
             }
-            Err(_) => descent.clone(),
+            None => descent.clone(),
         };
         for (side, mean_square) in sides {
             let g = descent.side(side);

@@ -178,6 +178,10 @@ impl Gradient {
         moving: &mut Moving,
         tick: Tick<'_>,
     ) -> Result<Measured> {
+        let (conjugate, momentum) = match self.conjugate {
+            true => (moving.take_carried(self.rank, self.biases)?, None),
+            false => (None, moving.take_carried(self.rank, self.biases)?),
+        };
         let backwards = epoch % 2 == 1;
         let step = self.step(Goal::Direction, ratings);
         let parameters = &mut moving.parameters;
@@ -203,13 +207,12 @@ impl Gradient {
             users: direction(Side::Users)?,
             items: direction(Side::Items)?,
         };
-        let before = std::mem::take(&mut moving.carried);
         let mut descent = None;
         if self.conjugate {
             let curvature = self.curvature(ratings);
-            let next = curvature.direction(ratings, parameters, &line, before)?;
+            let next = curvature.direction(ratings, parameters, &line, conjugate)?;
             descent = Some(std::mem::replace(&mut line, next));
-        } else if let [users, items] = &before[..] {
+        } else if let Some([users, items]) = &momentum {
             line.users.add_scaled(self.momentum, users);
             line.items.add_scaled(self.momentum, items);
         }
