@@ -537,7 +537,9 @@ impl Record {
             && numbered(items)
             && ranked(self.options.rank)
             && carried.len() <= MOST_CARRIED
-            && carried.chunks(2).all(|sides| sides == [users, items])
+            && carried
+                .chunks(2)
+                .all(|sides| sides == [users, items] || sides == [users])
             && self.carried.iter().all(|file| ranked(file.rank));
         match sound {
             true => Ok(()),

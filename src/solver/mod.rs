@@ -262,37 +262,34 @@ pub struct Measured {
 pub struct Moving {
     /// What the model predicts with.
     pub parameters: Parameters,
-    /// What the solver carries over to the next epoch: the last step of momentum, for one.
+    /// What the solver carries over to the next epoch: the last step of momentum, for one. Users' and items' in turn; users'
+    /// may be the last.
     pub carried: Vec<Factors>,
 }
 
 impl Moving {
-    /// Takes what the epoch before has carried: `N` factors, of users and of items in turn, of this rank and with or without
-    /// biases. None in the first epoch.
+    /// Takes what the epoch before has carried: so many factors, by any of these counts, of users and of items in turn, of
+    /// this rank and with or without biases. Nothing in the first epoch.
     ///
     /// # Errors
     /// [`ErrorKind::Damaged`] if something else was carried: only a checkpoint that somebody has forged has that.
-    pub fn take_carried<const N: usize>(
+    pub fn take_carried(
         &mut self,
+        counts: &[usize],
         rank: usize,
         biases: bool,
-    ) -> Result<Option<[Factors; N]>> {
+    ) -> Result<Vec<Factors>> {
         let carried = std::mem::take(&mut self.carried);
-        if carried.is_empty() {
-            return Ok(None);
-        }
         let sides = [Side::Users, Side::Items].into_iter().cycle();
         let fits = carried.iter().zip(sides).all(|(factors, side)| {
             let rows = self.parameters.side(side).rows();
             (factors.rows(), factors.rank(), factors.has_biases()) == (rows, rank, biases)
         });
-        match <[Factors; N]>::try_from(carried) {
-            Ok(carried) if fits => Ok(Some(carried)),
-            _ => {
-                let what = "what the last epoch has carried is not what this method carries";
-                Err(Error::new(ErrorKind::Damaged, what).remedy("train again without --resume"))
-            }
+        if fits && (carried.is_empty() || counts.contains(&carried.len())) {
+            return Ok(carried);
         }
+        let what = "what the last epoch has carried is not what this method carries";
+        Err(Error::new(ErrorKind::Damaged, what).remedy("train again without --resume"))
     }
 }
 

@@ -161,11 +161,8 @@ impl Solver for Sgd {
         moving: &mut Moving,
         tick: Tick<'_>,
     ) -> Result<Measured> {
-        let carried = moving.take_carried(1, true)?;
-        let [of_users, of_items] = match carried {
-            Some(carried) => carried.map(Some),
-            None => [None, None],
-        };
+        let mut carried = moving.take_carried(&[2], 1, true)?.into_iter();
+        let (of_users, of_items) = (carried.next(), carried.next());
         let tiles = self.tiles(ratings)?;
         let parameters = &mut moving.parameters;
         let mut users = self.deal(tiles, Side::Users, &parameters.users, of_users);

@@ -283,7 +283,6 @@ fn a_checkpoint_that_carries_something_else_is_refused() {
         ("sgd", ""),
         ("gradient", ""),
         ("gradient", "--momentum 0.5"),
-        ("bpr", ""),
     ] {
         let options = Options {
             solver: solver.into(),

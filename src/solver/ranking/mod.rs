@@ -167,9 +167,10 @@ impl<C: Contrast + Send> Solver for Sampled<C> {
         moving: &mut Moving,
         tick: Tick<'_>,
     ) -> Result<Measured> {
-        let carried = moving.take_carried(1, moving.parameters.items.has_biases())?;
+        let biases = moving.parameters.items.has_biases();
+        let carried = <[Factors; 2]>::try_from(moving.take_carried(&[2], 1, biases)?);
         let Parameters { users, items, .. } = &mut moving.parameters;
-        let [mut of_users, mut of_items] = carried.unwrap_or_else(|| {
+        let [mut of_users, mut of_items] = carried.unwrap_or_else(|_| {
             if self.unit {
                 normalize(users);
                 normalize(items);
