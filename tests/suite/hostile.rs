@@ -8,11 +8,11 @@ use std::process::Command;
 use crate::fuzz::targets::sealing;
 use crate::program::Program;
 use crate::refused::{refused, said, trained};
+use lowrank::Threads;
 use lowrank::matrix::{Factors, Ratings};
-use lowrank::model::{Checkpoint, Model, Run};
+use lowrank::model::{Checkpoint, Model, Record, Run};
 use lowrank::store::Store;
 use lowrank::train::{State, Trainer};
-use lowrank::{Options, Threads};
 
 /// Where a section of a file of ours lies, by its number.
 fn section(bytes: &[u8], number: usize) -> std::ops::Range<usize> {
@@ -284,14 +284,9 @@ fn a_checkpoint_that_carries_something_else_is_refused() {
         ("gradient", ""),
         ("gradient", "--momentum 0.5"),
     ] {
-        let options = Options {
-            solver: solver.into(),
-            rank: 3,
-            epochs: 1,
-            momentum: if more.is_empty() { 0.0 } else { 0.5 },
-            ..Options::default()
-        }
-        .resolved();
+        let train = format!("train s --solver {solver} --rank 3 {more}");
+        program.done(&format!("{train} --out once --epochs 1 --force"));
+        let options = Record::read(&program.path("once")).unwrap().options;
         let state = Trainer::new(&store, options.clone()).run(&threads).unwrap();
         let save = |state: &State| {
             let run = Run {
@@ -310,8 +305,7 @@ fn a_checkpoint_that_carries_something_else_is_refused() {
                 &run,
             )
         };
-        let resume =
-            format!("train s --out t --solver {solver} --rank 3 --epochs 2 {more} --resume");
+        let resume = format!("{train} --out t --epochs 2 --resume");
         for carried in &forgeries {
             let mut forged = state.clone();
             forged.moving.carried = carried.clone();
