@@ -112,6 +112,8 @@ fn cgroup_limit(groups: &str, root: &Path) -> Option<u64> {
     lowest
 }
 
+const MIB: u64 = 1 << 20;
+
 /// What a piece of work will hold in memory, held against its budget before it starts.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -153,7 +155,8 @@ impl Plan {
 
     /// The sum of what is held.
     pub fn total(&self) -> Bytes {
-        Bytes(self.parts.iter().map(|(_, bytes)| bytes).sum())
+        let parts = self.parts.iter().map(|(_, bytes)| *bytes);
+        Bytes(parts.fold(0, u64::saturating_add))
     }
 
     /// What the budget leaves beyond what is held.
@@ -161,7 +164,7 @@ impl Plan {
     /// # Errors
     /// If what is held and `at_least` so much more does not fit; the error names the smallest budget that would do.
     pub fn rest(&self, at_least: u64) -> Result<u64> {
-        let needed = self.total().0 + at_least;
+        let needed = self.total().0.saturating_add(at_least);
         if needed <= self.budget.0 {
             return Ok(self.budget.0 - self.total().0);
         }
@@ -171,7 +174,7 @@ impl Plan {
             .iter()
             .map(|(what, bytes)| format!("{what} {}", Bytes(*bytes)))
             .collect();
-        let enough = Bytes(needed.next_multiple_of(1 << 20));
+        let enough = Bytes(needed.div_ceil(MIB).saturating_mul(MIB));
         Err(Error::new(
             ErrorKind::OverBudget,
             format!(
@@ -180,11 +183,13 @@ impl Plan {
                 self.budget
             ),
         )
-        .remedy(format!(
-            "--memory {} would do",
-            enough.to_string().replace(' ', "")
-        )))
+        .remedy(would_do(needed)))
     }
+}
+
+/// The advice to allow so many bytes: in whole MiB, since a number of GiB would be rounded, and down as often as up.
+pub(crate) fn would_do(bytes: u64) -> String {
+    format!("--memory {}MiB would do", bytes.div_ceil(MIB))
 }
 
 #[cfg(test)]
@@ -248,5 +253,15 @@ mod tests {
             ..plan
         };
         assert_eq!(enough.rest(0).unwrap(), 0);
+    }
+
+    #[test]
+    fn the_budget_that_is_named_is_not_rounded_down() {
+        for bytes in [1_u64 << 20, (1540 << 20) - 7, (1540 << 20) + 7, 5 << 40] {
+            let advice = would_do(bytes);
+            let named = advice.strip_prefix("--memory ").unwrap();
+            let named: Bytes = named.strip_suffix(" would do").unwrap().parse().unwrap();
+            assert!((bytes..bytes + (1 << 20)).contains(&named.0), "{advice}");
+        }
     }
 }

@@ -1,20 +1,23 @@
 //! What hostile bytes are given to, each a function of bytes that must neither panic nor accept what contradicts itself.
 //!
-//! `cargo fuzz run TARGET --features libfuzzer` explores them by coverage; `cargo run --bin mutate` needs no nightly
-//! compiler and changes a corpus by its own rules. Both take a case apart in the same way: bytes of files are sealed with
-//! the right checksums half of the time, since otherwise hardly any would get past the first look.
+//! `cargo fuzz run TARGET --features libfuzzer` explores them by coverage; `tests/suite/fuzz.rs` needs no nightly compiler
+//! and changes a corpus by its own rules. Both take a case apart in the same way: bytes of files are sealed with the right
+//! checksums half of the time, since otherwise hardly any would get past the first look.
 
-mod sealing;
+mod mutation;
+pub mod sealing;
 
 use std::cell::RefCell;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lowrank::ingest::{
-    Consumer, FORMATS, Import, Input, RawRating, ReadOptions, Split, bundled_titles, read_ratings,
+    Consumer, FORMATS, Import, Input, RawRating, ReadOptions, Split, bundled_titles, read_pairs,
+    read_ratings, read_titles,
 };
 use lowrank::loss::Formula;
-use lowrank::matrix::{RowScratch, Side};
+use lowrank::matrix::{Ratings, RowScratch, Side, Tiles};
+use lowrank::memory::Bytes;
 use lowrank::model::{Checkpoint, Model, Record, Run};
 use lowrank::solver::Options;
 use lowrank::store::{
@@ -23,7 +26,8 @@ use lowrank::store::{
 use lowrank::train::Trainer;
 use lowrank::{Result, Threads};
 
-pub use sealing::seal;
+pub use mutation::{Random, mutated};
+use sealing::{relinked, seal};
 
 /// A target: its name, what it does with a case, and cases to begin with.
 pub struct Target {
@@ -31,7 +35,9 @@ pub struct Target {
     pub name: &'static str,
     run: fn(&Bench, &[u8]),
     /// Well-formed cases.
-    pub seeds: fn() -> Vec<Vec<u8>>,
+    seeds: fn() -> Vec<Vec<u8>>,
+    /// How many of a hundred cases are its own: the longer they take, the fewer.
+    pub share: u64,
 }
 
 /// All targets.
@@ -40,11 +46,13 @@ pub const TARGETS: &[Target] = &[
         name: "delimited",
         run: delimited,
         seeds: texts,
+        share: 18,
     },
     Target {
         name: "zip",
         run: zip,
         seeds: archives,
+        share: 14,
     },
     Target {
         name: "shard",
@@ -56,26 +64,50 @@ pub const TARGETS: &[Target] = &[
                 "plain/by_user/00000.shard",
             ])
         },
+        share: 16,
     },
     Target {
         name: "dictionary",
         run: dictionary,
         seeds: || files(&["s/items.dict"]),
+        share: 14,
     },
     Target {
         name: "manifest",
         run: manifest,
         seeds: || files(&["s/manifest"]),
+        share: 8,
+    },
+    Target {
+        name: "tiles",
+        run: tiles,
+        seeds: || {
+            files(&[
+                "s/tiles/index",
+                "s/tiles/00000.tiles",
+                "plain/tiles/00000.tiles",
+            ])
+        },
+        share: 6,
     },
     Target {
         name: "model",
         run: model,
-        seeds: || files(&["m/model", "m.checkpoint/model", "m/users.factors"]),
+        seeds: || {
+            files(&[
+                "m/model",
+                "m.checkpoint/model",
+                "m/users.factors",
+                "m/run.json",
+            ])
+        },
+        share: 4,
     },
     Target {
         name: "formula",
         run: formula,
         seeds: formulas,
+        share: 20,
     },
 ];
 
@@ -90,6 +122,19 @@ pub fn run(name: &str, case: &[u8]) {
     let target = TARGETS.iter().find(|target| target.name == name);
     let target = target.expect("a target of this name");
     BENCH.with_borrow_mut(|bench| (target.run)(bench.get_or_insert_with(Bench::new), case));
+}
+
+/// Cases to begin with: well-formed ones, and those kept in `fuzz/corpus`, which explorers have found worth keeping.
+pub fn cases(target: &Target) -> Vec<Vec<u8>> {
+    let mut cases = (target.seeds)();
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let corpus = corpus.map(|root| root.join("fuzz/corpus").join(target.name));
+    if let Some(entries) = corpus.filter_map(|folder| fs::read_dir(folder).ok()).next() {
+        let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        files.sort();
+        cases.extend(files.iter().map(|file| fs::read(file).expect("a case")));
+    }
+    cases
 }
 
 /// A folder in memory with a store, a model and a checkpoint, for cases to be put into.
@@ -123,14 +168,25 @@ impl Bench {
     }
 
     /// Looks at the folder with a case in a file's place, and puts the file back: before the next case, should it panic.
-    fn swapped(&self, name: &str, case: &[u8], look: impl FnOnce()) {
-        let kept = self.path(&name.replace('/', "-"));
-        if !kept.exists() {
-            fs::copy(self.path(name), &kept).expect("it was built");
-        }
+    /// The record that speaks of the file speaks of the case meanwhile.
+    fn swapped(&self, name: &str, record: &str, case: &[u8], look: impl FnOnce()) {
+        let kept = |name: &str| {
+            let kept = self.path(&name.replace('/', "-"));
+            if !kept.exists() {
+                fs::copy(self.path(name), &kept).expect("it was built");
+            }
+            kept
+        };
+        let (file, of_record) = (kept(name), kept(record));
         self.put(name, case);
+        if name != record {
+            let read = |path: &Path| fs::read(path).expect("it was written");
+            let changed = relinked(&read(&of_record), &read(&file), &read(&self.path(name)));
+            fs::write(self.path(record), changed).expect("room for a record");
+        }
         look();
-        fs::copy(kept, self.path(name)).expect("room for what was there");
+        fs::copy(file, self.path(name)).expect("room for what was there");
+        fs::copy(of_record, self.path(record)).expect("room for what was there");
     }
 
     fn build(&self) -> Result<()> {
@@ -167,6 +223,7 @@ impl Bench {
         }
         .resolved();
         let state = Trainer::new(&store, options.clone()).run(&threads)?;
+        Store::open(self.path("plain"))?.tiles()?;
         let run = Run {
             epochs: state.paces.clone(),
             seconds: 1.0,
@@ -239,14 +296,20 @@ fn delimited(bench: &Bench, case: &[u8]) {
         chunk_bytes: 16 + usize::from(first),
         ..ReadOptions::default()
     };
-    let _ = read_ratings(&[Input::from(input)], &options, &mut Checking);
+    let input = Input::from(input);
+    let _ = read_pairs(&input, |user, item| {
+        assert!(!user.is_empty() && !item.is_empty());
+        Ok(())
+    });
+    let _ = read_titles(&input, Bytes(1000));
+    let _ = read_ratings(&[input], &options, &mut Checking);
 }
 
 fn zip(bench: &Bench, case: &[u8]) {
     let input = bench.path("case.zip");
     fs::write(&input, case).expect("room for a case");
     let input = Input::from(input);
-    let _ = bundled_titles(&input);
+    let _ = bundled_titles(&input, Bytes(1 << 20));
     let _ = read_ratings(&[input], &ReadOptions::default(), &mut Checking);
 }
 
@@ -288,7 +351,7 @@ fn dictionary(bench: &Bench, case: &[u8]) {
 }
 
 fn manifest(bench: &Bench, case: &[u8]) {
-    bench.swapped("s/manifest", case, || {
+    bench.swapped("s/manifest", "s/manifest", case, || {
         if Manifest::read(&bench.path("s")).is_ok()
             && let Ok(store) = Store::open(bench.path("s"))
         {
@@ -299,21 +362,51 @@ fn manifest(bench: &Bench, case: &[u8]) {
     });
 }
 
-/// A record, or a file of factors, in the place of the model's and of the checkpoint's.
+/// The index, or a wave, in the place of that of either store.
+fn tiles(bench: &Bench, case: &[u8]) {
+    let name = match kind_of(&bench.put("case.tiles", case)) {
+        Some(Kind::TilesIndex) => "index",
+        _ => "00000.tiles",
+    };
+    for store in ["s", "plain"] {
+        let at = |name: &str| format!("{store}/tiles/{name}");
+        bench.swapped(&at(name), &at("index"), case, || {
+            let store = Store::open(bench.path(store)).expect("it was built");
+            let _ = store.verify(&mut |_| {});
+            let Ok(Some(tiles)) = store.stored_tiles() else {
+                return;
+            };
+            let (grid, shape) = (tiles.grid(), store.shape());
+            for number in 0..grid.bands() {
+                let Ok(wave) = tiles.wave(number) else {
+                    continue;
+                };
+                wave.for_each_rating(grid, number, |user, item, value| {
+                    assert!((user as usize) < shape.users && (item as usize) < shape.items);
+                    assert!(value.is_finite());
+                });
+            }
+        });
+    }
+}
+
+/// A record, a file of factors or what a run took, in the place of the model's and of the checkpoint's.
 fn model(bench: &Bench, case: &[u8]) {
     let name = match kind_of(&bench.put("case.record", case)) {
         Some(Kind::Factors) => "users.factors",
+        _ if case.starts_with(b"{") => "run.json",
         _ => "model",
     };
     for folder in ["m", "m.checkpoint"] {
         let path = bench.path(folder);
-        bench.swapped(&format!("{folder}/{name}"), case, || {
-            if Record::read(&path).is_err() {
-                return;
-            }
-            let _ = Model::memory(&path);
-            let _ = Model::verify(&path, &mut |_| {});
+        let at = |name: &str| format!("{folder}/{name}");
+        bench.swapped(&at(name), &at("model"), case, || {
             let _ = Checkpoint::open(&path);
+            let Ok(record) = Record::read(&path) else {
+                return;
+            };
+            let _ = record.state_memory();
+            let _ = Model::verify(&path, &mut |_| {});
             if let Ok(model) = Model::open(&path) {
                 let _ = model.predict(Some(0), Some(1));
                 let _ = model.find_item("three");

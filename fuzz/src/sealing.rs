@@ -36,6 +36,19 @@ pub fn seal(bytes: &mut [u8]) {
     bytes[60..64].copy_from_slice(&crc.to_le_bytes());
 }
 
+/// A record that speaks of a file by its length and checksum, made to speak of another in its place.
+pub fn relinked(record: &[u8], before: &[u8], after: &[u8]) -> Vec<u8> {
+    let seal = |file: &[u8]| file.get(60..64).map(|crc| [&file[16..24], crc].concat());
+    let mut record = record.to_vec();
+    if let (Some(before), Some(after)) = (seal(before), seal(after))
+        && let Some(at) = record.windows(12).position(|bytes| bytes == before)
+    {
+        record[at..at + 12].copy_from_slice(&after);
+        self::seal(&mut record);
+    }
+    record
+}
+
 /// A zip archive of stored members.
 pub fn archive(members: &[(&str, &str)]) -> Vec<u8> {
     let (mut out, mut directory) = (Vec::new(), Vec::new());

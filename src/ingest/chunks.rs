@@ -6,9 +6,19 @@ use std::mem;
 use memchr::{memchr, memchr_iter, memrchr};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::{Bytes, would_do};
 
 /// No line may be longer: text without newlines is no text.
 pub(super) const LONGEST_LINE: usize = 16 << 20;
+
+/// What part of a budget a line may be. While it is parsed there are the line, what was read ahead of it and after it, and
+/// its records, which take more than the text of a user's many ratings.
+const LINE_SHARE: usize = 64;
+
+/// The longest line that text within a budget may have.
+pub(super) fn longest_line(budget: Bytes) -> usize {
+    usize::try_from(budget.0).map_or(LONGEST_LINE, |bytes| LONGEST_LINE.min(bytes / LINE_SHARE))
+}
 
 /// How much of a text is looked at to recognise its format.
 const SAMPLE: usize = 64 << 10;
@@ -57,11 +67,11 @@ pub(super) struct Chunks<R> {
 }
 
 impl<R: Read> Chunks<R> {
-    pub(super) fn new(source: R, chunk_bytes: usize) -> Chunks<R> {
+    pub(super) fn new(source: R, chunk_bytes: usize, longest_line: usize) -> Chunks<R> {
         Chunks {
             source,
             chunk_bytes: chunk_bytes.max(1),
-            longest_line: LONGEST_LINE,
+            longest_line,
             ahead: Vec::new(),
             ended: false,
             next_line: 1,
@@ -102,16 +112,21 @@ impl<R: Read> Chunks<R> {
         self.next_line += lines;
     }
 
-    /// Reads up to `count` chunks into the memory that `batch` has already. An empty batch is the end of the text. What
-    /// was read before a failure is handed out, and the failure after it.
+    /// Reads up to `count` chunks into the memory that `batch` has already, fewer where lines are long: then no more text
+    /// than so many chunks of the usual size and one line. An empty batch is the end of the text. What was read before a
+    /// failure is handed out, and the failure after it.
     pub(super) fn fill(&mut self, batch: &mut Batch, count: usize) {
         batch.len = 0;
-        while batch.len < count {
+        let mut bytes = 0;
+        while batch.len < count && bytes < count * self.chunk_bytes {
             if batch.len == batch.chunks.len() {
                 batch.chunks.push(Chunk::default());
             }
             match self.next(&mut batch.chunks[batch.len]) {
-                Ok(true) => batch.len += 1,
+                Ok(true) => {
+                    bytes += batch.chunks[batch.len].text.len();
+                    batch.len += 1;
+                }
                 Ok(false) => return,
                 Err(error) => {
                     batch.failure = Some(error);
@@ -127,6 +142,9 @@ impl<R: Read> Chunks<R> {
     fn next(&mut self, chunk: &mut Chunk) -> Result<bool> {
         let mut text = mem::take(&mut chunk.text);
         text.clear();
+        // Room that a long line has taken is not kept for those after it.
+        text.shrink_to(2 * self.chunk_bytes);
+        self.ahead.shrink_to(2 * self.chunk_bytes);
         text.append(&mut self.ahead);
         let mut wanted = self.chunk_bytes;
         let end = loop {
@@ -164,16 +182,33 @@ impl<R: Read> Chunks<R> {
         Ok(())
     }
 
-    fn check_line(&self, bytes: usize) -> Result<()> {
+    /// Refuses a line of which so many bytes were read, if it is too long. Of one that only the budget is too small for, the
+    /// rest is passed over, to tell what would be enough.
+    fn check_line(&mut self, bytes: usize) -> Result<()> {
         if bytes < self.longest_line {
             return Ok(());
         }
-        Err(Error::new(
-            ErrorKind::BadInput,
-            format!("a line longer than {} bytes", self.longest_line),
-        )
-        .line(self.next_line)
-        .remedy("check that this is text with one rating, or one user, a line"))
+        let (mut length, mut passed) = (bytes, Vec::new());
+        while length < LONGEST_LINE && !self.ended {
+            passed.clear();
+            self.read_to(&mut passed, SAMPLE)?;
+            let end = memchr(b'\n', &passed);
+            length += end.unwrap_or(passed.len());
+            self.ended |= end.is_some();
+        }
+        let refused = |kind, longest: usize, remedy: String| {
+            Err(
+                Error::new(kind, format!("a line longer than {longest} bytes"))
+                    .line(self.next_line)
+                    .remedy(remedy),
+            )
+        };
+        if length >= LONGEST_LINE {
+            let remedy = "check that this is text with one rating, or one user, a line";
+            return refused(ErrorKind::BadInput, LONGEST_LINE, remedy.to_owned());
+        }
+        let enough = would_do((length + 1) as u64 * LINE_SHARE as u64);
+        refused(ErrorKind::OverBudget, self.longest_line, enough)
     }
 }
 
@@ -187,7 +222,7 @@ mod tests {
     use super::*;
 
     fn chunks(text: &[u8], chunk_bytes: usize) -> Vec<(u64, String)> {
-        let mut chunks = Chunks::new(text, chunk_bytes);
+        let mut chunks = Chunks::new(text, chunk_bytes, LONGEST_LINE);
         let mut batch = Batch::default();
         let mut all = Vec::new();
         loop {
@@ -237,7 +272,7 @@ mod tests {
     #[test]
     fn the_sample_is_complete_lines_and_is_read_again() {
         let text = "\u{feff}# heading\n".to_owned() + &"line\n".repeat(SAMPLE);
-        let mut chunks = Chunks::new(text.as_bytes(), 7);
+        let mut chunks = Chunks::new(text.as_bytes(), 7, LONGEST_LINE);
         let sample = chunks.sample().unwrap();
         assert!(sample.len() > SAMPLE - 10 && sample.len() <= SAMPLE);
         assert!(sample.starts_with(b"# heading\nline\n") && sample.ends_with(b"line\n"));
@@ -248,24 +283,57 @@ mod tests {
         assert_eq!(batch.chunks()[0].first_line, 2);
 
         let long = vec![b'x'; 3 * SAMPLE];
-        assert_eq!(Chunks::new(&long[..], 1).sample().unwrap(), long);
+        assert_eq!(
+            Chunks::new(&long[..], 1, LONGEST_LINE).sample().unwrap(),
+            long
+        );
     }
 
     #[test]
     fn a_line_that_is_too_long_is_an_error_after_the_lines_before_it() {
-        let text = "short\nshort\n".to_owned() + &"x".repeat(200) + "\nshort\n";
-        let mut chunks = Chunks::new(text.as_bytes(), 16);
-        chunks.longest_line = 100;
+        let long = "x".repeat(200);
+        let text = "short\nshort\n".to_owned() + &long + "\nshort\n";
+        let mut chunks = Chunks::new(text.as_bytes(), 16, 100);
         let mut batch = Batch::default();
         chunks.fill(&mut batch, 10);
         assert_eq!(batch.chunks().len(), 1);
         let error = batch.take_failure().unwrap().to_string();
-        assert!(
-            error.starts_with("line 3: a line longer than 100 bytes"),
-            "{error}"
+        // 64 times its length: less than a MiB.
+        assert_eq!(
+            error,
+            "line 3: a line longer than 100 bytes; --memory 1MiB would do"
         );
         chunks.fill(&mut batch, 10);
         assert!(batch.is_empty());
+
+        let text = vec![b'x'; LONGEST_LINE + 1];
+        let mut chunks = Chunks::new(&text[..], 1 << 20, 5 << 20);
+        chunks.fill(&mut batch, 10);
+        let error = batch.take_failure().unwrap();
+        assert_eq!(error.kind(), ErrorKind::BadInput);
+        assert!(
+            error
+                .to_string()
+                .contains("16777216 bytes; check that this is text"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_batch_of_long_lines_has_fewer_of_them() {
+        let text = "x".repeat(99) + "\n";
+        let text = text.repeat(50);
+        let mut chunks = Chunks::new(text.as_bytes(), 10, 200);
+        let (mut batch, mut lines) = (Batch::default(), 0);
+        loop {
+            chunks.fill(&mut batch, 20);
+            if batch.is_empty() {
+                break;
+            }
+            assert!(batch.chunks().len() <= 2);
+            lines += batch.chunks().len();
+        }
+        assert_eq!(lines, 50);
     }
 
     #[test]
@@ -276,7 +344,7 @@ mod tests {
                 Err(std::io::Error::other("unplugged"))
             }
         }
-        let mut chunks = Chunks::new(b"a\nb\nc".chain(Failing), 4);
+        let mut chunks = Chunks::new(b"a\nb\nc".chain(Failing), 4, LONGEST_LINE);
         let mut batch = Batch::default();
         chunks.fill(&mut batch, 10);
         assert_eq!(batch.chunks().len(), 1);

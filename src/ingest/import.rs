@@ -8,11 +8,13 @@
 use std::path::Path;
 
 use super::build::{Build, Shares};
+use super::chunks::longest_line;
 use super::collect::{Collector, Raw};
 use super::dictionary::Numbering;
 use super::rows::{Duplicates, Settle};
 use super::sort::{Ranges, Record, Scatter, Spill, Stamp};
 use super::split::{HoldOut, Split};
+use super::titles;
 use super::{Input, ReadOptions, ReadReport, Titles, read_ratings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::Side;
@@ -89,11 +91,13 @@ impl Import {
         let text = 8 * threads.count() * self.read.chunk_bytes;
         plan.hold("text being read", text as u64);
         if let Some(titles) = &self.titles {
-            // Two allocations and a place in a table for each.
-            let text = titles.iter().map(|(id, title)| id.len() + title.len());
-            let held = text.sum::<usize>() + titles.len() * 96;
-            plan.hold("titles", held as u64);
+            plan.hold("titles", titles::memory(titles));
         }
+        let mut window = 0;
+        for input in self.inputs.iter().chain(&self.test) {
+            window = window.max(input.memory()?);
+        }
+        plan.hold("the window of zstd", window);
         plan.rest(Shares::LEAST)?;
         let store = StoreWriter::create(out, self.force)?;
         threads.run(|| {
@@ -121,7 +125,11 @@ impl Import {
         let folder = store.path();
         let mut collector = Collector::<T>::new(shares.ids, shares.raw, bytes, folder, progress);
         progress.begin("reading", bytes, Unit::Bytes);
-        let read = read_ratings(&self.inputs, &self.read, &mut collector)?;
+        let options = ReadOptions {
+            longest_line: self.read.longest_line.min(longest_line(plan.budget())),
+            ..self.read.clone()
+        };
+        let read = read_ratings(&self.inputs, &options, &mut collector)?;
         if self.split.needs_times() && collector.without_time {
             return Err(Error::new(
                 ErrorKind::BadInput,
@@ -133,7 +141,7 @@ impl Import {
             Some(input) => {
                 collector.begin_test_file();
                 let inputs = std::slice::from_ref(input);
-                Some(read_ratings(inputs, &self.read, &mut collector)?)
+                Some(read_ratings(inputs, &options, &mut collector)?)
             }
             None => None,
         };

@@ -135,6 +135,7 @@ mod tests {
 
     use super::read::tests::{Collected, Owned, collect};
     use super::*;
+    use crate::memory::Bytes;
 
     /// The ratings of every sample in tests/data: user, item, rating, time.
     const SAMPLE: [(&str, &str, f32, i64); 20] = [
@@ -293,7 +294,7 @@ mod tests {
         let (collected, report) = collect(std::slice::from_ref(&input), &ReadOptions::default());
         assert_eq!(collected.ratings, expected("csv"));
         assert_eq!(report.unwrap().inputs[0].path, path.join("ml/ratings.csv"));
-        let titles = bundled_titles(&input).unwrap().unwrap();
+        let titles = bundled_titles(&input, Bytes(1 << 20)).unwrap().unwrap();
         assert_eq!(&*titles["3"], "Paper Lanterns (1954)");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::{Consumer, Input, RawRating, ReadOptions, read_ratings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::InMemory;
+use crate::memory::Bytes;
 use crate::store::Dictionary;
 
 /// Users by their ids, and their ratings.
@@ -21,11 +22,14 @@ pub struct NewUsers {
 /// Bytes that a rating takes while it is read and sorted.
 const RATING_BYTES: u64 = 48;
 
+/// Bytes that a user takes beside the two copies of the id: their allocations, and places in a list and a table.
+const USER_BYTES: u64 = 128;
+
 impl NewUsers {
     /// Reads ratings in any input format. Of a pair that is rated more than once the last line counts.
     ///
     /// # Errors
-    /// If the text cannot be read, none of its items is known, or its ratings take more than `most_bytes`.
+    /// If the text cannot be read, none of its items is known, or its users and ratings take more than `most_bytes`.
     pub fn read(
         input: Input,
         options: &ReadOptions,
@@ -35,7 +39,8 @@ impl NewUsers {
         let path = input.name().to_owned();
         let mut collector = Collector {
             items,
-            most: most_bytes / RATING_BYTES,
+            most: most_bytes,
+            held: input.memory()?,
             users: HashMap::new(),
             ids: Vec::new(),
             ratings: Vec::new(),
@@ -69,6 +74,8 @@ impl NewUsers {
 struct Collector<'a> {
     items: &'a Dictionary,
     most: u64,
+    /// Bytes of what was read so far.
+    held: u64,
     users: HashMap<String, u32>,
     ids: Vec<String>,
     ratings: Vec<(u32, u32, f32)>,
@@ -94,20 +101,25 @@ impl Consumer for Collector<'_> {
     fn commit(&mut self, chunk: Self::Chunk) -> Result<()> {
         for (id, item, rating) in chunk {
             let next = self.users.len() as u32;
-            let ids = &mut self.ids;
+            let (ids, held) = (&mut self.ids, &mut self.held);
             let user = *self.users.entry(id).or_insert_with_key(|id| {
+                *held += 2 * id.len() as u64 + USER_BYTES;
                 ids.push(id.clone());
                 next
             });
             match item? {
-                Some(item) => self.ratings.push((user, item, rating)),
+                Some(item) => {
+                    *held += RATING_BYTES;
+                    self.ratings.push((user, item, rating));
+                }
                 None => self.unknown += 1,
             }
-        }
-        if self.ratings.len() as u64 > self.most {
-            let what = format!("more than {} ratings do not fit in memory", self.most);
-            return Err(Error::new(ErrorKind::OverBudget, what)
-                .remedy("raise --memory, or fold these users in part by part"));
+            if self.held > self.most {
+                let most = Bytes(self.most);
+                let what = format!("these users and their ratings take more than {most} of memory");
+                return Err(Error::new(ErrorKind::OverBudget, what)
+                    .remedy("raise --memory, or fold these users in part by part"));
+            }
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::chunks::{Batch, Chunk, Chunks};
+use super::chunks::{Batch, Chunk, Chunks, LONGEST_LINE};
 use super::columns::Columns;
 use super::delimited::Csv;
 use super::fields::Delimiter;
@@ -29,6 +29,8 @@ pub struct ReadOptions {
     pub skip_bad_lines: bool,
     /// The size of a chunk, in bytes: 512 KiB by default. The ratings do not depend on it.
     pub chunk_bytes: usize,
+    /// The longest line, in bytes: 16 MiB by default, and at most. An import within a budget allows less.
+    pub longest_line: usize,
 }
 
 impl Default for ReadOptions {
@@ -39,6 +41,7 @@ impl Default for ReadOptions {
             delimiter: None,
             skip_bad_lines: false,
             chunk_bytes: 512 << 10,
+            longest_line: LONGEST_LINE,
         }
     }
 }
@@ -141,7 +144,11 @@ fn read_text<C: Consumer>(
     consumer: &mut C,
     bytes_before: u64,
 ) -> Result<InputReport> {
-    let mut chunks = Chunks::new(text, options.chunk_bytes);
+    let mut chunks = Chunks::new(
+        text,
+        options.chunk_bytes,
+        options.longest_line.min(LONGEST_LINE),
+    );
     let (format, parser) = choose_parser(chunks.sample()?, options)?;
     let header_lines = parser.header_lines();
     chunks.skip_lines(header_lines);

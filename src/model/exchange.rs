@@ -8,6 +8,7 @@ use super::Model;
 use crate::error::{AtPath, Error, ErrorKind, Result};
 use crate::matrix::{Factors, Side};
 use crate::rng::{key, mix};
+use crate::solver::Options;
 use crate::store::{AtomicFile, Dictionary};
 
 /// How factors are written.
@@ -220,6 +221,12 @@ impl Layout {
         let rank = first.len() - 1 - usize::from(bias.is_some());
         if rank == 0 {
             return Err("there is no column of factors".into());
+        }
+        if rank > Options::MAX_RANK {
+            let most = Options::MAX_RANK;
+            return Err(format!(
+                "{rank} columns of factors, and {most} are the most"
+            ));
         }
         Ok(Layout { rank, bias, header })
     }

@@ -32,6 +32,9 @@ const FACTOR_FILES: [&str; 2] = ["users.factors", "items.factors"];
 /// ... and of those of the best epoch so far, in a checkpoint.
 const BEST_FILES: [&str; 2] = ["best_users.factors", "best_items.factors"];
 
+/// Most factors that a solver carries to the next epoch: no caller's own may carry more.
+const MOST_CARRIED: usize = 16;
+
 /// What a model's record says: all that changes its numbers, and what they came to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -197,8 +200,7 @@ impl Model {
 
     /// Memory that an open model takes, in bytes, told by its record alone.
     pub fn memory(path: &Path) -> Result<u64> {
-        let Record { shape, options, .. } = Record::read(path)?;
-        Ok(Parameters::bytes(shape, options.rank, options.biases))
+        Ok(Record::read(path)?.parameters_bytes())
     }
 
     /// What the model's record says.
@@ -556,6 +558,7 @@ impl Record {
             && numbered(users)
             && numbered(items)
             && ranked(self.options.rank)
+            && carried.len() <= MOST_CARRIED
             && carried
                 .chunks(2)
                 .all(|sides| sides == [users, items] || sides == [users])
@@ -567,6 +570,18 @@ impl Record {
                     .remedy("train again"),
             ),
         }
+    }
+
+    fn parameters_bytes(&self) -> u64 {
+        Parameters::bytes(self.shape, self.options.rank, self.options.biases)
+    }
+
+    /// Memory that a [`Checkpoint`] with this record takes when it is opened, in bytes.
+    pub fn state_memory(&self) -> u64 {
+        let copies = 1 + u64::from(self.best_files.is_some());
+        let carried = self.carried.iter();
+        let carried = carried.map(|file| Factors::bytes(file.rows, file.rank, file.biases));
+        copies * self.parameters_bytes() + carried.sum::<u64>()
     }
 
     /// Bytes of factors, biases and ids on disk.

@@ -212,11 +212,17 @@ impl Gradient {
         moving: &mut Moving,
         tick: Tick<'_>,
     ) -> Result<Measured> {
+        let pairs = match (self.conjugate, self.momentum > 0.0) {
+            (true, _) => 4,
+            (false, true) => 2,
+            (false, false) => 0,
+        };
+        let before = moving.take_carried(&[pairs, pairs + 1], self.rank, self.biases)?;
+        let before = Before::of(before);
         let Moving {
             parameters,
             carried,
         } = moving;
-        let before = Before::of(std::mem::take(carried));
         let descent = |side| {
             let goal = Goal::Direction;
             let descent = self.descent(side, goal, epoch, ratings, parameters, tick);

@@ -271,6 +271,32 @@ pub struct Moving {
     pub carried: Vec<Factors>,
 }
 
+impl Moving {
+    /// Takes what the epoch before has carried: so many factors, by any of these counts, of users and of items in turn, of
+    /// this rank and with or without biases. Nothing in the first epoch.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] if something else was carried: only a checkpoint that somebody has forged has that.
+    pub fn take_carried(
+        &mut self,
+        counts: &[usize],
+        rank: usize,
+        biases: bool,
+    ) -> Result<Vec<Factors>> {
+        let carried = std::mem::take(&mut self.carried);
+        let sides = [Side::Users, Side::Items].into_iter().cycle();
+        let fits = carried.iter().zip(sides).all(|(factors, side)| {
+            let rows = self.parameters.side(side).rows();
+            (factors.rows(), factors.rank(), factors.has_biases()) == (rows, rank, biases)
+        });
+        if fits && (carried.is_empty() || counts.contains(&carried.len())) {
+            return Ok(carried);
+        }
+        let what = "what the last epoch has carried is not what this method carries";
+        Err(Error::new(ErrorKind::Damaged, what).remedy("train again without --resume"))
+    }
+}
+
 /// A method of training. It keeps nothing from epoch to epoch itself.
 pub trait Solver: Send + Sync {
     /// Checks, before the first step, that the method can work with these ratings from this start: by default, that the

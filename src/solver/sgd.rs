@@ -118,11 +118,11 @@ impl Sgd {
         tiles: &dyn Tiles,
         side: Side,
         factors: &Factors,
-        carried: Option<&Factors>,
+        carried: Option<Factors>,
     ) -> Bands<SgdRow> {
         let counts = tiles.counts(side);
         Bands::deal(tiles.grid(), side, factors, |row| {
-            let squares = carried.map_or([FIRST_SQUARES; 2], |carried| {
+            let squares = carried.as_ref().map_or([FIRST_SQUARES; 2], |carried| {
                 [carried.row(row)[0], carried.bias(row)]
             });
             SgdRow::new(counts[row], factors.bias(row), squares)
@@ -161,12 +161,12 @@ impl Solver for Sgd {
         moving: &mut Moving,
         tick: Tick<'_>,
     ) -> Result<Measured> {
+        let mut carried = moving.take_carried(&[2], 1, true)?.into_iter();
+        let (of_users, of_items) = (carried.next(), carried.next());
         let tiles = self.tiles(ratings)?;
         let parameters = &mut moving.parameters;
-        let carried = std::mem::take(&mut moving.carried);
-        let mut users = self.deal(tiles, Side::Users, &parameters.users, carried.first());
-        let mut items = self.deal(tiles, Side::Items, &parameters.items, carried.get(1));
-        drop(carried);
+        let mut users = self.deal(tiles, Side::Users, &parameters.users, of_users);
+        let mut items = self.deal(tiles, Side::Items, &parameters.items, of_items);
         let update = Rating {
             method: self,
             isa: Isa::best(),

@@ -213,12 +213,13 @@ impl Shard {
         self.view()
     }
 
-    /// The number of ratings of each row, by where rows start alone: neither checked nor anything else read.
+    /// The number of ratings of each row, by where rows start alone: neither checked nor anything else read. None is longer
+    /// than the shard, whatever is there.
     ///
     /// # Errors
     /// [`ErrorKind::Damaged`] if the shard has not the sections of its encoding.
     pub fn row_lengths(&self) -> Result<impl Iterator<Item = usize>> {
-        let block = self.view()?;
+        let (block, most) = (self.view()?, self.entry.ratings as usize);
         let columns = match self.layout.encoding {
             Encoding::Plain => self.container.range(COLS),
             Encoding::Packed => packing::columns(&self.container),
@@ -226,7 +227,7 @@ impl Shard {
         if let Some(columns) = columns {
             self.container.mapping().will_need_range(0..columns.start);
         }
-        Ok((0..block.rows()).map(move |i| block.row_len(i)))
+        Ok((0..block.rows()).map(move |i| block.row_len(i).min(most)))
     }
 
     /// Starts reading the shard into memory, without waiting for it.

@@ -312,7 +312,10 @@ impl<'a> Trainer<'a> {
     fn train(mut self, solver: &dyn Solver, threads: &Threads) -> Result<State> {
         threads.run(|| {
             let mut state = match self.resume.take() {
-                Some(state) => state,
+                Some(state) => {
+                    self.expect_own(&state)?;
+                    state
+                }
                 None => {
                     let state = self.begin(solver)?;
                     (self.after_epoch)(&state)?;
@@ -325,6 +328,25 @@ impl<'a> Trainer<'a> {
             }
             Ok(state)
         })
+    }
+
+    /// Whether a state is one of a training on these ratings with these options, as far as its sizes tell.
+    fn expect_own(&self, state: &State) -> Result<()> {
+        let shape = self.ratings.shape();
+        let Options { rank, biases, .. } = self.options;
+        let all = std::iter::once(&state.moving.parameters).chain(&state.best);
+        let own = all.flat_map(|parameters| {
+            [Side::Users, Side::Items].map(|side| {
+                let factors = parameters.side(side);
+                let sizes = (factors.rows(), factors.rank(), factors.has_biases());
+                sizes == (shape.rows(side), rank, biases)
+            })
+        });
+        if own.fold(!state.history.is_empty(), |all, own| all && own) {
+            return Ok(());
+        }
+        let what = "the state to go on from is of other ratings or another rank";
+        Err(Error::new(ErrorKind::BadOption, what).remedy("train again from the start"))
     }
 
     fn begin(&mut self, solver: &dyn Solver) -> Result<State> {

@@ -1,7 +1,9 @@
-//! A small store of each version of the format, which opens forever.
+//! A small store and a small model of each version of the format, which open forever.
 //!
 //! The stores in [`GOLDEN`] are what [`IMPORT`] made of the sample in `tests/data`. Should the same text ever give other
-//! bytes, that is a new format: it gets a version and a golden store of its own, and these stay.
+//! bytes, that is a new format: it gets a version and a golden store of its own, and these stay. The model is what
+//! `train golden-v1.store --rank 3 --epochs 5 --seed 1` made of the first of them when models became a promise. A later
+//! training may give another; what this one predicts stays.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,6 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::program::Program;
 use crate::tree::tree;
 use lowrank::matrix::{Ratings, RowScratch, Side};
+use lowrank::model::Model;
 use lowrank::store::{Part, Store};
 
 const IMPORT: &str = "import ratings.csv --titles movies.csv --test-fraction 0.2 \
@@ -159,6 +162,39 @@ mod described {
     }
 
     #[derive(Debug, PartialEq, SchemaRead)]
+    pub struct Model {
+        pub version: String,
+        pub options: String,
+        pub start: Option<u64>,
+        pub shape: [u64; 3],
+        pub fingerprint: (u64, u64),
+        pub scale: (f32, f32),
+        pub mean_and_std: (f32, f32),
+        pub history: Vec<Epoch>,
+        pub epoch: u64,
+        pub finished: bool,
+        pub files: [Seal; 4],
+        pub best_files: Option<[Seal; 2]>,
+        pub carried: Vec<Carried>,
+    }
+
+    #[derive(Debug, PartialEq, SchemaRead)]
+    pub struct Epoch {
+        pub epoch: u64,
+        pub loss: f64,
+        pub train_rmse: f64,
+        pub others: [Option<f64>; 3],
+    }
+
+    #[derive(Debug, PartialEq, SchemaRead)]
+    pub struct Carried {
+        pub rows: u64,
+        pub rank: u64,
+        pub biases: bool,
+        pub seal: Seal,
+    }
+
+    #[derive(Debug, PartialEq, SchemaRead)]
     pub struct Seal {
         pub bytes: u64,
         pub crc: u32,
@@ -173,24 +209,32 @@ mod described {
     }
 }
 
-#[test]
-fn another_crate_reads_the_manifest_by_its_description() {
-    let bytes = fs::read(data("golden-v1.store/manifest")).unwrap();
+/// The only section of a file that holds a record.
+fn record_of(path: &str) -> Vec<u8> {
+    let bytes = fs::read(data(path)).unwrap();
     let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
     // The only entry of the section table: name, offset, length.
     assert_eq!(&bytes[64..72], b"record\0\0");
-    let record = &bytes[word(72)..word(72) + word(80)];
-    let found: described::Manifest = wincode::deserialize_exact(record).unwrap();
+    bytes[word(72)..word(72) + word(80)].to_vec()
+}
+
+/// The length of a file, and the checksum of its header.
+fn seal_of(path: &str) -> described::Seal {
+    let file = fs::read(data(path)).unwrap();
+    described::Seal {
+        bytes: file.len() as u64,
+        crc: u32::from_le_bytes(file[60..64].try_into().unwrap()),
+    }
+}
+
+#[test]
+fn another_crate_reads_the_manifest_by_its_description() {
+    let record = record_of("golden-v1.store/manifest");
+    let found: described::Manifest = wincode::deserialize_exact(&record).unwrap();
 
     let store = Store::open(data("golden-v1.store")).unwrap();
     let manifest = store.manifest();
-    let seal = |path: String| {
-        let file = fs::read(data("golden-v1.store").join(path)).unwrap();
-        described::Seal {
-            bytes: file.len() as u64,
-            crc: u32::from_le_bytes(file[60..64].try_into().unwrap()),
-        }
-    };
+    let seal = |path: String| seal_of(&format!("golden-v1.store/{path}"));
     let shards = |folder: &str, sizes: &[(u64, u64)]| -> Vec<described::Shard> {
         let mut first_row = 0;
         let of_size = |(index, &(rows, ratings)): (usize, &(u64, u64))| {
@@ -243,3 +287,87 @@ fn another_crate_reads_the_manifest_by_its_description() {
     };
     assert_eq!(found, expected);
 }
+
+#[test]
+fn another_crate_reads_a_model_by_its_description() {
+    let record = record_of("golden-v1.model/model");
+    let found: described::Model = wincode::deserialize_exact(&record).unwrap();
+    let options: serde_json::Value = serde_json::from_str(&found.options).unwrap();
+    assert_eq!(
+        (&options["solver"], &options["rank"]),
+        (&"als".into(), &3.into())
+    );
+    assert_eq!(found.version, "0.1.0");
+    assert_eq!((found.shape, found.scale), ([7, 11, 15], (0.5, 5.0)));
+    assert_eq!(found.mean_and_std, (41.0 / 15.0, 1.0));
+    assert_eq!(
+        (found.start, found.finished, found.best_files),
+        (None, true, None)
+    );
+    let epochs: Vec<u64> = found.history.iter().map(|line| line.epoch).collect();
+    assert_eq!((epochs, found.epoch), (vec![0, 1, 2, 3, 4, 5], 5));
+    let last = &found.history[5];
+    assert_eq!(format!("{:.6}", last.train_rmse), "0.043613");
+    let others = last
+        .others
+        .map(|rmse| rmse.map(|rmse| format!("{rmse:.6}")));
+    assert_eq!(
+        others,
+        [Some("1.420744".into()), Some("0.774866".into()), None]
+    );
+    assert!(last.loss < found.history[0].loss && found.carried.is_empty());
+    let files = ["users.factors", "items.factors", "users.dict", "items.dict"];
+    assert_eq!(
+        found.files,
+        files.map(|name| seal_of(&format!("golden-v1.model/{name}")))
+    );
+    // Rows one after the other without padding, then biases.
+    let factors = fs::read(data("golden-v1.model/users.factors")).unwrap();
+    let number = |at: usize| f32::from_le_bytes(factors[at..at + 4].try_into().unwrap());
+    let model = Model::open(&data("golden-v1.model")).unwrap();
+    let users = &model.parameters().users;
+    for row in 0..7 {
+        let own = [0, 1, 2].map(|k| number(128 + 4 * (3 * row + k)));
+        assert_eq!(
+            (users.row(row), users.bias(row)),
+            (&own[..], number(256 + 4 * row))
+        );
+    }
+}
+
+#[test]
+fn the_model_says_what_it_said() {
+    let program = Program::new();
+    let (model, store) = (data("golden-v1.model"), data("golden-v1.store"));
+    let (model, store) = (model.display(), store.display());
+    program.done(&format!("verify {model}"));
+    let evaluated = program.done(&format!("evaluate {model} {store} --metrics rmse,mae"));
+    for (metric, value) in [
+        ("rmse", 0.774_866_374_253_230_2),
+        ("mae", 0.713_075_041_770_935_1),
+    ] {
+        assert_eq!(evaluated[metric], value, "{metric}");
+    }
+    let predicted = program.done(&format!("predict {model} --user 11 --item 12"));
+    assert_eq!(predicted["prediction"], 4.045_888);
+    program.done(&format!("recommend {model} {store} --top 2 --out t.csv"));
+    let recommended = fs::read_to_string(program.path("t.csv")).unwrap();
+    assert_eq!(recommended, RECOMMENDED);
+}
+
+const RECOMMENDED: &str = "user,item,score,rank,title
+11,12,4.045888,1,\"The \"\"Last\"\" Train (1960)\"
+11,9,3.7018173,2,
+31,6,3.2826612,1,
+31,10,2.9279318,2,
+7,2,3.7366817,1,
+7,9,3.219346,2,
+9,1,3.7858188,1,\"Quiet Harbour, The (1931)\"
+9,3,3.4546103,2,Paper Lanterns (1954)
+2,3,4.629075,1,Paper Lanterns (1954)
+2,2,3.833694,2,
+6,12,3.59062,1,\"The \"\"Last\"\" Train (1960)\"
+6,9,3.4875836,2,
+4,12,3.6427453,1,\"The \"\"Last\"\" Train (1960)\"
+4,9,3.468116,2,
+";

@@ -1,17 +1,18 @@
 //! Files made to do harm, with checksums that are right: refused, without a panic and without more memory than they need.
 
-#[path = "../../fuzz/src/sealing.rs"]
-mod sealing;
-
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
+use crate::fuzz::targets::sealing;
 use crate::program::Program;
 use crate::refused::{refused, said, trained};
-use lowrank::model::Model;
+use lowrank::Threads;
+use lowrank::matrix::{Factors, Ratings};
+use lowrank::model::{Checkpoint, Model, Record, Run};
 use lowrank::store::Store;
+use lowrank::train::{State, Trainer};
 
 /// Where a section of a file of ours lies, by its number.
 fn section(bytes: &[u8], number: usize) -> std::ops::Range<usize> {
@@ -202,4 +203,117 @@ fn an_archive_may_lie_about_sizes_and_name_any_path() {
     let output = confined(&program, "import lying.zip --memory 256MiB --out s");
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert_eq!(said(&output).lines().count(), 1, "{}", said(&output));
+}
+
+/// The budget that a refusal names.
+fn named(output: &std::process::Output) -> String {
+    let said = said(output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let (_, advice) = said.trim_end().split_once("--memory ").expect("a budget");
+    advice.strip_suffix(" would do").unwrap().to_owned()
+}
+
+#[test]
+fn what_a_text_asks_of_memory_is_refused_or_planned_for() {
+    let program = Program::new();
+    // A window of 256 MiB for a line or two: the byte after the magic number and the descriptor says so.
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.write_all(b"1,2,3\n2,3,4\n").unwrap();
+    let mut frame = encoder.finish().unwrap();
+    frame[5] = (28 - 10) << 3;
+    program.write("wide.zst", &frame);
+    // A user of many items in one line of nearly 3 MiB.
+    let rated: String = (0..400_000).map(|item| format!(" {item}")).collect();
+    program.write("long.txt", format!("0{rated}\n1 0\n"));
+    for (text, memory, what) in [
+        (
+            "wide.zst --format csv",
+            "64MiB",
+            "the window of zstd 257 MiB",
+        ),
+        (
+            "long.txt --format adjacency",
+            "50MiB",
+            "a line longer than 819200 bytes",
+        ),
+    ] {
+        let import = |memory: &str| {
+            confined(
+                &program,
+                &format!("import {text} --memory {memory} --out s --force"),
+            )
+        };
+        let output = import(memory);
+        assert!(said(&output).contains(what), "{}", said(&output));
+        let output = import(&named(&output));
+        assert!(output.status.success(), "{text}: {}", said(&output));
+    }
+    // Two frames, of which the second asks for more than the first let expect.
+    frame[5] = 0;
+    frame.extend_from_within(..);
+    let second = frame.len() / 2;
+    frame[second + 5] = (28 - 10) << 3;
+    program.write("later.zst", &frame);
+    let output = confined(&program, "import later.zst --memory 64MiB --out s --force");
+    let refused = "later.zst: cannot be decompressed";
+    assert!(said(&output).contains(refused), "{}", said(&output));
+}
+
+/// A checkpoint of the right options and ratings, all checksums right, whose solver carries what it does not carry.
+#[test]
+fn a_checkpoint_that_carries_something_else_is_refused() {
+    let program = trained();
+    let store = Store::open(program.path("s")).unwrap();
+    let threads = Threads::new(Some(1)).unwrap();
+    let (users, items) = (store.shape().users, store.shape().items);
+    let sides = |rank, biases| {
+        vec![
+            Factors::zeros(users, rank, biases),
+            Factors::zeros(items, rank, biases),
+        ]
+    };
+    let forgeries = [
+        sides(5, true),
+        sides(1, false),
+        sides(1, true)[..1].to_vec(),
+        [sides(1, true), sides(1, true)].concat(),
+        vec![sides(3, true); 8].concat(),
+    ];
+    for (solver, more) in [
+        ("sgd", ""),
+        ("gradient", ""),
+        ("gradient", "--momentum 0.5"),
+    ] {
+        let train = format!("train s --solver {solver} --rank 3 {more}");
+        program.done(&format!("{train} --out once --epochs 1 --force"));
+        let options = Record::read(&program.path("once")).unwrap().options;
+        let state = Trainer::new(&store, options.clone()).run(&threads).unwrap();
+        let save = |state: &State| {
+            let run = Run {
+                epochs: state.paces.clone(),
+                seconds: 1.0,
+                threads: 1,
+                memory: 1,
+                store: "s".into(),
+            };
+            Checkpoint::save(
+                &program.path("t.checkpoint"),
+                state,
+                &options,
+                None,
+                &store,
+                &run,
+            )
+        };
+        let resume = format!("{train} --out t --epochs 2 --resume");
+        for carried in &forgeries {
+            let mut forged = state.clone();
+            forged.moving.carried = carried.clone();
+            save(&forged).unwrap();
+            refused(&program, &resume, 1, &["; train "]);
+        }
+        save(&state).unwrap();
+        program.done(&resume);
+        fs::remove_dir_all(program.path("t")).unwrap();
+    }
 }

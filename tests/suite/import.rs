@@ -34,7 +34,22 @@ struct Case {
     shard_bytes: u64,
     chunk_bytes: usize,
     threads: usize,
-    least_memory: bool,
+    /// MiB beyond the smallest budget, if one is given.
+    spare: Option<u64>,
+    style: Style,
+}
+
+/// How a text is written, which nothing depends on.
+#[derive(Debug, Clone, Copy, Default)]
+struct Style {
+    /// Ids are quoted even where they need not be.
+    quotes: bool,
+    /// A blank line comes after every third.
+    blanks: bool,
+    /// Lines end as on Windows.
+    returns: bool,
+    /// The last line has no end.
+    open_end: bool,
 }
 
 /// A pair by its ids, and its rating to the bit.
@@ -52,23 +67,26 @@ struct Twin {
     overlap: u64,
 }
 
-fn text(lines: &[Line], times: bool) -> String {
-    let quoted = |id: &str| format!("\"{}\"", id.replace('"', "\"\""));
+fn text(lines: &[Line], times: bool, style: Style) -> String {
+    let field = |id: &str| match style.quotes || id.contains([',', '"']) {
+        true => format!("\"{}\"", id.replace('"', "\"\"")),
+        false => id.to_owned(),
+    };
+    let end = if style.returns { "\r\n" } else { "\n" };
     let mut text = "user,item,rating".to_owned();
-    text += if times { ",time\n" } else { "\n" };
-    for line in lines {
-        text += &format!(
-            "{},{},{}",
-            quoted(&line.user),
-            quoted(&line.item),
-            line.rating
-        );
-        text += &if times {
-            format!(",{}\n", line.time)
-        } else {
-            "\n".to_owned()
-        };
+    text += if times { ",time" } else { "" };
+    for (number, line) in lines.iter().enumerate() {
+        text += end;
+        if style.blanks && number % 3 == 0 {
+            text += end;
+        }
+        let Line { rating, time, .. } = line;
+        text += &format!("{},{},{rating}", field(&line.user), field(&line.item));
+        if times {
+            text += &format!(",{time}");
+        }
     }
+    text += if style.open_end { "" } else { end };
     text
 }
 
@@ -176,7 +194,7 @@ fn import(case: &Case, out: &Path) -> Result<Report> {
     let folder = out.parent().unwrap();
     let input = |name: &str, lines: &[Line]| {
         let path = folder.join(name);
-        std::fs::write(&path, text(lines, case.times)).unwrap();
+        std::fs::write(&path, text(lines, case.times, case.style)).unwrap();
         Input::from(path)
     };
     let threads = Threads::new(Some(case.threads))?;
@@ -192,15 +210,16 @@ fn import(case: &Case, out: &Path) -> Result<Report> {
         titles: None,
         encoding: case.encoding,
         shard_bytes: case.shard_bytes,
-        memory: case.least_memory.then_some(Bytes(1)),
+        memory: case.spare.map(|_| Bytes(1)),
         force: false,
     };
-    if case.least_memory {
+    if let Some(spare) = case.spare {
         let refused = import.run(out, &threads, &()).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::OverBudget);
         let refused = refused.to_string();
         let (_, enough) = refused.split_once("--memory ").unwrap();
-        import.memory = Some(enough.split_once(' ').unwrap().0.parse().unwrap());
+        let enough: Bytes = enough.split_once(' ').unwrap().0.parse().unwrap();
+        import.memory = Some(Bytes(enough.0 + (spare << 20)));
     }
     import.run(out, &threads, &())
 }
@@ -256,7 +275,8 @@ fn compare(path: &Path, report: &Report, twin: &Twin, case: &Case) {
     assert_eq!(triples(&store, &store, Side::Items), twin.train);
 
     let manifest = store.manifest();
-    let lines = case.lines.len() + 1 + case.test_file.as_ref().map_or(0, |lines| lines.len() + 1);
+    let lines = |lines: &Vec<Line>| text(lines, case.times, case.style).lines().count();
+    let lines = lines(&case.lines) + case.test_file.as_ref().map_or(0, lines);
     assert_eq!(
         (manifest.input.lines, manifest.input.bad_lines),
         (lines as u64, 0)
@@ -380,13 +400,15 @@ prop_compose! {
         shard_bytes in prop_oneof![1 => Just(0_u64), 4 => 200..2000_u64, 4 => Just(1 << 20)],
         chunk_bytes in 1..2000_usize,
         threads in 1..4_usize,
-        least_memory in any::<bool>(),
+        spare in proptest::option::of(prop_oneof![Just(0), 0..64_u64]),
+        (quotes, blanks, returns, open_end) in any::<(bool, bool, bool, bool)>(),
     ) -> Case {
         if test_file.is_some() {
             split.test = HoldOut::Nothing;
         }
         let times = times || split.needs_times();
-        Case { lines, test_file, times, duplicates, split, encoding, shard_bytes, chunk_bytes, threads, least_memory }
+        let style = Style { quotes, blanks, returns, open_end };
+        Case { lines, test_file, times, duplicates, split, encoding, shard_bytes, chunk_bytes, threads, spare, style }
     }
 }
 
@@ -445,7 +467,8 @@ fn ids_and_records_that_spill_leave_no_trace() {
         shard_bytes: 256 << 10,
         chunk_bytes: 64 << 10,
         threads: 2,
-        least_memory: false,
+        spare: None,
+        style: Style::default(),
     };
     let count = 220_000;
     for at in 0..count {
@@ -465,7 +488,7 @@ fn ids_and_records_that_spill_leave_no_trace() {
     assert_eq!(report.spilled, 0);
     let (files, roomy_manifest) = (crate::tree::tree(&roomy), report.manifest);
     for threads in [1, 3] {
-        (case.least_memory, case.threads) = (true, threads);
+        (case.spare, case.threads) = (Some(0), threads);
         let tight = folder.path().join(format!("tight{threads}"));
         let report = import(&case, &tight).unwrap();
         assert!(report.spilled > 0);

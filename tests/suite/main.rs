@@ -3,6 +3,7 @@
 mod accuracy;
 mod architecture;
 mod bad_input;
+mod budgets;
 mod check_gradients;
 mod cli;
 mod contracts;
@@ -10,6 +11,7 @@ mod damage;
 mod filters;
 mod fold_in;
 mod format;
+mod fuzz;
 mod golden;
 mod hostile;
 mod implicit;

@@ -10,7 +10,7 @@ use crate::program::Program;
 use crate::refused::{ratings, refused, said, trained};
 use crate::tree::tree;
 use lowrank::matrix::Ratings;
-use lowrank::store::Store;
+use lowrank::store::{AtomicDir, AtomicFile, Store};
 
 #[test]
 fn what_exists_is_kept_without_force_and_replaced_in_one_step_with_it() {
@@ -61,6 +61,54 @@ fn what_exists_is_kept_without_force_and_replaced_in_one_step_with_it() {
         .into_keys()
         .find(|name| name.contains("tmp"));
     assert_eq!(temporary, None);
+}
+
+/// This process is the first, and does not hurry.
+#[test]
+fn a_second_writer_is_told_of_the_first_and_readers_do_not_mind() {
+    let program = trained();
+    program.done("recommend m s --top 3 --out t.csv");
+    program.done("export m --users u.csv");
+    let first = format!("process {} is writing to it", std::process::id());
+    for (target, arguments) in [
+        ("s", "import good.csv --out s --force"),
+        ("s", "split s --out s --test-fraction 0.1 --force"),
+        ("n", "import good.csv --out n"),
+        ("n", "split s --out n --test-fraction 0.1"),
+        ("m", "train s --out m --rank 2 --epochs 1 --force"),
+        ("m", "train s --out m --rank 2 --epochs 1 --force --resume"),
+        ("n", "train s --out n --rank 2 --epochs 1"),
+        ("t.csv", "recommend m s --top 3 --out t.csv --force"),
+        ("n.csv", "recommend m s --top 3 --out n.csv"),
+        ("n.csv", "similar m --all --out n.csv"),
+        ("u.csv", "export m --users u.csv --force"),
+        ("n.csv", "predict m --pairs good.csv --out n.csv"),
+        (
+            "n.csv",
+            "generate --users 9 --items 9 --ratings 40 --out n.csv",
+        ),
+        ("n.json", "tune s --out n.json --trials 1"),
+    ] {
+        let path = program.path(target);
+        let claim = match path.is_dir() || path.extension().is_none() {
+            true => Err(AtomicDir::create(&path, true).unwrap()),
+            false => Ok(AtomicFile::create(&path, true).unwrap()),
+        };
+        refused(&program, arguments, 1, &[target, &first, "wait"]);
+        for reader in [
+            "verify s",
+            "verify m",
+            "inspect s",
+            "evaluate m s",
+            "recommend m s --users u1",
+        ] {
+            program.done(reader);
+        }
+        drop(claim);
+    }
+    let left = tree(&program.path("")).into_keys();
+    assert_eq!(left.filter(|name| name.starts_with('.')).count(), 0);
+    program.done("recommend m s --top 3 --out t.csv --force");
 }
 
 #[test]

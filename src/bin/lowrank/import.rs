@@ -129,12 +129,16 @@ struct Outcome {
 pub fn run(args: ImportArgs, session: &Session) -> Result<()> {
     let began = Instant::now();
     let inputs: Vec<Input> = args.inputs.iter().map(Input::from).collect();
+    // Titles are read before all else, and stay until they are written; most of the budget is for what comes after.
+    let most = Bytes(session.plan().budget().0 / 4);
     let titles = match &args.titles {
-        Some(path) => Some(read_titles(&Input::from(path))?),
+        Some(path) => Some(read_titles(&Input::from(path), most)?),
         None => {
             let mut bundled = None;
             for input in &inputs {
-                bundled = bundled.or(bundled_titles(input)?);
+                if bundled.is_none() {
+                    bundled = bundled_titles(input, most)?;
+                }
             }
             bundled
         }

@@ -116,11 +116,11 @@ pub fn run(args: TuneArgs, session: &Session) -> Result<()> {
         .record
         .clone()
         .unwrap_or_else(|| trials_path(&args.out));
-    let outputs = [Some(&args.out), Some(&path), args.plot.as_ref()];
-    if !args.resume && !args.force {
-        for output in outputs.into_iter().flatten() {
-            AtomicFile::create(output, false).map(drop)?;
-        }
+    let replaces = args.resume || args.force;
+    // Claimed for the whole search: another would not know of these trials.
+    let out = AtomicFile::create(&args.out, replaces)?;
+    for output in [Some(&path), args.plot.as_ref()].into_iter().flatten() {
+        AtomicFile::create(output, replaces).map(drop)?;
     }
     let mut record = Record {
         ratings: store.manifest().fingerprint.to_string(),
@@ -148,7 +148,7 @@ pub fn run(args: TuneArgs, session: &Session) -> Result<()> {
         // What an earlier search did and this one has not come to yet stays.
         let others = kept.iter().filter(|trial| !trials.contains(trial));
         record.trials = trials.iter().chain(others).cloned().collect();
-        write_json(&path, &record)
+        write_json(AtomicFile::create(&path, true)?, &path, &record)
     })?;
     let best = tuner.best(&trials);
     let found = match best {
@@ -161,10 +161,10 @@ pub fn run(args: TuneArgs, session: &Session) -> Result<()> {
             .path(&path)
             .remedy("search among other options; the record says why each failed"));
     };
-    write_json(&args.out, found)?;
+    write_json(out, &args.out, found)?;
     if let Some(plot) = &args.plot {
         let svg = draw(&[chart(&tuner, &trials)])?;
-        write(plot, svg.as_bytes())?;
+        write(AtomicFile::create(plot, true)?, plot, svg.as_bytes())?;
     }
     let outcome = Outcome {
         metric: target.name(),
@@ -245,13 +245,12 @@ fn read(path: &Path, now: &Record) -> Result<Vec<Trial>> {
     }
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+fn write_json(file: AtomicFile, path: &Path, value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(std::io::Error::from)?;
-    write(path, (text + "\n").as_bytes())
+    write(file, path, (text + "\n").as_bytes())
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = AtomicFile::create(path, true)?;
+fn write(mut file: AtomicFile, path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes).map_err(|e| Error::io(e, path))?;
     file.commit()
 }

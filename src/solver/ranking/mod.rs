@@ -167,18 +167,16 @@ impl<C: Contrast + Send> Solver for Sampled<C> {
         moving: &mut Moving,
         tick: Tick<'_>,
     ) -> Result<Measured> {
+        let biases = moving.parameters.items.has_biases();
+        let carried = <[Factors; 2]>::try_from(moving.take_carried(&[2], 1, biases)?);
         let Parameters { users, items, .. } = &mut moving.parameters;
-        if moving.carried.is_empty() {
-            let squares = |side: &Factors| Factors::zeros(side.rows(), 1, side.has_biases());
-            moving.carried = vec![squares(users), squares(items)];
+        let [mut of_users, mut of_items] = carried.unwrap_or_else(|_| {
             if self.unit {
                 normalize(users);
                 normalize(items);
             }
-        }
-        let [of_users, of_items] = &mut moving.carried[..] else {
-            panic!("sums of squares of both sides");
-        };
+            [&*users, &*items].map(|side| Factors::zeros(side.rows(), 1, side.has_biases()))
+        });
         let steps = Steps {
             rate: self
                 .rates
@@ -190,14 +188,15 @@ impl<C: Contrast + Send> Solver for Sampled<C> {
         };
         let users = Rows {
             factors: users,
-            squares: of_users,
+            squares: &mut of_users,
         };
         let items = Rows {
             factors: items,
-            squares: of_items,
+            squares: &mut of_items,
         };
         self.minibatches(epoch)
             .epoch(ratings, steps, users, items, tick)?;
+        moving.carried = vec![of_users, of_items];
         self.measure(ratings, &moving.parameters)
     }
 

@@ -10,7 +10,7 @@ use lowrank::evaluate::{Target, Watch};
 use lowrank::ingest::{Resplit, Split};
 use lowrank::matrix::{Ratings, Side};
 use lowrank::memory::Plan;
-use lowrank::model::{Checkpoint, Model, Run, read_start};
+use lowrank::model::{Checkpoint, Model, Record, Run, read_start};
 use lowrank::rng::mix;
 use lowrank::solver::Options;
 use lowrank::store::{AtomicDir, AtomicFile, Part, Store};
@@ -255,14 +255,16 @@ fn resume(
         ));
         return Ok(None);
     }
-    let checkpoint = Checkpoint::open_placed(path, placement)?;
+    // The record alone is believed until it is known to be of this training, whose factors there is room for.
+    let checkpoint = Record::read(path)?;
     let differ = |what: &str| {
         let message = format!("the checkpoint was made with {what}");
         Err(Error::new(ErrorKind::BadOption, message)
             .path(path)
             .remedy("resume with the same, or train without --resume"))
     };
-    if checkpoint.fingerprint != store.manifest().fingerprint {
+    let ratings = (checkpoint.fingerprint, checkpoint.shape);
+    if ratings != (store.manifest().fingerprint, store.shape()) {
         return differ("other ratings");
     }
     if checkpoint.start != start {
@@ -279,7 +281,14 @@ fn resume(
     {
         return differ(&format!("no --{name}"));
     }
-    Ok(Some(checkpoint.state))
+    let most = Trainer::memory(store.shape(), options, session.threads.count())?;
+    if checkpoint.state_memory() > most {
+        let what = "the checkpoint has more factors than such a training";
+        return Err(Error::new(ErrorKind::Damaged, what)
+            .path(path)
+            .remedy("train without --resume"));
+    }
+    Ok(Some(Checkpoint::open_placed(path, placement)?.state))
 }
 
 #[derive(Serialize)]

@@ -1,0 +1,118 @@
+//! A budget that is too small is refused before any work, with the smallest that would do; and that one does.
+
+use crate::program::Program;
+use crate::refused::{ratings, refused};
+use lowrank::matrix::Ratings;
+use lowrank::memory::{Bytes, Plan};
+use lowrank::solver::{Options, SOLVERS};
+use lowrank::store::Store;
+use lowrank::train::{Placement, Trainer};
+use lowrank::{Error, Result, Threads};
+
+const MIB: u64 = 1 << 20;
+
+/// The budget that a refusal names, in MiB.
+fn named(error: &str) -> u64 {
+    let (_, advice) = error
+        .split_once("--memory ")
+        .expect("a budget that would do");
+    let (number, rest) = advice.split_once("MiB would do").expect("whole MiB");
+    assert!(
+        rest.trim().is_empty() || rest.starts_with(", or "),
+        "{error}"
+    );
+    number.parse().unwrap()
+}
+
+/// The smallest budget that is enough, in MiB, by bisection; and what less than that is told.
+fn smallest(enough: impl Fn(Bytes) -> Result<()>) -> (u64, Error) {
+    let (mut low, mut high) = (1, 4096);
+    let mut refusal = enough(Bytes(low * MIB)).expect_err("a budget for nothing");
+    enough(Bytes(high * MIB)).expect("a budget for all");
+    while high - low > 1 {
+        let middle = low.midpoint(high);
+        match enough(Bytes(middle * MIB)) {
+            Ok(()) => high = middle,
+            Err(error) => (low, refusal) = (middle, error),
+        }
+    }
+    (high, refusal)
+}
+
+#[test]
+fn every_solver_names_the_smallest_budget_and_trains_in_it() {
+    let program = Program::new();
+    program.write("in.csv", ratings(900, 60));
+    program.done("import in.csv --out s --validation-fraction 0.1");
+    let folder = program.path("");
+    for method in SOLVERS {
+        // Of a rank as large as it may be, factors and scratch are more than rounding to MiB can hide.
+        for (rank, threads) in [(4, 1), (Options::MAX_RANK, 2)] {
+            let options = Options {
+                solver: method.name.into(),
+                rank,
+                epochs: 1,
+                ..Options::default()
+            };
+            let options = (method.suited)(options).resolved();
+            let store = Store::open(program.path("s")).unwrap();
+            let plan = |budget: Bytes| {
+                let mut plan = Plan::new(budget);
+                let planned = Placement::plan(&mut plan, &store, &options, threads, Some(&folder))?;
+                assert!(plan.total() <= budget, "{}", method.name);
+                Ok(planned)
+            };
+            let (enough, refusal) = smallest(|budget| plan(budget).map(drop));
+            let what = format!("{} of rank {rank}: {refusal}", method.name);
+            assert_eq!(named(&refusal.to_string()), enough, "{what}");
+            let first = plan(Bytes(MIB)).unwrap_err().to_string();
+            assert_eq!(named(&first), enough, "{what}: at first {first}");
+            if rank == 4 {
+                let trainer = Trainer::new(
+                    &store,
+                    Options {
+                        epochs: 1,
+                        ..options.clone()
+                    },
+                )
+                .placement(plan(Bytes(enough * MIB)).unwrap());
+                let state = trainer.run(&Threads::new(Some(threads)).unwrap()).unwrap();
+                assert_eq!(
+                    state.parameters().users.rows(),
+                    store.shape().users,
+                    "{what}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_command_names_the_smallest_budget_and_runs_in_it() {
+    let program = crate::refused::trained();
+    for arguments in [
+        "import good.csv --out n",
+        "import good.csv --out n --encoding plain --test-last 1 --threads 3",
+        "split s --out n --test-fraction 0.3",
+        "train s --out n --rank 2 --epochs 1",
+        "train s --out n --solver sgd --rank 200 --epochs 1 --early-stop 2 --checkpoint-every 1",
+        "recommend m s --out n",
+        "recommend m s --out n --exhaustive --top 12",
+        "evaluate m s",
+        "evaluate m s --metrics rmse,ndcg --at 3",
+        "similar m --item i1",
+        "predict m --user u1 --item i1",
+    ] {
+        let with = |mib: u64| format!("{arguments} --memory {mib}MiB");
+        let enough = named(&refused(&program, &with(1), 1, &["budget is 1 MiB"]));
+        let again = named(&refused(&program, &with(enough - 1), 1, &[]));
+        assert_eq!(again, enough, "{arguments}");
+        program.done(&with(enough));
+        let made = program.path("n");
+        if made.is_dir() {
+            std::fs::remove_dir_all(made).unwrap();
+        } else if made.exists() {
+            std::fs::remove_file(made).unwrap();
+        }
+    }
+}
