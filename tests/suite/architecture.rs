@@ -92,6 +92,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "matrix",
             "model",
             "recommend",
+            "rng",
             "solver",
             "store",
         ],
