@@ -41,7 +41,7 @@ pub use resplit::Resplit;
 pub use rows::Duplicates;
 pub use sink::Sink;
 pub use split::{HoldOut, Split};
-pub use titles::{Titles, bundled_titles, read_titles};
+pub use titles::{Categories, Titles, bundled_titles, read_categories, read_titles};
 
 use crate::error::{Error, ErrorKind, Result};
 

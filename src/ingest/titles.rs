@@ -1,4 +1,4 @@
-//! Titles of items, by the items' own ids.
+//! Titles and categories of items, by the items' own ids.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -8,6 +8,9 @@ use crate::error::{AtPath, Error, ErrorKind, Result};
 
 /// Titles by external id.
 pub type Titles = HashMap<Box<str>, Box<str>>;
+
+/// Categories by external id.
+pub type Categories = HashMap<Box<str>, Vec<Box<str>>>;
 
 /// The members of a zip archive that hold titles; the first that occurs is read.
 const TITLES: &[&str] = &["movies.csv", "movies.dat", "u.item"];
@@ -21,6 +24,21 @@ const MOST_BYTES: u64 = 128 << 20;
 /// The delimiter is the one that occurs first, of `,` `;` `|` `::` and tab. Text that is not UTF-8 is taken for Latin-1.
 /// The first title of an id counts. Input and archives may be compressed as ratings may.
 pub fn read_titles(input: &Input) -> Result<Titles> {
+    read(input, titles)
+}
+
+/// Reads categories: the genres of `movies.csv`, `movies.dat` or `u.item` of MovieLens, or any text whose first columns are
+/// id, title and categories, or whose header says where id and categories are. Several categories of an item have `|`
+/// between them. Otherwise as [`read_titles`].
+///
+/// # Errors
+/// If the text cannot be read, or has no third column.
+pub fn read_categories(input: &Input) -> Result<Categories> {
+    read(input, categories)
+}
+
+/// Reads a bounded text, and what is in it.
+fn read<T>(input: &Input, parse: impl Fn(&str) -> Result<T>) -> Result<T> {
     input.with_text(TITLES, |path, source| {
         let mut bytes = Vec::new();
         let mut bounded = source.take(MOST_BYTES + 1);
@@ -50,63 +68,104 @@ pub fn bundled_titles(ratings: &Input) -> Result<Option<Titles>> {
     }
 }
 
-fn parse(text: &str) -> Result<Titles> {
+fn titles(text: &str) -> Result<Titles> {
     let mut titles = Titles::new();
-    let mut add = |id: &str, title: &str| {
-        let (id, title) = (id.trim(), title.trim());
+    each_line(text, 1, TITLE_NAMES, |id, fields, column| {
+        let title = fields.get(column).ok_or_else(|| missing("title"))?.trim();
         if !id.is_empty() && !title.is_empty() {
             titles.entry(id.into()).or_insert_with(|| title.into());
         }
-    };
+        Ok(())
+    })?;
+    Ok(titles)
+}
+
+fn categories(text: &str) -> Result<Categories> {
+    let mut categories = Categories::new();
+    each_line(text, 2, CATEGORY_NAMES, |id, fields, column| {
+        let of_item: Vec<Box<str>> = match fields.get(FLAGS..) {
+            // u.item has a column for each genre, 1 if a film is of it.
+            Some(flags) if flags.len() == GENRES.len() => {
+                let of = GENRES.iter().zip(flags).filter(|(_, flag)| **flag == "1");
+                of.map(|(genre, _)| (*genre).into()).collect()
+            }
+            _ => {
+                let field = fields.get(column).ok_or_else(|| missing("category"))?;
+                let names = field.split('|').map(str::trim);
+                names
+                    .filter(|name| !name.is_empty())
+                    .map(Into::into)
+                    .collect()
+            }
+        };
+        if !id.is_empty() {
+            categories.entry(id.into()).or_insert(of_item);
+        }
+        Ok(())
+    })?;
+    Ok(categories)
+}
+
+/// Shows each line with an item to `visit`: its id, its fields, and which of them it is about: the one that a header calls
+/// by one of `names`, or else this.
+fn each_line(
+    text: &str,
+    otherwise: usize,
+    names: &[&str],
+    mut visit: impl FnMut(&str, &[&str], usize) -> Result<()>,
+) -> Result<()> {
     let first = text.lines().find(|line| !line.trim().is_empty());
     let first = first.unwrap_or_default();
     let separator = first.find([',', ';', '|', '\t']);
     let double_colon = first.find("::");
-    if double_colon.is_some_and(|at| separator.is_none_or(|other| at < other)) {
-        for (line, text) in (1..).zip(text.lines()) {
-            if text.trim().is_empty() {
-                continue;
-            }
-            let mut fields = text.split("::");
-            match (fields.next(), fields.next()) {
-                (Some(id), Some(title)) => add(id, title),
-                _ => return Err(no_title().line(line)),
-            }
-        }
-    } else {
-        let Some(separator) = separator else {
-            return Err(Error::new(ErrorKind::BadInput, "no titles in it")
-                .remedy("give a file with an item's id and its title on each line"));
+    let (mut id, mut column) = (0, otherwise);
+    let mut take = |at: usize, line: u64, fields: &[&str]| {
+        let named = |names: &[&str]| {
+            let is_named = |field: &&str| names.contains(&field.trim().to_lowercase().as_str());
+            fields.iter().position(|field| is_named(&field))
         };
-        let delimiter = first.as_bytes()[separator];
-        let mut reader = csv::ReaderBuilder::new()
-            .delimiter(delimiter)
-            // A bar is no delimiter of RFC 4180: quotes in u.item are part of the title.
-            .quoting(delimiter != b'|')
-            .has_headers(false)
-            .flexible(true)
-            .from_reader(text.as_bytes());
-        let (mut id, mut title) = (0, 1);
-        for (row, record) in reader.records().enumerate() {
-            let record = record.map_err(std::io::Error::from)?;
-            let named = |names: &[&str]| {
-                record
-                    .iter()
-                    .position(|name| names.contains(&name.trim().to_lowercase().as_str()))
-            };
-            if row == 0
-                && let (Some(id_column), Some(title_column)) = (named(ID_NAMES), named(TITLE_NAMES))
-            {
-                (id, title) = (id_column, title_column);
-                continue;
-            }
-            match (record.get(id), record.get(title)) {
-                (Some(id), Some(title)) => add(id, title),
-                _ => return Err(no_title().line(record.position().map_or(0, csv::Position::line))),
-            }
+        if at == 0
+            && let (Some(id_column), Some(named_column)) = (named(ID_NAMES), named(names))
+        {
+            (id, column) = (id_column, named_column);
+            return Ok(());
         }
+        let own = fields.get(id).copied().unwrap_or_default();
+        visit(own.trim(), fields, column).map_err(|e| e.line(line))
+    };
+    if double_colon.is_some_and(|at| separator.is_none_or(|other| at < other)) {
+        let lines = (1..).zip(text.lines());
+        let lines = lines.filter(|(_, text)| !text.trim().is_empty());
+        for (at, (line, text)) in lines.enumerate() {
+            take(at, line, &text.split("::").collect::<Vec<_>>())?;
+        }
+        return Ok(());
     }
-    Ok(titles)
+    let Some(separator) = separator else {
+        return Err(Error::new(ErrorKind::BadInput, "no titles in it")
+            .remedy("give a file with an item's id and its title on each line"));
+    };
+    let delimiter = first.as_bytes()[separator];
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(delimiter)
+        // A bar is no delimiter of RFC 4180: quotes in u.item are part of the title.
+        .quoting(delimiter != b'|')
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(text.as_bytes());
+    for (at, record) in reader.records().enumerate() {
+        let record = record.map_err(std::io::Error::from)?;
+        let line = record.position().map_or(0, csv::Position::line);
+        take(at, line, &record.iter().collect::<Vec<_>>())?;
+    }
+    Ok(())
+}
+
+fn missing(what: &str) -> Error {
+    Error::new(
+        ErrorKind::BadInput,
+        format!("no {what} beside the item's id"),
+    )
 }
 
 const ID_NAMES: &[&str] = &[
@@ -114,9 +173,32 @@ const ID_NAMES: &[&str] = &[
 ];
 const TITLE_NAMES: &[&str] = &["title", "movie_title", "name", "book-title"];
 
-fn no_title() -> Error {
-    Error::new(ErrorKind::BadInput, "no title beside the item's id")
-}
+const CATEGORY_NAMES: &[&str] = &["genres", "genre", "categories", "category"];
+
+/// The columns of u.item before those of genres, ...
+const FLAGS: usize = 5;
+/// ... and those, as its README lists them.
+const GENRES: [&str; 19] = [
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+];
 
 #[cfg(test)]
 mod tests {
@@ -139,8 +221,32 @@ mod tests {
     }
 
     #[test]
+    fn the_three_kinds_of_file_give_categories() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+        for name in &TITLES[..2] {
+            let categories = read_categories(&Input::from(folder.join(name))).unwrap();
+            let of = |id: &str| categories[id].iter().map(|x| &**x).collect::<Vec<_>>();
+            assert_eq!(
+                (of("1"), of("3")),
+                (vec!["Drama"], vec!["Drama", "Romance"]),
+                "{name}"
+            );
+        }
+        // Documentary, the eighth, and Western, the last.
+        let flags = "0|0|0|0|0|0|0|1|0|0|0|0|0|0|0|0|0|0|1";
+        let of_flags = categories(&format!("7|Rain|01-Jan-1960|||{flags}\n")).unwrap();
+        assert_eq!(of_flags["7"], ["Documentary".into(), "Western".into()]);
+        let own = categories("kind,category,item\nx,a| b |,1\ny,,2\n").unwrap();
+        assert_eq!(own["1"], ["a".into(), "b".into()]);
+        assert!(own["2"].is_empty());
+        let error = categories("1,Quiet\n").unwrap_err().to_string();
+        assert!(error.starts_with("line 1: no category beside"), "{error}");
+    }
+
+    #[test]
     fn headers_may_put_the_columns_anywhere() {
-        let titles = parse("year\tname\titem_id\n1931\tQuiet\ta\n1954\tPaper\tb\n1960\tOther\ta\n");
+        let titles =
+            titles("year\tname\titem_id\n1931\tQuiet\ta\n1954\tPaper\tb\n1960\tOther\ta\n");
         let titles = titles.unwrap();
         assert_eq!((&*titles["a"], &*titles["b"]), ("Quiet", "Paper"));
     }
@@ -153,7 +259,7 @@ mod tests {
             ("1,Quiet\n2\n", "line 2: no title beside"),
             ("1::Quiet\n\n2\n", "line 3: no title beside"),
         ] {
-            let error = parse(text).unwrap_err().to_string();
+            let error = titles(text).unwrap_err().to_string();
             assert!(error.starts_with(what), "{error}");
         }
         let folder = tempfile::tempdir().unwrap();
