@@ -33,6 +33,7 @@ mod scratch;
 mod shard;
 mod shards_writer;
 mod tiles;
+mod times;
 mod verify;
 mod writer;
 
@@ -52,5 +53,6 @@ pub use scratch::ScratchFile;
 pub use shard::{Encoding, Layout, Part, Shard, ShardEntry, shard_file};
 pub use shards_writer::ShardsWriter;
 pub use tiles::StoredTiles;
+pub use times::{Times, TimesSeals};
 pub use verify::Verified;
 pub use writer::{ContainerWriter, Sink};

@@ -32,3 +32,4 @@ mod tiles;
 mod tree;
 mod truncated;
 mod tune;
+mod update;
