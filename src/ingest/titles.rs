@@ -122,7 +122,7 @@ fn each_line(
     let mut take = |at: usize, line: u64, fields: &[&str]| {
         let named = |names: &[&str]| {
             let is_named = |field: &&str| names.contains(&field.trim().to_lowercase().as_str());
-            fields.iter().position(|field| is_named(&field))
+            fields.iter().position(is_named)
         };
         if at == 0
             && let (Some(id_column), Some(named_column)) = (named(ID_NAMES), named(names))
