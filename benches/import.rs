@@ -49,6 +49,7 @@ fn import(criterion: &mut Criterion) {
         test: None,
         split: Split::default(),
         duplicates: Duplicates::default(),
+        times: false,
         titles: None,
         encoding: Encoding::default(),
         shard_bytes: 64 << 20,

@@ -28,6 +28,7 @@ fn prepare(folder: &Path, threads: &Threads) -> Result<(Store, Model)> {
         test: None,
         split: Split::default(),
         duplicates: Duplicates::default(),
+        times: false,
         titles: None,
         encoding: Encoding::default(),
         shard_bytes: 64 << 20,

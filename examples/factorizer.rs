@@ -31,6 +31,7 @@ fn main() -> Result<()> {
             ..Split::default()
         },
         duplicates: Duplicates::Last,
+        times: false,
         titles: None,
         encoding: Encoding::default(),
         shard_bytes: 64 << 20,

@@ -74,6 +74,7 @@ fn main() -> Result<()> {
             test: None,
             split: Split::default(),
             duplicates: Duplicates::Last,
+            times: false,
             titles: None,
             encoding: Encoding::default(),
             shard_bytes: 64 << 20,

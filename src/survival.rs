@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::error::{AtPath, Result};
-use crate::ingest::{Duplicates, HoldOut, Import, Input, ReadOptions, Split};
+use crate::ingest::{Duplicates, HoldOut, Import, Input, Merge, ReadOptions, Split};
 use crate::model::{Checkpoint, Model, Run};
 use crate::solver::Options;
 use crate::store::faults::{Fault, with};
@@ -93,6 +93,7 @@ fn import(text: &Path, store: &Path) -> Result<()> {
             ..Split::default()
         },
         duplicates: Duplicates::Last,
+        times: false,
         titles: None,
         encoding: Encoding::Packed,
         shard_bytes: 2048,
@@ -157,6 +158,36 @@ fn run_of(state: &State) -> Run {
         memory: 1,
         store: "s".into(),
     }
+}
+
+#[test]
+fn an_update_leaves_the_old_store_or_the_new() {
+    let root = folder();
+    let at = |name: &str| root.path().join(name);
+    fs::write(at("old.csv"), ratings(12, 7)).unwrap();
+    fs::write(at("new.csv"), "u3,i1,5\nu30,i20,2\n").unwrap();
+    let update = || {
+        let before = Store::open(at("s"))?;
+        let merge = Merge {
+            store: &before,
+            inputs: vec![Input::from(at("new.csv"))],
+            read: ReadOptions::default(),
+            titles: None,
+            shard_bytes: 2048,
+            memory: None,
+            force: true,
+        };
+        let merged = merge.run(&at("s"), &Threads::new(Some(1))?, &())?;
+        merged.put_in_place()
+    };
+    survives(
+        root.path(),
+        "s",
+        || import(&at("old.csv"), &at("s")),
+        update,
+    );
+    let store = Store::open(at("s")).unwrap();
+    store.verify(&mut |_| {}).unwrap();
 }
 
 #[test]

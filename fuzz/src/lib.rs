@@ -202,6 +202,7 @@ impl Bench {
                 ..Split::default()
             },
             duplicates: lowrank::ingest::Duplicates::Last,
+            times: false,
             titles: Some(titles.map(|(id, title)| (id.into(), title.into())).into()),
             encoding: Encoding::Packed,
             shard_bytes: 1 << 20,

@@ -3,6 +3,7 @@
 mod errors;
 mod list;
 mod ranking;
+mod sampled;
 mod watch;
 
 pub(crate) use errors::errors_of_parameters;
@@ -11,6 +12,7 @@ pub use errors::{Errors, folded_in_errors, rating_errors};
 pub use list::List;
 pub(crate) use ranking::of_parameters as ranking_of_parameters;
 pub use ranking::{Activity, Figure, Protocol, Ranking, folded_in_ranking, ranking};
+pub use sampled::Sample;
 pub use watch::{Target, Watch};
 
 use crate::error::{Error, ErrorKind, Result};

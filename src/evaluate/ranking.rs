@@ -5,12 +5,13 @@
 //! looked at; means and variances are gathered user by user, in the store's order, so that the figures do not depend on
 //! threads. Memory: what recommending takes, a number for each user, and one for each item.
 
+use super::sampled::{Sample, Sampled};
 use super::{List, Measure, Metric, held_out};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::Candidate;
 use crate::matrix::{Ratings, RowScratch, Shape, Side};
 use crate::model::Model;
-use crate::recommend::{Exclude, FoldedIn, Recommender, Search};
+use crate::recommend::{Exclude, FoldedIn, Recommender, Search, UserTop};
 use crate::solver::Parameters;
 use crate::store::{IdMap, Part, Store, UserRows};
 
@@ -25,6 +26,8 @@ pub struct Protocol<'a> {
     pub part: Part,
     /// The least rating that makes an item worth finding; every rating does without it.
     pub positive_at: Option<f32>,
+    /// What the items to be found are ranked among; all others, if that is not given.
+    pub sample: Option<Sample>,
 }
 
 /// What was measured.
@@ -81,9 +84,15 @@ pub struct Activity {
 pub fn ranking(model: &Model, store: &Store, protocol: &Protocol<'_>) -> Result<Ranking> {
     let search = Search::default();
     let exclude = protocol.exclude();
-    let recommender = Recommender::new(model, Some(store), protocol.top(), exclude, search)?;
     let items = IdMap::new(store.items(), model.dictionary(Side::Items))?;
-    measure(&recommender, Some, store, items, protocol)
+    let lists = match protocol.sample {
+        Some(sample) => Lists::Sampled(Sampled::new(sample, model, store, protocol.top())?),
+        None => {
+            let top = protocol.top();
+            Lists::Full(Recommender::new(model, Some(store), top, exclude, search)?)
+        }
+    };
+    measure(lists, Some, store, items, protocol)
 }
 
 /// As [`ranking`], of parameters that number rows as the store does.
@@ -94,7 +103,7 @@ pub(crate) fn of_parameters(
 ) -> Result<Ranking> {
     let exclude = protocol.exclude().parts();
     let recommender = Recommender::of_store(parameters, store, protocol.top(), exclude)?;
-    measure(&recommender, Some, store, IdMap::Same, protocol)
+    measure(Lists::Full(recommender), Some, store, IdMap::Same, protocol)
 }
 
 /// As [`ranking`], of users who were folded in, and no others: `row` gives the row of a user of the store, if that one was.
@@ -112,31 +121,51 @@ pub fn folded_in_ranking(
     let (exclude, search) = (Exclude::Train, Search::default());
     let recommender = Recommender::to_folded_in(model, folded_in, protocol.top(), exclude, search);
     let items = IdMap::new(store.items(), model.dictionary(Side::Items))?;
-    measure(&recommender, row, store, items, protocol)
+    measure(Lists::Full(recommender), row, store, items, protocol)
 }
 
-/// Measures the lists of a recommender; `number` gives its number of a user of the store, if it has one.
+/// Where lists come from.
+enum Lists<'a> {
+    /// The best of all items.
+    Full(Recommender<'a>),
+    /// The best of a sample.
+    Sampled(Sampled<'a>),
+}
+
+impl Lists<'_> {
+    /// The most items that a list may have.
+    fn longest(&self) -> usize {
+        match self {
+            Lists::Full(recommender) => recommender.items(),
+            Lists::Sampled(sampled) => sampled.longest(),
+        }
+    }
+
+    /// How many items the model has.
+    fn catalogue(&self) -> usize {
+        match self {
+            Lists::Full(recommender) => recommender.items(),
+            Lists::Sampled(sampled) => sampled.catalogue(),
+        }
+    }
+}
+
+/// Measures lists; `number` gives the number that they know a user of the store by, if they do.
 fn measure(
-    recommender: &Recommender<'_>,
+    mut lists: Lists<'_>,
     number: impl Fn(u32) -> Option<u32>,
     store: &Store,
     items: IdMap,
     protocol: &Protocol<'_>,
 ) -> Result<Ranking> {
-    let catalogue = recommender.items();
-    if let Some(cut_off) = protocol.cut_offs.iter().find(|&&k| k == 0 || k > catalogue) {
-        let what = format!("there is no list of {cut_off} items: the model knows {catalogue}");
+    let (longest, catalogue) = (lists.longest(), lists.catalogue());
+    if let Some(cut_off) = protocol.cut_offs.iter().find(|&&k| k == 0 || k > longest) {
+        let what = format!("there is no list of {cut_off} items: there are {longest} to be listed");
         return Err(Error::new(ErrorKind::BadOption, what).remedy("give another cut-off with --at"));
     }
     let rows = held_out(store, protocol.part)?;
-    let mut relevant = Relevant {
-        rows,
-        items,
-        least: protocol.positive_at.unwrap_or(f32::NEG_INFINITY),
-        scratch: RowScratch::default(),
-        found: Vec::new(),
-        unknown: 0,
-    };
+    let least = protocol.positive_at.unwrap_or(f32::NEG_INFINITY);
+    let mut relevant = Relevant::new(rows, &items, least);
     // Each user by the number in the store, and by the recommender's.
     let users: Vec<(u32, u32)> = relevant
         .users()?
@@ -151,13 +180,13 @@ fn measure(
     }
     let activity = store.rating_counts(Side::Users)?;
     let quarters = Quarters::new(users.iter().map(|&(user, _)| activity[user as usize]));
-    let surprise = surprise(&relevant.items, store, catalogue)?;
+    let surprise = surprise(&items, store, catalogue)?;
     let mut all = Group::new(protocol, catalogue);
     let mut groups = [(); QUARTERS].map(|()| Group::new(protocol, catalogue));
     let (mut hits, mut bits) = (Vec::new(), Vec::new());
     let (mut from, mut last) = (0, 0);
     let mut next = users.iter().map(|&(user, _)| user);
-    recommender.recommend(users.iter().map(|&(_, number)| number), Ok, |tops| {
+    let mut take = |tops: Vec<UserTop>| {
         for (top, user) in tops.iter().zip(&mut next) {
             relevant.read(user)?;
             hits.clear();
@@ -179,7 +208,20 @@ fn measure(
         relevant.rows.release(from as usize..last as usize);
         from = last;
         Ok(())
-    })?;
+    };
+    match &mut lists {
+        Lists::Full(recommender) => {
+            let numbers = users.iter().map(|&(_, number)| number);
+            recommender.recommend(numbers, Ok, &mut take)?;
+        }
+        Lists::Sampled(sampled) => {
+            let mut to_find = Relevant::new(rows, &items, least);
+            for &(user, _) in &users {
+                to_find.read(user)?;
+                take(vec![sampled.list(user, &to_find)?])?;
+            }
+        }
+    }
     let groups = groups.into_iter().filter(|group| group.users > 0);
     Ok(Ranking {
         users: all.users,
@@ -221,9 +263,9 @@ impl Protocol<'_> {
 }
 
 /// What is to be found of one user at a time.
-struct Relevant<'a> {
+pub(super) struct Relevant<'a> {
     rows: UserRows<'a>,
-    items: IdMap,
+    items: &'a IdMap,
     least: f32,
     scratch: RowScratch,
     /// The user's items by their rows in the model, ascending; those that it does not know last.
@@ -232,7 +274,26 @@ struct Relevant<'a> {
     unknown: u64,
 }
 
-impl Relevant<'_> {
+impl<'a> Relevant<'a> {
+    fn new(rows: UserRows<'a>, items: &'a IdMap, least: f32) -> Relevant<'a> {
+        Relevant {
+            rows,
+            items,
+            least,
+            scratch: RowScratch::default(),
+            found: Vec::new(),
+            unknown: 0,
+        }
+    }
+
+    /// The user's items by their rows in the model, which knows them.
+    pub(super) fn known(&self) -> impl Iterator<Item = u32> {
+        self.found
+            .iter()
+            .copied()
+            .take_while(|&item| item != u32::MAX)
+    }
+
     /// The users who have something to be found.
     fn users(&self) -> Result<Vec<u32>> {
         let mut users = Vec::new();

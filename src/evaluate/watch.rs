@@ -94,6 +94,7 @@ impl Target {
             cut_offs: std::slice::from_ref(&self.cut_off),
             part: Part::Validation,
             positive_at,
+            sample: None,
         }
     }
 }

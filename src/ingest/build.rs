@@ -13,7 +13,7 @@ use crate::memory::{Bytes, Plan};
 use crate::progress::{Progress, Unit};
 use crate::store::{
     Encoding, Fingerprint, InputCounts, Layout, Manifest, Part, Seal, ShardEntry, ShardsWriter,
-    StoreWriter,
+    StoreWriter, TimesSeals,
 };
 
 /// How the budget is shared out. Only some of it is in use at any one time.
@@ -94,6 +94,7 @@ struct Parts {
     train: Vec<ShardEntry>,
     validation: Vec<ShardEntry>,
     test: Vec<ShardEntry>,
+    times: TimesSeals,
     histogram: Histogram,
     sum: f64,
     fingerprint: Fingerprint,
@@ -147,7 +148,7 @@ impl Build<'_> {
         mut load: impl FnMut(usize) -> Result<Loaded<T>>,
         mut fold_in: impl FnMut(usize, &Rows) -> Result<()> + Send,
     ) -> Result<(Parts, (Spill<()>, Ranges))> {
-        let Settle { split, .. } = self.settle;
+        let Settle { split, times, .. } = self.settle;
         let width = self.counts(Side::Items).len() as u32;
         let writer = |part: Part, wanted: bool| -> Result<Option<ShardsWriter>> {
             let layout = Layout {
@@ -157,7 +158,8 @@ impl Build<'_> {
                 width,
             };
             let shards = || self.store.shards(layout, self.shares.shard);
-            wanted.then(shards).transpose()
+            let shards = wanted.then(shards).transpose()?;
+            Ok(shards.map(|shards| shards.with_times(times)))
         };
         let mut train = writer(Part::Train, true)?;
         let mut validation = writer(Part::Validation, split.validation_fraction > 0.0)?;
@@ -186,8 +188,9 @@ impl Build<'_> {
                     (&mut test, &settled.test),
                 ] {
                     if let Some(writer) = writer {
-                        rows.iter()
-                            .try_for_each(|row| writer.push_row(row.cols, row.values))?;
+                        rows.timed().try_for_each(|(row, times)| {
+                            writer.push_timed_row(row.cols, row.values, times)
+                        })?;
                     }
                 }
                 let first = ranges.rows(range).start;
@@ -200,11 +203,12 @@ impl Build<'_> {
             },
         )?;
         self.progress.end();
-        let finish =
-            |writer: Option<ShardsWriter>| writer.map_or(Ok(Vec::new()), ShardsWriter::finish);
-        parts.train = finish(train)?;
-        parts.validation = finish(validation)?;
-        parts.test = finish(test)?;
+        let finish = |writer: Option<ShardsWriter>| {
+            writer.map_or(Ok(Default::default()), ShardsWriter::finish_timed)
+        };
+        (parts.train, parts.times.train) = finish(train)?;
+        (parts.validation, parts.times.validation) = finish(validation)?;
+        (parts.test, parts.times.test) = finish(test)?;
         Ok((parts, (by_item, item_ranges)))
     }
 
@@ -273,6 +277,7 @@ impl Build<'_> {
             by_item,
             validation: parts.validation,
             test: parts.test,
+            times: self.settle.times.then_some(parts.times),
         })
     }
 }

@@ -36,6 +36,8 @@ pub struct Import {
     pub split: Split,
     /// What to do with a pair that is rated more than once.
     pub duplicates: Duplicates,
+    /// Whether the store keeps the time of each rating.
+    pub times: bool,
     /// Titles of items.
     pub titles: Option<Titles>,
     /// How ratings are written: nothing but bytes and speed depends on it.
@@ -102,7 +104,7 @@ impl Import {
         let store = StoreWriter::create(out, self.force)?;
         threads.run(|| {
             // Times are carried along only where something asks for them.
-            if self.split.needs_times() || self.duplicates.needs_times() {
+            if self.times || self.split.needs_times() || self.duplicates.needs_times() {
                 self.import::<i64>(store, &plan, progress)
             } else {
                 self.import::<()>(store, &plan, progress)
@@ -146,6 +148,13 @@ impl Import {
             None => None,
         };
         progress.end();
+        if self.times && collector.without_time {
+            return Err(Error::new(
+                ErrorKind::BadInput,
+                "times cannot be kept: there are ratings without a time",
+            )
+            .remedy("name the column with --columns, or leave out --times"));
+        }
         if read.ratings() == 0 {
             return Err(Error::new(ErrorKind::BadInput, "no ratings could be read")
                 .path(&read.inputs[0].path));
@@ -173,6 +182,7 @@ impl Import {
                 split: self.split,
                 user_keys: &keys.users,
                 item_keys: &keys.items,
+                times: self.times,
             },
             test_file: self.test.is_some(),
             counts: [numbered.users.counts(), numbered.items.counts()],

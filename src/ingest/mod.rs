@@ -4,6 +4,7 @@
 //! cut into chunks of complete lines, a [`Parser`] turns each chunk into [`RawRating`]s on a thread of its own, and a
 //! [`Consumer`] takes them in. A new format is one file with an implementation of [`Format`] and one line in [`FORMATS`].
 
+mod additions;
 mod adjacency;
 mod build;
 mod chunks;
@@ -16,6 +17,7 @@ mod import;
 mod input;
 mod libmf;
 mod matrix_market;
+mod merge;
 mod movielens;
 mod new_users;
 mod number;
@@ -34,6 +36,7 @@ pub use columns::{Columns, Role};
 pub use fields::Delimiter;
 pub use import::{Import, Report};
 pub use input::Input;
+pub use merge::{Grown, Merge, Merged};
 pub use new_users::NewUsers;
 pub use pairs::read_pairs;
 pub use read::{Consumer, InputReport, ReadOptions, ReadReport, read_ratings};
@@ -41,7 +44,7 @@ pub use resplit::Resplit;
 pub use rows::Duplicates;
 pub use sink::Sink;
 pub use split::{HoldOut, Split};
-pub use titles::{Titles, bundled_titles, read_titles};
+pub use titles::{Categories, Titles, bundled_titles, read_categories, read_titles};
 
 use crate::error::{Error, ErrorKind, Result};
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::build::{Build, Loaded, Shares};
 use super::rows::{Duplicates, Rows, Settle};
-use super::sort::Record;
+use super::sort::{Record, Stamp};
 use super::split::{HoldOut, Split};
 use crate::error::{AtPath, Error, ErrorKind, Result};
 use crate::matrix::{Ratings, RowScratch, Side};
@@ -50,7 +50,10 @@ impl Resplit<'_> {
             Some(path) => Some(FoldInText::create(path, self)?),
             None => None,
         };
-        threads.run(|| self.write(store, fold_in, threads.count(), progress))
+        threads.run(|| match self.store.manifest().times {
+            Some(_) => self.write::<i64>(store, fold_in, threads.count(), progress),
+            None => self.write::<()>(store, fold_in, threads.count(), progress),
+        })
     }
 
     fn check(&self) -> Result<()> {
@@ -58,13 +61,13 @@ impl Resplit<'_> {
         let bad = |what: &str, remedy: &str| {
             Err(Error::new(ErrorKind::BadOption, what).remedy(remedy.to_owned()))
         };
-        if self.split.needs_times() {
+        if self.split.needs_times() && self.store.manifest().times.is_none() {
             return Err(Error::new(
                 ErrorKind::BadOption,
-                "the latest ratings cannot be told: a store keeps no times",
+                "the latest ratings cannot be told: this store keeps no times",
             )
             .path(self.store.path())
-            .remedy("import the text with --test-last, or hold out by --test-each"));
+            .remedy("import the text with --times, or hold out by --test-each"));
         }
         let by_user = matches!(self.split.test, HoldOut::Users { .. });
         match (by_user, &self.fold_in) {
@@ -80,7 +83,7 @@ impl Resplit<'_> {
         }
     }
 
-    fn write(
+    fn write<T: Stamp>(
         &self,
         out: StoreWriter,
         mut fold_in: Option<FoldInText<'_>>,
@@ -114,6 +117,7 @@ impl Resplit<'_> {
                 split: self.split,
                 user_keys: &keys[0],
                 item_keys: &keys[1],
+                times: source.manifest().times.is_some(),
             },
             test_file: false,
             counts: [&counts[0], &counts[1]],
@@ -122,7 +126,7 @@ impl Resplit<'_> {
             spilled: 0,
         };
         let ranges = build.ranges(Side::Users)?;
-        let load = |range| load(&parts, ranges.rows(range));
+        let load = |range| load::<T>(&parts, ranges.rows(range));
         let built = build.run(&ranges, load, |first, rows| match &mut fold_in {
             Some(text) => text.write(first, rows),
             None => Ok(()),
@@ -144,19 +148,21 @@ impl Resplit<'_> {
 }
 
 /// The records of a range of users, from all parts.
-fn load(parts: &[UserRows<'_>], users: std::ops::Range<usize>) -> Result<Loaded<()>> {
+fn load<T: Stamp>(parts: &[UserRows<'_>], users: std::ops::Range<usize>) -> Result<Loaded<T>> {
     let mut records = Vec::new();
-    let mut scratch = RowScratch::default();
+    let (mut scratch, mut times) = (RowScratch::default(), Vec::new());
     for part in parts {
         for user in users.clone() {
             let (block, row) = part.find(user)?;
             let row = block.row(row, &mut scratch);
-            let rated = row.cols.iter().zip(row.values);
-            records.extend(rated.map(|(&col, &value)| Record {
+            times.clear();
+            part.times_of(user, row.len(), &mut times)?;
+            let rated = row.cols.iter().zip(row.values).enumerate();
+            records.extend(rated.map(|(at, (&col, &value))| Record {
                 row: user as u32,
                 col,
                 value,
-                time: (),
+                time: T::new(times.get(at).copied()),
             }));
         }
         part.release(users.clone());

@@ -53,6 +53,8 @@ pub struct Settle<'a> {
     pub user_keys: &'a [u64],
     /// Keys of the items' ids, by number.
     pub item_keys: &'a [u64],
+    /// Whether rows keep the times of their ratings.
+    pub times: bool,
 }
 
 /// Consecutive rows.
@@ -61,6 +63,8 @@ pub struct Rows {
     ends: Vec<usize>,
     cols: Vec<u32>,
     values: Vec<f32>,
+    /// The time of each rating, or none at all.
+    times: Vec<i64>,
 }
 
 impl Rows {
@@ -69,12 +73,14 @@ impl Rows {
             ends: Vec::with_capacity(rows),
             cols: Vec::with_capacity(ratings),
             values: Vec::with_capacity(ratings),
+            times: Vec::new(),
         }
     }
 
-    fn push(&mut self, col: u32, value: f32) {
+    fn push(&mut self, col: u32, value: f32, time: Option<i64>) {
         self.cols.push(col);
         self.values.push(value);
+        self.times.extend(time);
     }
 
     fn end_row(&mut self) {
@@ -83,10 +89,18 @@ impl Rows {
 
     /// The rows in order.
     pub fn iter(&self) -> impl Iterator<Item = Row<'_>> {
+        self.timed().map(|(row, _)| row)
+    }
+
+    /// The rows in order, each with the times of its ratings if they are kept.
+    pub fn timed(&self) -> impl Iterator<Item = (Row<'_>, &[i64])> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, &end)| Row {
-            cols: &self.cols[start..end],
-            values: &self.values[start..end],
+        starts.zip(&self.ends).map(|(start, &end)| {
+            let row = Row {
+                cols: &self.cols[start..end],
+                values: &self.values[start..end],
+            };
+            (row, self.times.get(start..end).unwrap_or_default())
         })
     }
 
@@ -190,13 +204,14 @@ impl Settle<'_> {
                         continue;
                     }
                 };
-                rows.push(rated.col, rated.value);
+                rows.push(rated.col, rated.value, self.kept(rated.time));
             }
             // A pair that the file holds out and the split as well is held out once, as the file has it.
             of_test_file.sort_by_key(|x| x.col);
             of_test_file.dedup_by_key(|x| x.col);
             for rated in &of_test_file {
-                settled.test.push(rated.col, rated.value);
+                let time = self.kept(rated.time);
+                settled.test.push(rated.col, rated.value, time);
             }
             settled.train.end_row();
             settled.validation.end_row();
@@ -209,6 +224,10 @@ impl Settle<'_> {
         let sum = |row: Row<'_>| row.values.iter().map(|&r| f64::from(r)).sum();
         settled.sums = settled.train.iter().map(sum).collect();
         Ok(settled)
+    }
+
+    fn kept<T: Stamp>(&self, time: T) -> Option<i64> {
+        time.get().filter(|_| self.times)
     }
 
     /// One user's ratings by item, each pair once. `order` is room to sort in.
@@ -376,6 +395,7 @@ mod tests {
             split,
             user_keys: &keys,
             item_keys: &keys,
+            times: false,
         };
         settle.settle(3..6, records, &[]).unwrap()
     }
@@ -416,6 +436,7 @@ mod tests {
             split: Split::default(),
             user_keys: &[1; 8],
             item_keys: &[1; 8],
+            times: false,
         };
         let twice = refuse.settle(3..6, &records, &[]).unwrap_err();
         assert_eq!(twice, Twice { user: 5, item: 7 });
@@ -452,6 +473,7 @@ mod tests {
             split: Split::default(),
             user_keys: &[1, 2],
             item_keys: &[1, 2, 3],
+            times: false,
         };
         let records = [record(0, 1, 1.0, 0), record(1, 2, 2.0, 0)];
         let test = [

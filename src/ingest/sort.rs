@@ -18,6 +18,8 @@ pub trait Stamp: Copy + Default + Ord + Send + Sync {
     const BYTES: usize;
     /// From what the text says; no time is the earliest.
     fn new(time: Option<i64>) -> Self;
+    /// The time, where somebody asks.
+    fn get(self) -> Option<i64>;
     /// Appends its bytes.
     fn write(self, out: &mut Vec<u8>);
     /// From its bytes.
@@ -27,6 +29,9 @@ pub trait Stamp: Copy + Default + Ord + Send + Sync {
 impl Stamp for () {
     const BYTES: usize = 0;
     fn new(_time: Option<i64>) {}
+    fn get(self) -> Option<i64> {
+        None
+    }
     fn write(self, _out: &mut Vec<u8>) {}
     fn read(_bytes: &[u8]) {}
 }
@@ -35,6 +40,9 @@ impl Stamp for i64 {
     const BYTES: usize = 8;
     fn new(time: Option<i64>) -> i64 {
         time.unwrap_or(i64::MIN)
+    }
+    fn get(self) -> Option<i64> {
+        Some(self)
     }
     fn write(self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.to_le_bytes());

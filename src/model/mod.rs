@@ -6,6 +6,8 @@
 
 mod exchange;
 mod files;
+mod refresh;
+mod run;
 mod stored;
 mod verify;
 
@@ -15,6 +17,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use exchange::{FactorTable, export_factors, read_start};
+pub use refresh::{Refresh, Updated};
+pub use run::{Run, read_run};
 pub use stored::{GATHERED, UsersIn};
 pub use verify::Verified;
 
@@ -25,7 +29,7 @@ use crate::store::{
     AtomicDir, CACHED, Dictionary, DiskFile, Fingerprint, Kind, MODEL_FILE, Seal, Sink, Store,
     kind_of, read_record, retry_if_replaced, write_record,
 };
-use crate::train::{Epoch, Pace, Placement, State};
+use crate::train::{Epoch, Placement, State};
 
 /// Names of the files of users' and items' factors, ...
 const FACTOR_FILES: [&str; 2] = ["users.factors", "items.factors"];
@@ -61,6 +65,9 @@ pub struct Record {
     pub epoch: usize,
     /// Whether training is over.
     pub finished: bool,
+    /// The updates since, in order; a section of its own, which models that were never updated have not.
+    #[serde(skip)]
+    pub updates: Vec<Updated>,
     files: [Seal; 4],
     best_files: Option<[Seal; 2]>,
     carried: Vec<FactorsFile>,
@@ -98,24 +105,11 @@ mod by_name {
     }
 }
 
+/// The section of a record that tells of updates.
+const UPDATES: &str = "updates";
+
 fn carried_name(index: usize) -> String {
     format!("carried_{index}.factors")
-}
-
-/// What a run took: everything about it that does not change the model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Run {
-    /// The pace of each line of the history.
-    pub epochs: Vec<Pace>,
-    /// Seconds from the first line to the last.
-    pub seconds: f64,
-    /// Threads that it ran on.
-    pub threads: usize,
-    /// Bytes that it was allowed.
-    pub memory: u64,
-    /// Where the ratings were.
-    pub store: String,
 }
 
 /// A trained model, opened.
@@ -154,8 +148,35 @@ impl Model {
             run,
             history,
             epoch,
+            updates: Vec::new(),
         };
         draft.write(dir, &parameters, None)
+    }
+
+    /// Writes the model as it stands after an update, and puts it in its place; `store` holds the ratings with the new ones.
+    ///
+    /// # Errors
+    /// As [`save`](Model::save).
+    pub fn save_updated(
+        &self,
+        dir: AtomicDir,
+        parameters: &Parameters,
+        updated: Updated,
+        store: &Store,
+        run: &Run,
+    ) -> Result<()> {
+        let mut updates = self.record.updates.clone();
+        updates.push(updated);
+        let draft = Draft {
+            options: &self.record.options,
+            start: self.record.start,
+            store,
+            run,
+            history: self.record.history.clone(),
+            epoch: self.record.epoch,
+            updates,
+        };
+        draft.write(dir, parameters, None)
     }
 
     /// Opens a model and reads its factors, every byte of which is checked.
@@ -313,6 +334,7 @@ impl Checkpoint {
             run,
             history,
             epoch,
+            updates: Vec::new(),
         };
         let unfinished = Unfinished {
             best: state.best.as_ref(),
@@ -386,40 +408,6 @@ impl Checkpoint {
     }
 }
 
-/// What comes before the checksum in `run.json`, the last member of its object.
-const RUN_CRC: &str = ",\n  \"crc32\": ";
-
-impl Run {
-    /// As JSON, with a checksum of all that comes before it.
-    fn text(&self) -> Result<String> {
-        let text = serde_json::to_string_pretty(self).map_err(std::io::Error::from)?;
-        let body = text.trim_end_matches("\n}");
-        let crc = crc32fast::hash(body.as_bytes());
-        Ok(format!("{body}{RUN_CRC}{crc}\n}}"))
-    }
-}
-
-/// Reads what a run took.
-///
-/// # Errors
-/// [`ErrorKind::Damaged`] if it cannot be read, or has a checksum and is altered.
-pub fn read_run(path: &Path) -> Result<Run> {
-    let path = path.join("run.json");
-    let text = std::fs::read(&path).at(&path)?;
-    let text = String::from_utf8_lossy(&text);
-    let damaged = |what: String| Error::new(ErrorKind::Damaged, what).path(&path);
-    let text = match text.rsplit_once(RUN_CRC) {
-        Some((body, crc)) => {
-            if crc.strip_suffix("\n}") != Some(&*crc32fast::hash(body.as_bytes()).to_string()) {
-                return Err(damaged("it fails its checksum".into()));
-            }
-            format!("{body}\n}}")
-        }
-        None => text.into_owned(),
-    };
-    serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))
-}
-
 /// What a checkpoint keeps beside the factors.
 struct Unfinished<'a> {
     best: Option<&'a Parameters>,
@@ -434,6 +422,7 @@ struct Draft<'a> {
     run: &'a Run,
     history: Vec<Epoch>,
     epoch: usize,
+    updates: Vec<Updated>,
 }
 
 impl Draft<'_> {
@@ -503,16 +492,19 @@ impl Draft<'_> {
             history: self.history,
             epoch: self.epoch,
             finished: unfinished.is_none(),
+            updates: self.updates,
             files: [factors[0], factors[1], dictionaries[0], dictionaries[1]],
             best_files,
             carried,
         };
         // The record comes last: it is what makes the directory a model.
+        let updates = Some((UPDATES, &record.updates)).filter(|_| !record.updates.is_empty());
         write_record(
             create(&at(MODEL_FILE))?,
             &at(MODEL_FILE),
             Kind::Model,
             &record,
+            updates,
         )?;
         dir.commit()
     }
@@ -536,7 +528,9 @@ impl Record {
             _ => return Err(wrong("this is not a model".to_owned())),
         }
         let file = path.join(MODEL_FILE);
-        let record: Record = read_record(&file, Kind::Model)?.0;
+        let (mut record, updates, _) =
+            read_record::<Record, Vec<Updated>>(&file, Kind::Model, UPDATES)?;
+        record.updates = updates.unwrap_or_default();
         record.check().map_err(|e| e.path(file))?;
         Ok(record)
     }

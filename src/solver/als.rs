@@ -154,6 +154,10 @@ impl RowStep for Als {
         Ok(())
     }
 
+    fn is_exact(&self) -> bool {
+        true
+    }
+
     fn cost(&self) -> &impl Cost {
         &self.cost
     }

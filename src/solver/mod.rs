@@ -339,6 +339,11 @@ pub trait Solver: Send + Sync {
             .remedy("train with --solver als, or ials for implicit feedback"))
     }
 
+    /// Whether [`fold_in`](Solver::fold_in) solves the rows of items to fixed users just as well, if the sides change places.
+    fn solves_either_side(&self) -> bool {
+        false
+    }
+
     /// What each rating of a user's row adds to the prediction for an item, beside what the item and the mean say by
     /// themselves, in units of the model; nothing where the row is no linear function of the ratings.
     fn contributions(&self, _row: Row<'_>, _items: &Fixed<'_>, _item: usize) -> Option<Vec<f64>> {

@@ -174,6 +174,11 @@ pub trait RowStep: Sync {
         sums: &mut Self::Sums,
     ) -> Result<()>;
 
+    /// Whether a row that was solved for stands still, wherever it started from.
+    fn is_exact(&self) -> bool {
+        false
+    }
+
     /// What the driver measures on the way.
     fn cost(&self) -> &impl Cost;
 }

@@ -31,6 +31,10 @@ impl<S: Sweep> Solver for S {
         measure(self.cost(), ratings, parameters)
     }
 
+    fn solves_either_side(&self) -> bool {
+        true
+    }
+
     fn fold_in(
         &self,
         ratings: &dyn Ratings,
@@ -65,7 +69,7 @@ pub fn settle<S: RowStep>(
     const MOST: usize = 200;
     const STILL: f32 = 1e-6;
     for _ in 0..MOST {
-        let before = users.clone();
+        let before = (!step.is_exact()).then(|| users.clone());
         let measure = Measure::Nothing;
         half_epoch(
             ratings,
@@ -77,6 +81,9 @@ pub fn settle<S: RowStep>(
             measure,
             &|_| (),
         )?;
+        let Some(before) = before else {
+            break;
+        };
         let all = |factors: &Factors| {
             let biases = factors.biases().to_vec();
             factors

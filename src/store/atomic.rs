@@ -278,6 +278,7 @@ mod tests {
             &manifest,
             Kind::Manifest,
             &1_u8,
+            None::<(&str, &())>,
         )?;
         fs::write(dir.create_dir("sub")?.join("content"), content).unwrap();
         dir.commit()

@@ -90,8 +90,24 @@ impl StoreWriter {
     /// # Errors
     /// [`Damaged`](crate::ErrorKind::Damaged) if the manifest contradicts itself; and as [`AtomicDir::commit`].
     pub fn commit(self, manifest: &Manifest) -> Result<()> {
+        self.write_manifest(manifest)?;
+        self.put_in_place()
+    }
+
+    /// Writes the manifest: from now on the store may be opened, where it lies.
+    ///
+    /// # Errors
+    /// [`Damaged`](crate::ErrorKind::Damaged) if the manifest contradicts itself; or if it cannot be written.
+    pub fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
         manifest.check()?;
-        manifest.write(self.path())?;
+        manifest.write(self.path()).map(drop)
+    }
+
+    /// Puts the store, whose manifest is written, in its place.
+    ///
+    /// # Errors
+    /// As [`AtomicDir::commit`].
+    pub fn put_in_place(self) -> Result<()> {
         self.dir.commit()
     }
 }

@@ -23,6 +23,14 @@ impl Fingerprint {
         self.high = self.high.wrapping_add(mix(item_key, mix(value, user_key)));
     }
 
+    /// Takes out a rating that was counted in.
+    pub fn remove(&mut self, user_key: u64, item_key: u64, value: f32) {
+        let mut alone = Fingerprint::default();
+        alone.add(user_key, item_key, value);
+        self.low = self.low.wrapping_sub(alone.low);
+        self.high = self.high.wrapping_sub(alone.high);
+    }
+
     /// Counts in all that another fingerprint has counted.
     pub fn merge(&mut self, other: Fingerprint) {
         self.low = self.low.wrapping_add(other.low);
@@ -54,6 +62,9 @@ mod tests {
     fn order_does_not_matter_and_everything_else_does() {
         let whole = of(&[(1, 2, 3.0), (4, 5, 1.0), (1, 5, 2.0)]);
         assert_eq!(of(&[(1, 5, 2.0), (1, 2, 3.0), (4, 5, 1.0)]), whole);
+        let mut less = of(&[(1, 5, 2.0), (8, 9, 1.0), (4, 5, 1.0), (1, 2, 3.0)]);
+        less.remove(8, 9, 1.0);
+        assert_eq!(less, whole);
         let mut merged = of(&[(1, 5, 2.0)]);
         merged.merge(of(&[(4, 5, 1.0), (1, 2, 3.0)]));
         assert_eq!(merged, whole);

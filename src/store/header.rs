@@ -52,10 +52,12 @@ pub enum Kind {
     Tiles = 6,
     /// What there is to know of all tiles.
     TilesIndex = 7,
+    /// When the ratings of a shard were given.
+    Times = 8,
 }
 
 impl Kind {
-    const ALL: [Kind; 7] = [
+    const ALL: [Kind; 8] = [
         Kind::Shard,
         Kind::Dictionary,
         Kind::Manifest,
@@ -63,6 +65,7 @@ impl Kind {
         Kind::Model,
         Kind::Tiles,
         Kind::TilesIndex,
+        Kind::Times,
     ];
 
     /// What people call such a file; a manifest and a model's record stand for their whole directory.
@@ -75,6 +78,7 @@ impl Kind {
             Kind::Model => "a model",
             Kind::Tiles => "a wave of tiles",
             Kind::TilesIndex => "an index of tiles",
+            Kind::Times => "a file of times",
         }
     }
 }

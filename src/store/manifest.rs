@@ -10,6 +10,7 @@ use super::fingerprint::Fingerprint;
 use super::header::Kind;
 use super::record::{read_record, write_record};
 use super::shard::{Encoding, Part, ShardEntry};
+use super::times::TimesSeals;
 use crate::error::{AtPath, Error, ErrorKind, Result};
 use crate::matrix::{Shape, Side};
 
@@ -48,7 +49,13 @@ pub struct Manifest {
     pub validation: Vec<ShardEntry>,
     /// Shards of the test part by user; none if there is no such part.
     pub test: Vec<ShardEntry>,
+    /// The files of times, if the store keeps times; a section of its own, which older stores have not.
+    #[serde(skip)]
+    pub times: Option<TimesSeals>,
 }
+
+/// The section of the seals of times.
+const TIMES: &str = "times";
 
 /// What an import read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -72,7 +79,9 @@ impl Manifest {
     /// version.
     pub fn read(store: &Path) -> Result<(Manifest, Seal)> {
         let path = store.join(MANIFEST_FILE);
-        let (manifest, seal) = read_record::<Manifest>(&path, Kind::Manifest)?;
+        let (mut manifest, times, seal) =
+            read_record::<Manifest, TimesSeals>(&path, Kind::Manifest, TIMES)?;
+        manifest.times = times;
         manifest.check().map_err(|e| e.path(path))?;
         Ok((manifest, seal))
     }
@@ -84,7 +93,8 @@ impl Manifest {
     pub fn write(&self, store: &Path) -> Result<Seal> {
         let path = store.join(MANIFEST_FILE);
         let file = DiskFile::create(&path).at(&path)?;
-        write_record(file, &path, Kind::Manifest, self)
+        let times = self.times.as_ref().map(|times| (TIMES, times));
+        write_record(file, &path, Kind::Manifest, self, times)
     }
 
     /// Users, items and training ratings. Rows are numbered in 32 bits, so the counts fit.
@@ -118,6 +128,28 @@ impl Manifest {
         self.part(part).iter().map(|shard| shard.ratings).sum()
     }
 
+    /// Counts a rating in, or out, in the histogram, which goes away when there are too many different ones.
+    pub fn count(&mut self, value: f32, counted_in: bool) {
+        let Some(bins) = &mut self.histogram else {
+            return;
+        };
+        let at = bins.partition_point(|bin| bin.0 < value);
+        if bins.get(at).is_none_or(|bin| bin.0 != value) {
+            bins.insert(at, (value, 0));
+        }
+        let count = &mut bins[at].1;
+        *count = match counted_in {
+            true => *count + 1,
+            false => count.saturating_sub(1),
+        };
+        if *count == 0 {
+            bins.remove(at);
+        }
+        if bins.len() > Self::MAX_HISTOGRAM {
+            self.histogram = None;
+        }
+    }
+
     /// The seal of one side's dictionary.
     pub fn dictionary(&self, side: Side) -> Seal {
         match side {
@@ -149,6 +181,13 @@ impl Manifest {
             if !held_out.is_empty() && !whole {
                 return damaged("the held-out shards do not add up");
             }
+        }
+        if let Some(times) = &self.times
+            && [Part::Train, Part::Validation, Part::Test]
+                .iter()
+                .any(|&part| times.part(part).len() != self.part(part).len())
+        {
+            return damaged("not every shard by user has times");
         }
         if let Some(histogram) = &self.histogram {
             let counts = histogram

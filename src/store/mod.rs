@@ -34,6 +34,7 @@ mod shard;
 mod shards_writer;
 mod sparse;
 mod tiles;
+mod times;
 mod verify;
 mod writer;
 
@@ -54,5 +55,6 @@ pub use shard::{Encoding, Layout, Part, Shard, ShardEntry, shard_file};
 pub use shards_writer::ShardsWriter;
 pub use sparse::SparseFile;
 pub use tiles::StoredTiles;
+pub use times::{Times, TimesSeals};
 pub use verify::Verified;
 pub use writer::{CACHED, ContainerWriter, Sink};

@@ -12,6 +12,7 @@ use super::header::Kind;
 use super::manifest::Manifest;
 use super::shard::{Encoding, Part, Shard, ShardEntry, shard_file};
 use super::tiles::StoredTiles;
+use super::times::{Times, times_file};
 use crate::error::{AtPath, Error, ErrorKind, Result};
 use crate::matrix::{Block, Ratings, RowScratch, Shape, Side, Tiles};
 
@@ -29,6 +30,8 @@ pub struct Store {
     by_item: Vec<Shard>,
     validation: Vec<Shard>,
     test: Vec<Shard>,
+    /// The times of the training, validation and test part, a file for each shard by user; none if times are not kept.
+    times: [Vec<Times>; 3],
     /// Bytes that may stay in memory between uses.
     room: u64,
 }
@@ -62,15 +65,24 @@ impl Store {
         let (manifest, manifest_seal) = Manifest::read(path)?;
         let dictionary = |side: Side| open_dictionary(path, &manifest, side);
         let shards = |part, side, entries| open_shards(path, &manifest, part, side, entries);
+        let by_user = shards(Part::Train, Side::Users, &manifest.by_user)?;
+        let validation = shards(Part::Validation, Side::Users, &manifest.validation)?;
+        let test = shards(Part::Test, Side::Users, &manifest.test)?;
+        let times = |part, shards: &[Shard]| open_times(path, &manifest, part, shards);
         Ok(Store {
             path: path.to_owned(),
             manifest_seal,
             users: dictionary(Side::Users)?,
             items: dictionary(Side::Items)?,
-            by_user: shards(Part::Train, Side::Users, &manifest.by_user)?,
             by_item: shards(Part::Train, Side::Items, &manifest.by_item)?,
-            validation: shards(Part::Validation, Side::Users, &manifest.validation)?,
-            test: shards(Part::Test, Side::Users, &manifest.test)?,
+            times: [
+                times(Part::Train, &by_user)?,
+                times(Part::Validation, &validation)?,
+                times(Part::Test, &test)?,
+            ],
+            by_user,
+            validation,
+            test,
             manifest,
             room: u64::MAX,
         })
@@ -164,6 +176,7 @@ impl Store {
         let shape = self.shape();
         (part == Part::Train || !shards.is_empty()).then_some(UserRows {
             shards,
+            times: &self.times[part as usize],
             users: shape.users,
             items: shape.items,
         })
@@ -185,7 +198,9 @@ impl Store {
     pub fn bytes(&self) -> u64 {
         let shards = self.all_shards().map(|shard| shard.entry().seal.bytes);
         let tiles = self.stored_tiles().ok().flatten();
+        let times = self.manifest.times.iter().flat_map(|times| times.all());
         self.manifest_seal.bytes
+            + times.map(|seal| seal.bytes).sum::<u64>()
             + self.users.seal().bytes
             + self.items.seal().bytes
             + shards.sum::<u64>()
@@ -265,6 +280,7 @@ impl Ratings for Store {
 #[derive(Debug, Clone, Copy)]
 pub struct UserRows<'a> {
     shards: &'a [Shard],
+    times: &'a [Times],
     users: usize,
     items: usize,
 }
@@ -273,6 +289,25 @@ impl<'a> UserRows<'a> {
     /// The shards, one a block.
     pub fn shards(&self) -> &'a [Shard] {
         self.shards
+    }
+
+    /// The files of times, one for each shard; none if the store keeps no times.
+    pub fn times(&self) -> &'a [Times] {
+        self.times
+    }
+
+    /// Appends the times of a user's so many ratings, in order of the row; nothing if the store keeps no times.
+    ///
+    /// # Errors
+    /// As [`Times::of_row`].
+    pub fn times_of(&self, user: usize, ratings: usize, times: &mut Vec<i64>) -> Result<()> {
+        let index = self.index_of(user);
+        match (self.times.get(index), self.shards.get(index)) {
+            (Some(file), Some(shard)) => {
+                file.of_row(user - shard.entry().first_row as usize, ratings, times)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// How many ratings.
@@ -315,8 +350,10 @@ impl<'a> UserRows<'a> {
     /// # Panics
     /// If the range starts after its end.
     pub fn release(&self, users: Range<usize>) {
-        for shard in &self.shards[self.index_of(users.start)..self.index_of(users.end)] {
-            shard.done_with();
+        let done = self.index_of(users.start)..self.index_of(users.end);
+        self.shards[done.clone()].iter().for_each(Shard::done_with);
+        if !self.times.is_empty() {
+            self.times[done].iter().for_each(Times::done_with);
         }
     }
 
@@ -408,15 +445,38 @@ fn open_shards(
     let dir = store.join(shards_dir(part, side));
     let width = manifest.shape().rows(side.other()) as u64;
     let open = |(index, entry): (usize, &ShardEntry)| {
-        let shard = Shard::open(dir.join(shard_file(index)))?;
+        let mut shard = Shard::open(dir.join(shard_file(index)))?;
         let layout = shard.layout();
-        let fits = layout.side == side && layout.part == part && u64::from(layout.width) == width;
-        match fits && shard.entry() == *entry {
-            true => Ok(shard),
-            false => Err(foreign(shard.path())),
+        // A shard that an update has taken over is as wide as the store was before.
+        let fits = layout.side == side && layout.part == part && u64::from(layout.width) <= width;
+        if !fits || shard.entry() != *entry {
+            return Err(foreign(shard.path()));
         }
+        shard.widen(width as u32);
+        Ok(shard)
     };
     entries.iter().enumerate().map(open).collect()
+}
+
+fn open_times(
+    store: &Path,
+    manifest: &Manifest,
+    part: Part,
+    shards: &[Shard],
+) -> Result<Vec<Times>> {
+    let Some(seals) = &manifest.times else {
+        return Ok(Vec::new());
+    };
+    let dir = store.join(shards_dir(part, Side::Users));
+    let open = |((index, shard), seal): ((usize, &Shard), &Seal)| {
+        let times = Times::open(&dir.join(times_file(index)), shard)?;
+        match times.seal() == *seal {
+            true => Ok(times),
+            false => Err(foreign(times.path())),
+        }
+    };
+    let shards = shards.iter().enumerate();
+    shards.zip(seals.part(part)).map(open).collect()
 }
 
 /// Marks the shards that may stay in memory after use: as many as there is room for, of each list in turns.

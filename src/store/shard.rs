@@ -191,6 +191,17 @@ impl Shard {
         self.entry
     }
 
+    /// Says that there are so many columns, since columns were appended.
+    pub(super) fn widen(&mut self, width: u32) {
+        self.layout.width = width;
+    }
+
+    /// How many ratings of the part a plain shard's offsets say there are before it.
+    pub(super) fn first_offset(&self) -> Result<u64> {
+        let offsets: &[u64] = self.container.slice(OFFSETS)?;
+        Ok(offsets[0])
+    }
+
     /// Whether a row lies beyond this shard.
     pub(super) fn ends_before(&self, row: u64) -> bool {
         self.entry.first_row + self.entry.rows <= row

@@ -1,12 +1,15 @@
 //! Writing shards: rows in order, cut into files of bounded size.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::container::Seal;
+use super::disk;
 use super::header::{ALIGNMENT, HEADER_BYTES, Kind, table_bytes};
 use super::packing::Packing;
-use super::shard::{COLS, Encoding, Layout, OFFSETS, ShardEntry, VALUES, shard_file};
+use super::shard::{COLS, Encoding, Layout, OFFSETS, Shard, ShardEntry, VALUES, shard_file};
+use super::times::{Times, TimesPacking, times_file};
 use super::writer::ContainerWriter;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{AtPath, Error, ErrorKind, Result};
 
 /// Bytes of a plain shard's file.
 fn plain_bytes(rows: u64, ratings: u64) -> u64 {
@@ -30,6 +33,9 @@ pub struct ShardsWriter {
     shards: Vec<ShardEntry>,
     first_row: u64,
     rows: Rows,
+    /// The times of those rows, if times are kept, and the seals of those that are written.
+    times: Option<TimesPacking>,
+    times_seals: Vec<Seal>,
 }
 
 /// The rows of the current shard.
@@ -93,7 +99,16 @@ impl ShardsWriter {
                 },
                 Encoding::Packed => Rows::Packed(Packing::new()),
             },
+            times: None,
+            times_seals: Vec::new(),
         }
+    }
+
+    /// Also writes a file of times beside each shard, if so; then rows come with their times.
+    #[must_use]
+    pub fn with_times(mut self, kept: bool) -> ShardsWriter {
+        self.times = kept.then(TimesPacking::new);
+        self
     }
 
     /// Appends the next row, which may be empty. Every row of the side comes once, in order.
@@ -102,6 +117,14 @@ impl ShardsWriter {
     /// [`ErrorKind::BadInput`] if columns are not ascending and below the width, one for each value, or a value is not
     /// finite; and whatever writing a full shard may fail with.
     pub fn push_row(&mut self, cols: &[u32], values: &[f32]) -> Result<()> {
+        self.push_timed_row(cols, values, &[])
+    }
+
+    /// As [`push_row`](ShardsWriter::push_row), with the time of each rating where times are kept.
+    ///
+    /// # Errors
+    /// As [`push_row`](ShardsWriter::push_row), or if there is not a time for each rating.
+    pub fn push_timed_row(&mut self, cols: &[u32], values: &[f32], times: &[i64]) -> Result<()> {
         let row = self.first_row + self.rows.counts().0;
         let bad = |what: &str| {
             let side = self.layout.side.noun();
@@ -122,6 +145,9 @@ impl ShardsWriter {
         if values.iter().any(|value| !value.is_finite()) {
             return bad("has a value that is not finite");
         }
+        if self.times.is_some() && times.len() != cols.len() {
+            return bad("has not as many times as ratings");
+        }
         if row >= u64::from(u32::MAX) {
             return bad("is one too many: rows are numbered in 32 bits");
         }
@@ -130,15 +156,61 @@ impl ShardsWriter {
             let first = self.rows.push(cols, values, self.shard_bytes);
             debug_assert!(first, "the first row always fits");
         }
+        if let Some(packing) = &mut self.times {
+            packing.push_row(times);
+        }
         Ok(())
     }
 
+    /// Takes over a shard of another store, with its times where times are kept, as the next rows: its files get a second
+    /// name. Says no, and does nothing, where the shard could not stay as it is: a plain one counts its ratings from the
+    /// start of the part, and there are others before it now.
+    ///
+    /// # Errors
+    /// If the rows before it, which have to be written first, or its names cannot be written.
+    ///
+    /// # Panics
+    /// If the shard's rows are not the next.
+    pub fn link(&mut self, shard: &Shard, times: Option<&Times>) -> Result<bool> {
+        let entry = shard.entry();
+        let (rows, ratings) = self.rows.counts();
+        assert_eq!(entry.first_row, self.first_row + rows, "the next rows");
+        let ratings = self.shards.iter().map(|e| e.ratings).sum::<u64>() + ratings;
+        if self.layout.encoding == Encoding::Plain && shard.first_offset()? != ratings {
+            return Ok(false);
+        }
+        if rows > 0 {
+            self.cut()?;
+        }
+        let index = self.shards.len();
+        let link = |from: &Path, name: String| {
+            let to = self.dir.join(name);
+            disk::link(from, &to).at(to)
+        };
+        link(shard.path(), shard_file(index))?;
+        if let Some(times) = times {
+            link(times.path(), times_file(index))?;
+            self.times_seals.push(times.seal());
+        }
+        self.shards.push(entry);
+        self.first_row += entry.rows;
+        if let Rows::Plain { offsets, .. } = &mut self.rows {
+            *offsets = vec![ratings + entry.ratings];
+        }
+        Ok(true)
+    }
+
     /// Writes the last shard, and says what was written.
-    pub fn finish(mut self) -> Result<Vec<ShardEntry>> {
+    pub fn finish(self) -> Result<Vec<ShardEntry>> {
+        Ok(self.finish_timed()?.0)
+    }
+
+    /// As [`finish`](ShardsWriter::finish), with the seals of the files of times.
+    pub fn finish_timed(mut self) -> Result<(Vec<ShardEntry>, Vec<Seal>)> {
         if self.rows.counts().0 > 0 {
             self.cut()?;
         }
-        Ok(self.shards)
+        Ok((self.shards, self.times_seals))
     }
 
     /// Writes the current shard and begins the next.
@@ -166,12 +238,18 @@ impl ShardsWriter {
                 seal
             }
         };
-        self.shards.push(ShardEntry {
+        let entry = ShardEntry {
             first_row: self.first_row,
             rows,
             ratings,
             seal,
-        });
+        };
+        if let Some(times) = &mut self.times {
+            let path = self.dir.join(times_file(self.shards.len()));
+            let seal = times.write(&path, &entry, self.layout.part)?;
+            self.times_seals.push(seal);
+        }
+        self.shards.push(entry);
         self.first_row += rows;
         Ok(())
     }
@@ -181,10 +259,9 @@ impl ShardsWriter {
 mod tests {
     use super::*;
     use crate::matrix::{RowScratch, Side};
-    use crate::store::{Part, Shard};
+    use crate::store::Part;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
-    use std::path::Path;
 
     type Rows = Vec<(Vec<u32>, Vec<f32>)>;
 

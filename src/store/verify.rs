@@ -72,6 +72,17 @@ impl Store {
                 done(shard.entry().seal.bytes);
             }
         }
+        for part in [Part::Train, Part::Validation, Part::Test] {
+            let Some(rows) = self.part(part) else {
+                continue;
+            };
+            for (times, shard) in rows.times().iter().zip(rows.shards()) {
+                times.verify(shard)?;
+                times.done_with();
+                shard.done_with();
+                done(times.seal().bytes);
+            }
+        }
         if let Some(tiles) = self.stored_tiles()? {
             let mut by_tile = 0_u64;
             tiles.verify(|user, item, value| {

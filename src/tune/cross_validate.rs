@@ -69,6 +69,7 @@ impl CrossValidation<'_> {
             cut_offs: self.cut_offs,
             part: Part::Test,
             positive_at: self.options.positive_at,
+            sample: None,
         };
         let of_ratings = |metric: &&'static Metric| matches!(metric.measure, Measure::Ratings(_));
         let ranks = !self.metrics.iter().all(of_ratings);

@@ -98,6 +98,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "matrix",
             "model",
             "recommend",
+            "rng",
             "solver",
             "store",
         ],

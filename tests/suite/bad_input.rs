@@ -425,3 +425,62 @@ fn a_training_that_runs_away_leaves_nothing() {
     );
     assert!(!program.path("t").exists());
 }
+
+/// What people who recommend send by mistake: each is one clear line.
+#[test]
+fn mistakes_of_people_who_recommend_are_told() {
+    let program = trained();
+    program.write("negative.csv", "user,item,rating\na,x,-1\na,y,2\nb,x,3\n");
+    program.done("import negative.csv --out negative");
+    program.write("empty", "\n");
+    program.write(
+        "held.csv",
+        "user,item,rating\nu1,i1,4\nu1,i2,3\nonly,i3,5\n",
+    );
+    program.write("test.csv", "user,item,rating\nquiet,i1,4\n");
+    program.done("import held.csv --test test.csv --out quiet");
+    for (arguments, status, words) in [
+        (
+            "train negative --out n --solver ials --alpha 1",
+            1,
+            "below zero",
+        ),
+        (
+            "recommend m s --out r.csv --items empty",
+            1,
+            "there is no id in it",
+        ),
+        (
+            "recommend m s --out r.csv --top 13",
+            2,
+            "give a lower --top",
+        ),
+        (
+            "evaluate m s --metrics ndcg --at 13",
+            2,
+            "no list of 13 items",
+        ),
+        ("split s --out t --leave-one-out", 2, "keeps no times"),
+        (
+            "explain m quiet --user quiet --item i1",
+            2,
+            "no training ratings",
+        ),
+        (
+            "evaluate m s --metrics ndcg --sampled 3 --at 5",
+            2,
+            "no list of 5 items",
+        ),
+    ] {
+        refused(&program, arguments, status, &[words]);
+    }
+    program.write(
+        "stranger.csv",
+        "user,item,rating\nknown,i1,4\nstranger,unheard,5\n",
+    );
+    let told = said(&program.run("recommend m --fold-in stranger.csv --top 2"));
+    assert!(
+        told.contains("1 user with no item that the model knows"),
+        "{told}"
+    );
+}

@@ -214,6 +214,7 @@ fn every_solver_ends_alike_on_a_store_and_in_memory() {
         test: None,
         split: Split::default(),
         duplicates: Duplicates::Error,
+        times: false,
         titles: None,
         encoding: Encoding::default(),
         // The least that there can be: several shards a side.

@@ -222,3 +222,55 @@ fn what_cannot_be_recommended_is_refused() {
         refused(&program, arguments, status, &[message]);
     }
 }
+
+#[test]
+fn a_category_is_a_list_of_its_items() {
+    let program = trained("als");
+    let mut categories = "item,title,genres\n".to_owned();
+    for item in 0..60 {
+        let of = match item % 4 {
+            0 => "Drama",
+            1 => "drama|War",
+            2 => "War",
+            _ => "",
+        };
+        categories += &format!("i{item},Film {item},{of}\n");
+    }
+    program.write("movies.csv", categories + "unheard,Of,War\n");
+    let all = lists(&program, "--top 60");
+    let number = |item: &str| item[1..].parse::<u32>().unwrap();
+    let of = "--top 4 --categories movies.csv --category";
+    assert_eq!(
+        lists(&program, &format!("{of} war")),
+        filtered(&all, 4, |_, item, _| matches!(number(item) % 4, 1 | 2))
+    );
+    program.write("allowed", "i0\ni1\ni2\ni3\ni8\n");
+    assert_eq!(
+        lists(
+            &program,
+            &format!("{of} Drama --items allowed").replace("--top 4", "--top 2")
+        ),
+        filtered(&all, 2, |_, item, _| ["i0", "i1", "i8"].contains(&item))
+    );
+    assert_eq!(
+        lists(&program, &format!("{of} Drama,War")),
+        filtered(&all, 4, |_, item, _| number(item) % 4 != 3)
+    );
+    for (options, status, words) in [
+        (
+            "--categories movies.csv --category Western",
+            2,
+            "no item is of the category \"Western\"; there are drama, war",
+        ),
+        ("--category Drama", 2, "--categories"),
+        ("--categories movies.csv", 2, "--category"),
+        (
+            "--categories r.csv --category 5",
+            1,
+            "no item of the model may be recommended",
+        ),
+    ] {
+        let options = format!("recommend m s --out l2.csv {options}");
+        refused(&program, &options, status, &[words]);
+    }
+}

@@ -114,6 +114,7 @@ fn write_with(
         mean: train.iter().map(|t| f64::from(t.2)).sum::<f64>() / train.len() as f64,
         fingerprint: fingerprint(train),
         histogram: Some(histogram),
+        times: None,
         input: InputCounts {
             lines: 9,
             ..InputCounts::default()

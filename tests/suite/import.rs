@@ -207,6 +207,7 @@ fn import(case: &Case, out: &Path) -> Result<Report> {
         },
         split: case.split,
         duplicates: case.duplicates,
+        times: case.times,
         titles: None,
         encoding: case.encoding,
         shard_bytes: case.shard_bytes,

@@ -34,3 +34,4 @@ mod tiles;
 mod tree;
 mod truncated;
 mod tune;
+mod update;

@@ -234,3 +234,36 @@ fn what_cannot_be_measured_is_refused_in_a_line() {
     let found = program.done(&format!("{metrics} --at 12 --on train"));
     assert_eq!(number(&found["recall@12"]), 1.0);
 }
+
+/// Among all items that a user has not rated, a sample is no sample: the figures are those of full rankings. Among fewer,
+/// they flatter.
+#[test]
+fn a_sample_of_everything_is_the_full_ranking() {
+    let program = Program::new();
+    program.write("r.csv", ratings(60, 40));
+    program.done("import r.csv --out s --test-each 2");
+    program.done("train s --out m --rank 4 --epochs 4");
+    let evaluate = "evaluate m s --metrics recall,ndcg,mrr,hit-rate,novelty --at 1,5,20";
+    let full = program.done(evaluate);
+    assert_eq!(program.done(&format!("{evaluate} --sampled 40")), full);
+    let sampled = |options: &str| program.done(&format!("{evaluate} --sampled 20 {options}"));
+    let drawn = sampled("");
+    assert_eq!(sampled("--threads 1"), drawn);
+    assert!(sampled("--sample-seed 1") != drawn);
+    for name in ["recall@5", "ndcg@5", "mrr@20", "hit-rate@5"] {
+        assert!(number(&drawn[name]) > number(&full[name]), "{name}");
+    }
+    let warned = crate::refused::said(&program.run("evaluate m s --metrics ndcg --sampled 20"));
+    assert!(
+        warned.contains("warning: ranked among 20 sampled items"),
+        "{warned}"
+    );
+    for (options, words) in [
+        ("--sampled 0 --at 1", "leave out --sampled"),
+        ("--sampled 10 --at 12", "no list of 12 items: there are 11"),
+        ("--sampled 10 --fold-in r.csv", "cannot be used with"),
+    ] {
+        let options = format!("evaluate m s --metrics ndcg {options}");
+        refused(&program, &options, 2, &[words]);
+    }
+}

@@ -55,6 +55,53 @@ fn a_store_split_anew_is_the_store_that_an_import_makes() {
     }
 }
 
+/// Ratings with times, some of them equal, in no order of time.
+fn timed() -> String {
+    let lines = ratings().replace("rating", "rating,time");
+    let mut text = String::new();
+    for (at, line) in (0..).zip(lines.lines()) {
+        text += line;
+        if at > 0 {
+            text += &format!(",{}", 1_000_000_000_i64 - 300 + (at * 7919) % 601);
+        }
+        text += "\n";
+    }
+    text
+}
+
+#[test]
+fn the_latest_are_held_out_of_a_store_that_keeps_times() {
+    let program = Program::new();
+    program.write("r.csv", timed());
+    let held_out = "--times --test-fraction 0.3 --validation-fraction 0.2";
+    program.done(&format!(
+        "import r.csv --out s --shard-size 1KiB {held_out}"
+    ));
+    assert_eq!(program.done("inspect s")["times"], true);
+    program.done("verify s");
+    for (at, held_out) in ["--test-last 3", "--leave-one-out --validation-fraction 0.1"]
+        .iter()
+        .enumerate()
+    {
+        let (direct, split) = (format!("direct{at}"), format!("split{at}"));
+        program.done(&format!("import r.csv --out {direct} --times {held_out}"));
+        program.done(&format!("split s --out {split} {held_out}"));
+        program.done(&format!("split {split} --out again{at} {held_out}"));
+        program.done(&format!("verify {split}"));
+        let expected = tree(&program.path(&direct));
+        assert!(tree(&program.path(&split)) == expected, "{held_out}");
+        assert!(tree(&program.path(&format!("again{at}"))) == expected);
+    }
+    // But for the files of times and the manifest, a store is what it is without times.
+    program.done("import r.csv --out plain --test-last 3");
+    let shards = |name: &str| -> BTreeMap<_, _> {
+        let files = tree(&program.path(name)).into_iter();
+        let of_times = |path: &str| path.ends_with(".times") || path == "manifest";
+        files.filter(|(path, _)| !of_times(path)).collect()
+    };
+    assert!(shards("plain") == shards("direct0"));
+}
+
 #[test]
 fn folds_share_no_rating_and_have_all_of_them() {
     let program = imported();
@@ -133,6 +180,17 @@ fn what_cannot_be_split_is_refused() {
             "split s --out t --test-each 1 --test-fraction 0.1",
             2,
             "cannot be used with",
+        ),
+        (
+            "split s --out t --test-last 1",
+            2,
+            "this store keeps no times; import the text with --times",
+        ),
+        ("split s --out t --leave-one-out", 2, "keeps no times"),
+        (
+            "import r.csv --out t --times",
+            1,
+            "there are ratings without a time; name the column with --columns, or leave out --times",
         ),
         ("split r.csv --out t", 1, "not a store"),
         ("split s --out s", 1, "--force"),

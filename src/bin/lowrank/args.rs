@@ -27,6 +27,7 @@ pub struct Cli {
 pub enum Command {
     Import(crate::import::ImportArgs),
     Split(crate::split::SplitArgs),
+    Update(crate::update::UpdateArgs),
     Train(Box<crate::train::TrainArgs>),
     Tune(Box<crate::tune::TuneArgs>),
     CrossValidate(Box<crate::cross_validate::CrossValidateArgs>),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use lowrank::evaluate::{
-    Activity, Errors, METRICS, Measure, Metric, Protocol, Ranking, folded_in_errors,
+    Activity, Errors, METRICS, Measure, Metric, Protocol, Ranking, Sample, folded_in_errors,
     folded_in_ranking, metric, ranking, rating_errors,
 };
 use lowrank::model::{Model, Record, UsersIn};
@@ -49,6 +49,13 @@ pub struct EvaluateArgs {
     /// For recommendations: only items that are rated so or higher are worth finding [default: all]
     #[arg(long, value_name = "RATING", allow_negative_numbers = true)]
     positive_at: Option<f32>,
+    /// For recommendations: rank what is to be found among N items that the user has not rated, drawn for each user, rather
+    /// than among all. The figures cannot be compared with those of full rankings, nor order models reliably
+    #[arg(long, value_name = "N", conflicts_with = "fold_in")]
+    sampled: Option<usize>,
+    /// The seed of those draws
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "sampled")]
+    sample_seed: u64,
     /// Take predictions as they are, rather than clipped to the scale of the ratings
     #[arg(long)]
     no_clip: bool,
@@ -108,6 +115,10 @@ pub fn run(args: EvaluateArgs, session: &Session) -> Result<()> {
         cut_offs: &cut_offs,
         part,
         positive_at: args.positive_at,
+        sample: args.sampled.map(|items| Sample {
+            items,
+            seed: args.sample_seed,
+        }),
     };
     let of_ratings = |metric: &&'static Metric| matches!(metric.measure, Measure::Ratings(_));
     let rates = metrics.iter().any(of_ratings);
@@ -146,6 +157,12 @@ pub fn run(args: EvaluateArgs, session: &Session) -> Result<()> {
         None => Vec::new(),
     };
     let row = |user: u32| rows[user as usize];
+    if ranks && let Some(items) = args.sampled {
+        session.say(format!(
+            "warning: ranked among {items} sampled items: such figures cannot be compared with full rankings, and may order \
+             models the other way round (Krichene and Rendle, KDD 2020)"
+        ));
+    }
     let mut report = Report::default();
     if rates {
         let clip = !args.no_clip;

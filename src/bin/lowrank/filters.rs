@@ -1,17 +1,21 @@
 //! What may be recommended, and in which order: options of `recommend`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use lowrank::ingest::{Input, read_pairs};
+use lowrank::ingest::{Input, read_categories, read_pairs};
 use lowrank::matrix::Side;
+use lowrank::memory::Bytes;
 use lowrank::model::Model;
 use lowrank::recommend::{Catalogue, Recommender};
 use lowrank::store::Store;
 use lowrank::{Error, ErrorKind, Result};
 
 use crate::session::{Session, counted};
+
+/// Categories that a message lists.
+const LISTED: usize = 30;
 
 /// What may be recommended, and in which order.
 #[derive(Debug, Args)]
@@ -20,6 +24,18 @@ pub struct FilterArgs {
     /// Recommend only these items: a file with one id a line
     #[arg(long, value_name = "FILE")]
     items: Option<PathBuf>,
+    /// Recommend only items of one of these categories, with commas between them
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "LIST",
+        requires = "categories"
+    )]
+    category: Vec<String>,
+    /// Which categories items are of: the movies.csv, movies.dat or u.item of MovieLens, or CSV with the columns id, title and
+    /// categories, `|` between these
+    #[arg(long, value_name = "FILE", requires = "category")]
+    categories: Option<PathBuf>,
     /// Never recommend these items: a file with one id a line
     #[arg(long, value_name = "FILE")]
     deny: Option<PathBuf>,
@@ -47,6 +63,48 @@ impl FilterArgs {
         }
     }
 
+    /// The items of the categories that are asked for, among `only` if that is given. Those that the model does not know are
+    /// not the user's, but the file's, and count for nothing.
+    fn of_category(
+        &self,
+        path: &Path,
+        model: &Model,
+        only: Option<HashSet<String>>,
+        session: &Session,
+    ) -> Result<HashSet<String>> {
+        // Most of the budget is for what comes after.
+        let most = Bytes(session.plan().budget().0 / 4);
+        let categories = read_categories(&Input::from(path), most)?;
+        let known: BTreeSet<String> = categories
+            .values()
+            .flatten()
+            .map(|name| name.to_lowercase())
+            .collect();
+        let asked: Vec<String> = self
+            .category
+            .iter()
+            .map(|name| name.to_lowercase())
+            .collect();
+        if let Some(at) = asked.iter().position(|name| !known.contains(name)) {
+            let what = format!("no item is of the category {:?}", self.category[at]);
+            let few: Vec<&str> = known.iter().take(LISTED).map(String::as_str).collect();
+            return Err(Error::new(ErrorKind::BadOption, what)
+                .path(path)
+                .remedy(format!("there are {}", few.join(", "))));
+        }
+        let mut of_category = HashSet::new();
+        for (id, names) in &categories {
+            let mut names = names.iter().map(|name| name.to_lowercase());
+            if names.any(|name| asked.contains(&name))
+                && only.as_ref().is_none_or(|only| only.contains(&**id))
+                && model.dictionary(Side::Items).lookup(id)?.is_some()
+            {
+                of_category.insert(id.to_string());
+            }
+        }
+        Ok(of_category)
+    }
+
     /// A recommender that keeps to these options; `asked` is the length of lists that was asked for, and `user` finds who is
     /// meant by an id.
     pub fn apply<'a>(
@@ -59,6 +117,10 @@ impl FilterArgs {
         session: &Session,
     ) -> Result<Recommender<'a>> {
         let only = self.items.as_deref().map(ids).transpose()?;
+        let only = match &self.categories {
+            Some(path) => Some(self.of_category(path, model, only, session)?),
+            None => only,
+        };
         let deny = self.deny.as_deref().map(ids).transpose()?;
         let (mut catalogue, unknown) = Catalogue::of(model, only.as_ref(), deny.as_ref())?;
         if unknown > 0 {

@@ -2,18 +2,21 @@
 
 use clap::Args;
 use lowrank::ingest::{HoldOut, Split};
-use lowrank::store::{Manifest, Part};
 
-use crate::session::grouped;
-
-/// What is held out by drawing.
+/// What is held out.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Held-out ratings")]
 pub struct HeldOutArgs {
     /// Hold out this share of the ratings for testing, decided by a hash of seed, user and item
     #[arg(long, value_name = "F", group = "drawn")]
     test_fraction: Option<f64>,
-    /// Hold out N ratings of every user for testing, drawn by that hash: 1 is known as leave-one-out
+    /// Hold out the latest N ratings of every user for testing, by time
+    #[arg(long, value_name = "N", group = "drawn")]
+    test_last: Option<usize>,
+    /// Hold out the latest rating of every user for testing, as --test-last 1
+    #[arg(long, group = "drawn")]
+    leave_one_out: bool,
+    /// Hold out N ratings of every user for testing, drawn by that hash
     #[arg(long, value_name = "N", group = "drawn")]
     test_each: Option<usize>,
     /// Hold out this one of --folds parts for testing, from 0 up: they are drawn by that hash, and share no rating
@@ -36,6 +39,8 @@ impl HeldOutArgs {
         let fold = self.fold.zip(self.folds);
         let test = other
             .or(self.test_fraction.map(HoldOut::Fraction))
+            .or(self.test_last.map(HoldOut::Last))
+            .or(self.leave_one_out.then_some(HoldOut::Last(1)))
             .or(self.test_each.map(HoldOut::Each))
             .or(fold.map(|(fold, folds)| HoldOut::Fold { fold, folds }));
         Split {
@@ -44,14 +49,4 @@ impl HeldOutArgs {
             seed: self.seed,
         }
     }
-}
-
-/// How many ratings a store holds out, if it does.
-pub fn held_out(manifest: &Manifest) -> Option<String> {
-    let parts = [Part::Validation, Part::Test].map(|part| (manifest.ratings_of(part), part));
-    let parts = parts.iter().filter(|(count, _)| *count > 0);
-    let parts: Vec<_> = parts
-        .map(|(count, part)| format!("{} for {part}", grouped(*count)))
-        .collect();
-    (!parts.is_empty()).then(|| parts.join(", "))
 }

@@ -5,18 +5,15 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use lowrank::Result;
-use lowrank::ingest::{
-    Columns, Delimiter, Duplicates, FORMATS, HoldOut, Import, Input, ReadOptions, Report,
-    bundled_titles, format, read_titles,
-};
+use lowrank::ingest::{Duplicates, Import, Input, Report, bundled_titles, read_titles};
 use lowrank::memory::Bytes;
 use lowrank::store::Encoding;
-use lowrank::store::Part;
 use serde::Serialize;
 
-use crate::args::choices;
-use crate::held_out::{HeldOutArgs, held_out};
+use crate::held_out::HeldOutArgs;
+use crate::new_store::{Holds, NewStoreArgs};
 use crate::session::{Session, aligned, counted, grouped};
+use crate::text::{TextArgs, tell};
 
 /// Read ratings into a store.
 ///
@@ -27,18 +24,10 @@ pub struct ImportArgs {
     /// Files with ratings, read in this order
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
-    /// The store to make
-    #[arg(long, short, value_name = "STORE")]
-    out: PathBuf,
-    /// What the text looks like
-    #[arg(help_heading = "Text", long, default_value = "auto", value_parser = format_names(), hide_possible_values = true, help = format_help())]
-    format: String,
-    /// What the columns of delimited text are, in file order: user, item, rating, time, or _ to skip one
-    #[arg(help_heading = "Text", long, value_name = "LIST")]
-    columns: Option<Columns>,
-    /// What separates the columns of delimited text [default: recognised]
-    #[arg(help_heading = "Text", long, value_name = "TEXT")]
-    delimiter: Option<Delimiter>,
+    #[command(flatten)]
+    new: NewStoreArgs,
+    #[command(flatten)]
+    text: TextArgs,
     /// Titles of items: movies.csv, movies.dat or u.item [default: those in the zip]
     #[arg(help_heading = "Text", long, value_name = "FILE")]
     titles: Option<PathBuf>,
@@ -50,14 +39,6 @@ pub struct ImportArgs {
         conflicts_with = "drawn"
     )]
     test: Option<PathBuf>,
-    /// Hold out the latest N ratings of every user for testing
-    #[arg(
-        help_heading = "Held-out ratings",
-        long,
-        value_name = "N",
-        group = "drawn"
-    )]
-    test_last: Option<usize>,
     #[command(flatten)]
     held_out: HeldOutArgs,
     /// Which of several ratings of one item by one user counts: last and first go by time, then by line
@@ -66,20 +47,9 @@ pub struct ImportArgs {
     /// How ratings are written
     #[arg(help_heading = "Store", long, value_enum, default_value_t = EncodingArg::Packed)]
     encoding: EncodingArg,
-    /// The largest size of a shard
-    #[arg(
-        help_heading = "Store",
-        long,
-        value_name = "SIZE",
-        default_value = "8MiB"
-    )]
-    shard_size: Bytes,
-    /// Count lines that cannot be read, rather than stop at the first
-    #[arg(help_heading = "Text", long)]
-    skip_bad_lines: bool,
-    /// Replace the store if it exists
-    #[arg(long)]
-    force: bool,
+    /// Keep the time of each rating beside the ratings, for later splits by time
+    #[arg(help_heading = "Store", long)]
+    times: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -98,25 +68,10 @@ enum EncodingArg {
     Plain,
 }
 
-fn format_names() -> Vec<&'static str> {
-    let names = FORMATS.iter().map(|format| format.name());
-    std::iter::once("auto").chain(names).collect()
-}
-
-fn format_help() -> String {
-    let all = FORMATS.iter().map(|f| (f.name(), f.summary()));
-    let auto = std::iter::once(("auto", "recognised by its name and its first lines"));
-    choices("What the text looks like", auto.chain(all))
-}
-
 #[derive(Serialize)]
 struct Outcome {
-    store: PathBuf,
-    users: u64,
-    items: u64,
-    ratings: u64,
-    validation: u64,
-    test: u64,
+    #[serde(flatten)]
+    holds: Holds,
     lines: u64,
     bad_lines: u64,
     duplicates: u64,
@@ -144,45 +99,32 @@ pub fn run(args: ImportArgs, session: &Session) -> Result<()> {
         }
     };
     let import = Import {
-        read: ReadOptions {
-            format: match args.format.as_str() {
-                "auto" => None,
-                name => Some(format(name)?),
-            },
-            columns: args.columns,
-            delimiter: args.delimiter,
-            skip_bad_lines: args.skip_bad_lines,
-            ..ReadOptions::default()
-        },
+        read: args.text.options()?,
         inputs,
         test: args.test.as_ref().map(Input::from),
-        split: args.held_out.split(args.test_last.map(HoldOut::Last)),
+        split: args.held_out.split(None),
         duplicates: match args.duplicates {
             DuplicatesArg::Last => Duplicates::Last,
             DuplicatesArg::First => Duplicates::First,
             DuplicatesArg::Mean => Duplicates::Mean,
             DuplicatesArg::Error => Duplicates::Error,
         },
+        times: args.times,
         titles,
         encoding: match args.encoding {
             EncodingArg::Packed => Encoding::Packed,
             EncodingArg::Plain => Encoding::Plain,
         },
-        shard_bytes: args.shard_size.0,
+        shard_bytes: args.new.shard_size.0,
         memory: session.memory,
-        force: args.force,
+        force: args.new.force,
     };
-    let report = import.run(&args.out, &session.threads, &session.bars)?;
+    let report = import.run(&args.new.out, &session.threads, &session.bars)?;
     let seconds = began.elapsed().as_secs_f64();
     warn(&report, session);
     let manifest = &report.manifest;
     let outcome = Outcome {
-        store: args.out.clone(),
-        users: manifest.users,
-        items: manifest.items,
-        ratings: manifest.ratings,
-        validation: manifest.ratings_of(Part::Validation),
-        test: manifest.ratings_of(Part::Test),
+        holds: Holds::of(&args.new.out, manifest),
         lines: manifest.input.lines,
         bad_lines: manifest.input.bad_lines,
         duplicates: manifest.input.duplicates,
@@ -190,13 +132,7 @@ pub fn run(args: ImportArgs, session: &Session) -> Result<()> {
         spilled_bytes: report.spilled,
         seconds,
     };
-    let mut lines = vec![
-        ("store", args.out.display().to_string()),
-        ("users", grouped(outcome.users)),
-        ("items", grouped(outcome.items)),
-        ("ratings", grouped(outcome.ratings)),
-    ];
-    lines.extend(held_out(manifest).map(|text| ("held out", text)));
+    let mut lines = outcome.holds.lines();
     if outcome.titles > 0 {
         lines.push(("titles", grouped(outcome.titles as u64)));
     }
@@ -217,28 +153,8 @@ pub fn run(args: ImportArgs, session: &Session) -> Result<()> {
 
 /// Says what a user should know of what was read.
 fn warn(report: &Report, session: &Session) {
-    for input in report
-        .read
-        .inputs
-        .iter()
-        .chain(report.test.iter().flat_map(|r| &r.inputs))
-    {
-        let name = input.path.display();
-        session.say(format!(
-            "{name}: {} ({})",
-            counted(input.ratings, "rating"),
-            input.format
-        ));
-        if input.bad_lines > 0 {
-            session.say(format!(
-                "warning: {name}: {} could not be read, among them",
-                counted(input.bad_lines, "line")
-            ));
-            for reason in &input.reasons {
-                session.say(format!("  {reason}"));
-            }
-        }
-    }
+    let test = report.test.iter().flat_map(|report| &report.inputs);
+    tell(report.read.inputs.iter().chain(test), session);
     if report.overlap > 0 {
         session.say(format!(
             "warning: {} of the test file are also trained on",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use lowrank::matrix::{Side, Tiles};
 use lowrank::memory::Bytes;
-use lowrank::model::{Record, Run, read_run};
+use lowrank::model::{Record, Run, Updated, read_run};
 use lowrank::store::{
     InputCounts, Kind, MANIFEST_FILE, MODEL_FILE, Part, ShardEntry, Store, kind_of,
 };
@@ -87,6 +87,7 @@ struct StoreReport {
     mean: f64,
     scale: (f32, f32),
     titles: bool,
+    times: bool,
     histogram: Option<Vec<Bin>>,
     ratings_per_user: Spread,
     ratings_per_item: Spread,
@@ -169,6 +170,7 @@ impl StoreReport {
             mean: manifest.mean,
             scale: manifest.scale,
             titles: store.items().has_titles(),
+            times: manifest.times.is_some(),
             histogram,
             ratings_per_user: Spread::of(store.rating_counts(Side::Users)?),
             ratings_per_item: Spread::of(store.rating_counts(Side::Items)?),
@@ -193,11 +195,15 @@ impl StoreReport {
             count => grouped(count),
         };
         let titles = if self.titles { ", with titles" } else { "" };
+        let times = if self.times { ", with times" } else { "" };
         let text = aligned(&[
             ("store", path.display().to_string()),
             ("users", grouped(self.users)),
             ("items", grouped(self.items) + titles),
-            ("ratings", format!("{} to train on", grouped(self.ratings))),
+            (
+                "ratings",
+                format!("{} to train on{times}", grouped(self.ratings)),
+            ),
             ("validation", held_out(self.validation)),
             ("test", held_out(self.test)),
             ("density", format!("{:.3} %", 100.0 * self.density)),
@@ -370,6 +376,7 @@ struct ModelReport {
     #[serde(flatten)]
     record: Record,
     fingerprint_hex: String,
+    updates: Vec<Updated>,
     run: Option<Run>,
 }
 
@@ -384,6 +391,7 @@ impl ModelReport {
             },
             bytes: record.file_bytes(),
             fingerprint_hex: record.fingerprint.to_string(),
+            updates: record.updates.clone(),
             record,
             // What a run took changes nothing about the model: it may be lost.
             run: read_run(path).ok(),
@@ -408,6 +416,12 @@ impl ModelReport {
         ];
         if record.options.normalize {
             lines.push(("deviation", format!("{:.4}", record.std)));
+        }
+        if let Some(last) = self.updates.last() {
+            let times = counted(self.updates.len() as u64, "time");
+            let (users, items) = (counted(last.users, "user"), counted(last.items, "item"));
+            let what = format!("{times} since it was trained, at last {users} and {items}");
+            lines.push(("updated", what));
         }
         lines.push(("files", Bytes(self.bytes).to_string()));
         lines.push(("version", record.version.clone()));

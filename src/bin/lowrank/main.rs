@@ -14,6 +14,7 @@ mod held_out;
 mod history;
 mod import;
 mod inspect;
+mod new_store;
 mod new_users;
 mod plot;
 mod predict;
@@ -24,8 +25,10 @@ mod space;
 mod split;
 mod study;
 mod table;
+mod text;
 mod train;
 mod tune;
+mod update;
 mod verify;
 
 use std::io;
@@ -68,6 +71,7 @@ fn run(command: Command, session: &Session) -> Result<()> {
     match command {
         Command::Import(args) => import::run(args, session),
         Command::Split(args) => split::run(args, session),
+        Command::Update(args) => update::run(args, session),
         Command::Train(args) => train::run(*args, session),
         Command::Tune(args) => tune::run(*args, session),
         Command::CrossValidate(args) => cross_validate::run(*args, session),

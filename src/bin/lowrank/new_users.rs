@@ -4,7 +4,7 @@ use std::path::Path;
 
 use lowrank::Result;
 use lowrank::ingest::{Input, NewUsers as Read, ReadOptions};
-use lowrank::matrix::Side;
+use lowrank::matrix::{Ratings, Side};
 use lowrank::model::Model;
 use lowrank::recommend::FoldedIn;
 use lowrank::store::{Dictionary, Store};
@@ -35,6 +35,15 @@ impl NewUsers {
             let unknown = counted(read.unknown, "rating");
             session.say(format!(
                 "note: {unknown} of items that the model does not know"
+            ));
+        }
+        let rows = read.ratings.block(Side::Users, 0)?;
+        let without = (0..rows.rows()).filter(|&row| rows.row_len(row) == 0);
+        let without = without.count() as u64;
+        if without > 0 {
+            let users = counted(without, "user");
+            session.say(format!(
+                "note: {users} with no item that the model knows, who get what anybody would"
             ));
         }
         let (users, rank) = (read.ids.len(), model.parameters().items.rank());

@@ -6,12 +6,12 @@ use std::time::Instant;
 use clap::Args;
 use lowrank::Result;
 use lowrank::ingest::{HoldOut, Resplit};
-use lowrank::memory::Bytes;
-use lowrank::store::{Part, Store};
+use lowrank::store::Store;
 use serde::Serialize;
 
-use crate::held_out::{HeldOutArgs, held_out};
-use crate::session::{Session, aligned, grouped};
+use crate::held_out::HeldOutArgs;
+use crate::new_store::{Holds, NewStoreArgs};
+use crate::session::{Session, aligned};
 
 /// Hold out other ratings of a store, without the text that it was imported from.
 ///
@@ -21,9 +21,8 @@ use crate::session::{Session, aligned, grouped};
 pub struct SplitArgs {
     /// The store to split
     store: PathBuf,
-    /// The store to make
-    #[arg(long, short, value_name = "STORE")]
-    out: PathBuf,
+    #[command(flatten)]
+    new: NewStoreArgs,
     #[command(flatten)]
     held_out: HeldOutArgs,
     /// Hold out this share of the users whole: some of their ratings are written to --fold-in, the rest are for testing
@@ -51,22 +50,12 @@ pub struct SplitArgs {
         requires = "test_users"
     )]
     fold_in: Option<PathBuf>,
-    /// The largest size of a shard
-    #[arg(long, value_name = "SIZE", default_value = "8MiB")]
-    shard_size: Bytes,
-    /// Replace the outputs if they exist
-    #[arg(long)]
-    force: bool,
 }
 
 #[derive(Serialize)]
 struct Outcome {
-    store: PathBuf,
-    users: u64,
-    items: u64,
-    ratings: u64,
-    validation: u64,
-    test: u64,
+    #[serde(flatten)]
+    holds: Holds,
     seconds: f64,
 }
 
@@ -82,25 +71,16 @@ pub fn run(args: SplitArgs, session: &Session) -> Result<()> {
         store: &store,
         split: args.held_out.split(users),
         fold_in: args.fold_in.clone(),
-        shard_bytes: args.shard_size.0,
+        shard_bytes: args.new.shard_size.0,
         memory: session.memory,
-        force: args.force,
+        force: args.new.force,
     };
-    let manifest = split.run(&args.out, &session.threads, &session.bars)?;
+    let manifest = split.run(&args.new.out, &session.threads, &session.bars)?;
     let outcome = Outcome {
-        store: args.out.clone(),
-        users: manifest.users,
-        items: manifest.items,
-        ratings: manifest.ratings,
-        validation: manifest.ratings_of(Part::Validation),
-        test: manifest.ratings_of(Part::Test),
+        holds: Holds::of(&args.new.out, &manifest),
         seconds: began.elapsed().as_secs_f64(),
     };
-    let mut lines = vec![
-        ("store", args.out.display().to_string()),
-        ("ratings", grouped(outcome.ratings)),
-    ];
-    lines.extend(held_out(&manifest).map(|text| ("held out", text)));
+    let mut lines = outcome.holds.lines();
     if let Some(path) = &args.fold_in {
         lines.push(("to fold in by", path.display().to_string()));
     }

@@ -147,6 +147,10 @@ impl RowStep for Ials {
         Ok(())
     }
 
+    fn is_exact(&self) -> bool {
+        true
+    }
+
     fn cost(&self) -> &impl Cost {
         &self.cost
     }

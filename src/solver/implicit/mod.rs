@@ -220,6 +220,10 @@ impl<S: Sweep + 'static> Solver for Implicit<S> {
         Ok(self.measured(sums, ratings, users, items))
     }
 
+    fn solves_either_side(&self) -> bool {
+        true
+    }
+
     fn fold_in(
         &self,
         ratings: &dyn Ratings,

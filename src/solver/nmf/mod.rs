@@ -239,6 +239,10 @@ impl Solver for Nmf {
         Ok(self.measured(sums, ratings, &parameters.users, &parameters.items))
     }
 
+    fn solves_either_side(&self) -> bool {
+        true
+    }
+
     fn fold_in(
         &self,
         ratings: &dyn Ratings,
