@@ -36,6 +36,8 @@ pub enum Purpose {
     TestUsers = 11,
     /// The options of the trials of a search.
     Trials = 12,
+    /// Which factors of a user are left out of a visit.
+    Dropout = 13,
 }
 
 /// A 64-bit key of an external id: FNV-1a, then the finalizer of splitmix64.

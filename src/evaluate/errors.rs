@@ -71,9 +71,8 @@ pub fn folded_in_errors(
     folded_in: &FoldedIn,
     row: impl Fn(u32) -> Option<u32> + Sync,
 ) -> Result<Errors> {
-    let Parameters {
-        items, mean, std, ..
-    } = model.parameters();
+    let Parameters { mean, std, .. } = model.parameters();
+    let items = model.factors(Side::Items)?;
     let predict = |user: Option<u32>, item: Option<u32>| {
         let offset = match (user, item) {
             (Some(user), Some(item)) => {
@@ -129,6 +128,16 @@ fn errors(
 
 /// The sum of squared errors of parameters on ratings over the same numbers, not clipped. Either side may be spilled.
 pub(crate) fn squared_errors(ratings: &dyn Ratings, parameters: &Parameters) -> Result<f64> {
+    if let Some(neighbourhood) = &parameters.neighbourhood {
+        let sums = sum_rows(ratings, Side::Users, |user, row, _| {
+            let rated = row.cols.iter().zip(row.values);
+            let error = |(&item, &rating): (&u32, &f32)| {
+                f64::from(neighbourhood.score(user, item as usize) - rating).powi(2)
+            };
+            [rated.map(error).sum()]
+        })?;
+        return Ok(sums[0]);
+    }
     let (users, items) = (&parameters.users, parameters.fixed_items());
     Ok(sum_errors(ratings, Side::Users, users, &items, &Squares)?.squared_error)
 }

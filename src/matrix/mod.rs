@@ -5,6 +5,7 @@ mod codebook;
 mod factors;
 mod in_memory;
 mod packed;
+mod sparse;
 mod spilled;
 mod tiles;
 
@@ -15,6 +16,7 @@ pub use codebook::Codebook;
 pub use factors::Factors;
 pub use in_memory::InMemory;
 pub use packed::{PackedRows, PackedValues, pack_ids, pack_starts};
+pub use sparse::SparseRows;
 pub use spilled::{Room, Scratch, Traffic};
 pub use tiles::{Census, Grid, HeldTiles, HeldWave, Tile, Tiles, Values, Wave};
 

@@ -6,6 +6,8 @@
 
 mod exchange;
 mod files;
+mod run;
+mod sparse;
 mod verify;
 
 use std::io::Write;
@@ -14,16 +16,17 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use exchange::{FactorTable, export_factors, read_start};
+pub use run::{Run, read_run};
 pub use verify::Verified;
 
 use crate::error::{AtPath, Error, ErrorKind, Result};
 use crate::matrix::{Factors, Ratings, Shape, Side};
-use crate::solver::{Moving, Options, Parameters};
+use crate::solver::{Moving, Neighbourhood, Options, Parameters, method};
 use crate::store::{
     AtomicDir, Dictionary, DiskFile, Fingerprint, Kind, MODEL_FILE, Seal, Sink, Store, kind_of,
     read_record, retry_if_replaced, write_record,
 };
-use crate::train::{Epoch, Pace, Placement, State};
+use crate::train::{Epoch, Placement, State};
 
 /// Names of the files of users' and items' factors, ...
 const FACTOR_FILES: [&str; 2] = ["users.factors", "items.factors"];
@@ -93,24 +96,13 @@ mod by_name {
     }
 }
 
-fn carried_name(index: usize) -> String {
-    format!("carried_{index}.factors")
+/// Whether a model with these options is made of factors, rather than of weights between items.
+fn has_factors(options: &Options) -> bool {
+    method(&options.solver).map_or(true, |method| method.factors)
 }
 
-/// What a run took: everything about it that does not change the model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Run {
-    /// The pace of each line of the history.
-    pub epochs: Vec<Pace>,
-    /// Seconds from the first line to the last.
-    pub seconds: f64,
-    /// Threads that it ran on.
-    pub threads: usize,
-    /// Bytes that it was allowed.
-    pub memory: u64,
-    /// Where the ratings were.
-    pub store: String,
+fn carried_name(index: usize) -> String {
+    format!("carried_{index}.factors")
 }
 
 /// A trained model, opened.
@@ -176,8 +168,33 @@ impl Model {
 
     /// Memory that an open model takes, in bytes, told by its record alone.
     pub fn memory(path: &Path) -> Result<u64> {
-        let Record { shape, options, .. } = Record::read(path)?;
-        Ok(Parameters::bytes(shape, options.rank, options.biases))
+        let Record {
+            shape,
+            options,
+            files: [users, items, ..],
+            ..
+        } = Record::read(path)?;
+        let factors = Parameters::bytes(shape, options.rank, options.biases);
+        Ok(match has_factors(&options) {
+            true => factors,
+            false => factors + users.bytes + items.bytes,
+        })
+    }
+
+    /// The factors of one side.
+    ///
+    /// # Errors
+    /// If the model has none.
+    pub fn factors(&self, side: Side) -> Result<&Factors> {
+        match has_factors(&self.record.options) {
+            true => Ok(self.parameters.side(side)),
+            false => {
+                let solver = &self.record.options.solver;
+                let what = format!("a model of {solver} has weights between items, and no factors");
+                Err(Error::new(ErrorKind::BadOption, what)
+                    .remedy("name a model of another solver, such as als or ials"))
+            }
+        }
     }
 
     /// What the model's record says.
@@ -363,40 +380,6 @@ impl Checkpoint {
     }
 }
 
-/// What comes before the checksum in `run.json`, the last member of its object.
-const RUN_CRC: &str = ",\n  \"crc32\": ";
-
-impl Run {
-    /// As JSON, with a checksum of all that comes before it.
-    fn text(&self) -> Result<String> {
-        let text = serde_json::to_string_pretty(self).map_err(std::io::Error::from)?;
-        let body = text.trim_end_matches("\n}");
-        let crc = crc32fast::hash(body.as_bytes());
-        Ok(format!("{body}{RUN_CRC}{crc}\n}}"))
-    }
-}
-
-/// Reads what a run took.
-///
-/// # Errors
-/// [`ErrorKind::Damaged`] if it cannot be read, or has a checksum and is altered.
-pub fn read_run(path: &Path) -> Result<Run> {
-    let path = path.join("run.json");
-    let text = std::fs::read(&path).at(&path)?;
-    let text = String::from_utf8_lossy(&text);
-    let damaged = |what: String| Error::new(ErrorKind::Damaged, what).path(&path);
-    let text = match text.rsplit_once(RUN_CRC) {
-        Some((body, crc)) => {
-            if crc.strip_suffix("\n}") != Some(&*crc32fast::hash(body.as_bytes()).to_string()) {
-                return Err(damaged("it fails its checksum".into()));
-            }
-            format!("{body}\n}}")
-        }
-        None => text.into_owned(),
-    };
-    serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))
-}
-
 /// What a checkpoint keeps beside the factors.
 struct Unfinished<'a> {
     best: Option<&'a Parameters>,
@@ -429,10 +412,20 @@ impl Draft<'_> {
         }
         let at = |name: &str| dir.path().join(name);
         let create = |path: &Path| DiskFile::create(path).at(path);
+        let has_factors = has_factors(self.options);
         let both = |parameters: &Parameters, names: [&str; 2]| -> Result<[Seal; 2]> {
+            let [users, items] = names.map(at);
+            if has_factors {
+                return Ok([
+                    files::write(&users, &parameters.users)?,
+                    files::write(&items, &parameters.items)?,
+                ]);
+            }
+            let unknown = || Neighbourhood::empty(self.store.shape());
+            let known = parameters.neighbourhood.clone().unwrap_or_else(unknown);
             Ok([
-                files::write(&at(names[0]), &parameters.users)?,
-                files::write(&at(names[1]), &parameters.items)?,
+                sparse::write(&users, &known.histories)?,
+                sparse::write(&items, &known.weights)?,
             ])
         };
         let factors = both(parameters, FACTOR_FILES)?;
@@ -566,11 +559,26 @@ impl Record {
             let new = || placement.factors(side, rows, rank, biases);
             files::read(&path.join(names[at]), seals[at], [rows, rank], biases, new)
         };
+        let Shape { users, items, .. } = self.shape;
+        let (users, items, neighbourhood) = match has_factors(&self.options) {
+            true => (read(0, Side::Users)?, read(1, Side::Items)?, None),
+            false => {
+                let sparse =
+                    |at: usize, rows| sparse::read(&path.join(names[at]), seals[at], [rows, items]);
+                let neighbourhood = Neighbourhood {
+                    histories: sparse(0, users)?,
+                    weights: sparse(1, items)?,
+                };
+                let zeros = |rows| Factors::zeros(rows, rank, biases);
+                (zeros(users), zeros(items), Some(neighbourhood))
+            }
+        };
         Ok(Parameters {
-            users: read(0, Side::Users)?,
-            items: read(1, Side::Items)?,
+            users,
+            items,
             mean: self.mean,
             std: self.std,
+            neighbourhood,
         })
     }
 

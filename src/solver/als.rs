@@ -24,6 +24,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: true,
+    factors: true,
     spills: true,
     learns: Learns::Ratings,
     suited: |options| options,

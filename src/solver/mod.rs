@@ -24,6 +24,7 @@ mod least_squares;
 mod line_search;
 mod losses;
 mod minibatch;
+mod neighbourhood;
 mod newton;
 mod nmf;
 mod options;
@@ -48,6 +49,7 @@ pub use alternating::{SUMMED_BYTES, half_epoch, sum_rows};
 pub use bands::Chunking;
 pub use gradient::Gradient;
 pub use losses::{Errors, LOSS_BYTES, measure, sum_errors};
+pub use neighbourhood::{Neighbourhood, histories};
 pub use nmf::{Study, StudyLine};
 pub use options::{Direction, Init, Missing, Options, Reduce, Ridge, Rule, Step, Update};
 pub use row_step::{Cost, Fixed, Measure, Own, OwnMut, RowStep};
@@ -71,6 +73,8 @@ pub const SOLVERS: &[Method] = &[
     ranking::BPR,
     ranking::WARP,
     ranking::LOGISTIC,
+    neighbourhood::KNN,
+    neighbourhood::EASE,
     popularity::METHOD,
 ];
 
@@ -93,6 +97,8 @@ pub struct Method {
     pub any_regularizer: bool,
     /// Whether its model may have a mean and biases.
     pub biases: bool,
+    /// Whether its model is made of factors; if not, of weights between items.
+    pub factors: bool,
     /// Whether it can do with less memory than all factors take, by reading them in bands.
     pub spills: bool,
     /// Sets, beside what the caller cares for, the options that it learns well with where ratings are few and clean.
@@ -182,6 +188,8 @@ pub struct Parameters {
     pub mean: f32,
     /// The unit of biases and products: 1, or the ratings' standard deviation if they were normalised.
     pub std: f32,
+    /// What is predicted with in place of factors, once it is known, where the method has none.
+    pub neighbourhood: Option<Neighbourhood>,
 }
 
 impl Parameters {
@@ -198,7 +206,9 @@ impl Parameters {
     pub fn predict(&self, user: Option<usize>, item: Option<usize>) -> f32 {
         let bias = |factors: &Factors, row: Option<usize>| row.map_or(0.0, |row| factors.bias(row));
         let mut offset = bias(&self.items, item) + bias(&self.users, user);
-        if let (Some(user), Some(item)) = (user, item) {
+        if let (Some(user), Some(item), Some(neighbourhood)) = (user, item, &self.neighbourhood) {
+            offset += neighbourhood.score(user, item);
+        } else if let (Some(user), Some(item)) = (user, item) {
             let (p, q) = (self.users.padded_row(user), self.items.padded_row(item));
             offset += kernel::dot(Isa::best(), p, q);
         }
@@ -221,6 +231,9 @@ impl Parameters {
     /// If spilled factors cannot be read.
     pub fn is_finite(&self) -> Result<bool> {
         let mut finite = self.mean.is_finite();
+        if let Some(Neighbourhood { weights, .. }) = &self.neighbourhood {
+            finite &= weights.values().iter().all(|x| x.is_finite());
+        }
         for factors in [&self.users, &self.items] {
             let mut band = factors.empty_band();
             for rows in factors.bands(0..factors.rows()) {
@@ -331,6 +344,11 @@ pub trait Solver: Send + Sync {
     /// Whether predictions and ratings may both be counted from the ratings' mean: not where the loss knows a zero.
     fn may_centre(&self) -> bool {
         true
+    }
+
+    /// Epochs after which nothing changes any more.
+    fn most_epochs(&self) -> usize {
+        usize::MAX
     }
 
     /// How many times an epoch goes over the ratings, for rates.

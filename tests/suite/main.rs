@@ -14,6 +14,7 @@ mod golden;
 mod hostile;
 mod implicit;
 mod import;
+mod neighbourhood;
 mod nmf;
 mod origins;
 mod overwrite;
