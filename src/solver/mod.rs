@@ -38,6 +38,7 @@ mod sgd;
 mod stochastic;
 mod sums;
 mod svd;
+mod svd_plus_plus;
 mod sweep;
 mod whole;
 
@@ -63,6 +64,7 @@ pub const SOLVERS: &[Method] = &[
     newton::METHOD,
     gradient::METHOD,
     cell_gradient::METHOD,
+    svd_plus_plus::METHOD,
     sgd::METHOD,
     nmf::METHOD,
     implicit::EXACT,

@@ -394,6 +394,15 @@ impl Ridge {
         self.biases[0] * ratings as f32 + self.biases[1]
     }
 
+    /// The part of the biases alone.
+    #[must_use]
+    pub fn of_biases(self) -> Ridge {
+        Ridge {
+            factors: [0.0; 2],
+            ..self
+        }
+    }
+
     /// The parts per rating and per row, of factors and of biases.
     pub fn parts(&self) -> [[f32; 2]; 2] {
         [self.factors, self.biases]

@@ -28,6 +28,7 @@ mod same_bits;
 mod solvers;
 mod split;
 mod stochastic;
+mod svd_plus_plus;
 mod tiers;
 mod tiles;
 mod tree;
