@@ -64,27 +64,33 @@ impl DotRows<'_> {
         for (b, out) in blocks.iter_mut().enumerate() {
             let mut lanes = [v.splat(0.0); LANES];
             for j in 0..LANES {
-                lanes[j] = self.products(v, own, b * LANES + j);
+                lanes[j] = products(v, own, self.flat, self.cols, b * LANES + j);
             }
             v.store(v.sums(lanes), out);
         }
         for (j, out) in rest.iter_mut().enumerate() {
-            *out = v.sum(self.products(v, own, left + j));
+            *out = v.sum(products(v, own, self.flat, self.cols, left + j));
         }
     }
+}
 
-    /// The products with the `i`th of the rows, summed by lane.
-    #[inline(always)]
-    fn products<V: Vector>(&self, v: V, own: &[[f32; LANES]], i: usize) -> V::Lanes {
-        let stride = own.len() * LANES;
-        prefetch_ahead(v, self.flat, stride, self.cols, i);
-        let other = row(self.flat, stride, self.cols[i] as usize);
-        let mut acc = v.splat(0.0);
-        for (a, b) in own.iter().zip(other.as_chunks().0) {
-            acc = v.mul_add(v.load(a), v.load(b), acc);
-        }
-        acc
+/// The products of `own` with row `cols[i]` of `flat`, summed by lane.
+#[inline(always)]
+pub(super) fn products<V: Vector>(
+    v: V,
+    own: &[[f32; LANES]],
+    flat: &[f32],
+    cols: &[u32],
+    i: usize,
+) -> V::Lanes {
+    let stride = own.len() * LANES;
+    prefetch_ahead(v, flat, stride, cols, i);
+    let other = row(flat, stride, cols[i] as usize);
+    let mut acc = v.splat(0.0);
+    for (a, b) in own.iter().zip(other.as_chunks().0) {
+        acc = v.mul_add(v.load(a), v.load(b), acc);
     }
+    acc
 }
 
 /// Adds `scales[j]` times row `cols[j]` of `flat` to `sum`, one padded row: the gradient of a row, given the slope of the

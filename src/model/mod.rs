@@ -527,7 +527,9 @@ impl Record {
             && numbered(users)
             && numbered(items)
             && ranked(self.options.rank)
-            && carried.chunks(2).all(|sides| sides == [users, items])
+            && carried
+                .chunks(2)
+                .all(|sides| sides == [users, items] || sides == [users])
             && self.carried.iter().all(|file| ranked(file.rank));
         match sound {
             true => Ok(()),

@@ -93,16 +93,24 @@ pub fn sum_rows<T: Summed>(
     side: Side,
     value: impl Fn(usize, Row<'_>, &mut Vec<f32>) -> T + Sync,
 ) -> Result<T> {
-    let scratch = Pool::new(MeasureScratch::default);
-    let mut fold = Fold::default();
-    scan(ratings, side, false, true, |block| {
-        for start in (0..block.rows()).step_by(SUMMED) {
-            let rows = start..block.rows().min(start + SUMMED);
-            sum_block(block, rows, &scratch, &mut fold, &value);
-        }
-        Ok(())
-    })?;
-    Ok(fold.finish())
+    sum(ratings, side, |block, i, scratch| {
+        let row = block.row(i, &mut scratch.row);
+        value(block.first_row() + i, row, &mut scratch.predictions)
+    })
+}
+
+/// As [`sum_rows`], where the row's number of ratings is enough: they are not decoded.
+///
+/// # Errors
+/// If ratings cannot be read.
+pub fn sum_lengths<T: Summed>(
+    ratings: &dyn Ratings,
+    side: Side,
+    value: impl Fn(usize, usize) -> T + Sync,
+) -> Result<T> {
+    sum(ratings, side, |block, i, _| {
+        value(block.first_row() + i, block.row_len(i))
+    })
 }
 
 /// As [`sum_rows`], of each row's own factors, which may be spilled, and its ratings.
@@ -115,6 +123,54 @@ pub fn sum_own_rows<T: Summed>(
     own: &Factors,
     value: impl Fn(Own<'_>, Row<'_>, &mut Vec<f32>) -> T + Sync,
 ) -> Result<T> {
+    sum_own(ratings, side, own, |own, block, i, scratch| {
+        let row = block.row(i, &mut scratch.row);
+        value(own, row, &mut scratch.predictions)
+    })
+}
+
+/// As [`sum_lengths`], of each row's own factors, which may be spilled, and its number of ratings.
+///
+/// # Errors
+/// If ratings or factors cannot be read.
+pub fn sum_own_lengths<T: Summed>(
+    ratings: &dyn Ratings,
+    side: Side,
+    own: &Factors,
+    value: impl Fn(Own<'_>, usize) -> T + Sync,
+) -> Result<T> {
+    sum_own(ratings, side, own, |own, block, i, _| {
+        value(own, block.row_len(i))
+    })
+}
+
+/// Folds one value for each row, of its block and its place there.
+fn sum<T: Summed>(
+    ratings: &dyn Ratings,
+    side: Side,
+    value: impl Fn(&Block<'_>, usize, &mut MeasureScratch) -> T + Sync,
+) -> Result<T> {
+    let scratch = Pool::new(MeasureScratch::default);
+    let mut fold = Fold::default();
+    scan(ratings, side, false, true, |block| {
+        for start in (0..block.rows()).step_by(SUMMED) {
+            let rows = start..block.rows().min(start + SUMMED);
+            sum_block(block, rows, &scratch, &mut fold, |i, scratch| {
+                value(block, i, scratch)
+            });
+        }
+        Ok(())
+    })?;
+    Ok(fold.finish())
+}
+
+/// Folds one value for each row, of its own factors, its block and its place there.
+fn sum_own<T: Summed>(
+    ratings: &dyn Ratings,
+    side: Side,
+    own: &Factors,
+    value: impl Fn(Own<'_>, &Block<'_>, usize, &mut MeasureScratch) -> T + Sync,
+) -> Result<T> {
     let scratch = Pool::new(MeasureScratch::default);
     let mut fold = Fold::default();
     let mut band = own.empty_band();
@@ -124,13 +180,9 @@ pub fn sum_own_rows<T: Summed>(
         for rows in own.bands(first..first + block.rows()) {
             let (factors, start) = own.load(rows.clone(), &mut band)?;
             let in_block = rows.start - first..rows.end - first;
-            sum_block(
-                block,
-                in_block,
-                &scratch,
-                &mut fold,
-                |at, row, predictions| value(Own::of(factors, at - start), row, predictions),
-            );
+            sum_block(block, in_block, &scratch, &mut fold, |i, scratch| {
+                value(Own::of(factors, first + i - start), block, i, scratch)
+            });
         }
         Ok(())
     })?;
@@ -143,17 +195,10 @@ fn sum_block<T: Summed>(
     rows: Range<usize>,
     scratch: &Pool<MeasureScratch, impl Fn() -> MeasureScratch + Sync>,
     fold: &mut Fold<T>,
-    value: impl Fn(usize, Row<'_>, &mut Vec<f32>) -> T + Sync,
+    value: impl Fn(usize, &mut MeasureScratch) -> T + Sync,
 ) {
     let of_task = |range: Range<usize>| -> Vec<T> {
-        scratch.with(|s| {
-            range
-                .map(|i| {
-                    let row = block.row(i, &mut s.row);
-                    value(block.first_row() + i, row, &mut s.predictions)
-                })
-                .collect()
-        })
+        scratch.with(|scratch| range.map(|i| value(i, scratch)).collect())
     };
     let first = block.first_row() + rows.start;
     let values: Vec<Vec<T>> = tasks(block, rows).into_par_iter().map(of_task).collect();
@@ -303,9 +348,11 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
                 let gathered = &mut scratch.sums;
                 self.step
                     .accumulate(own.as_ref(), row, self.fixed, gathered);
+                let predictions = &mut scratch.measure.predictions;
+                let before = self.before(own.as_ref(), row, gathered, predictions);
                 self.finish(&mut own, row.len(), gathered)
                     .map_err(|e| (self.block.first_row() + i, e))?;
-                *sums = self.measured(own.as_ref(), row, &mut scratch.measure.predictions);
+                *sums = before.unwrap_or_else(|| self.after(own.as_ref(), row, predictions));
                 done += row.len() as u64;
             }
             Ok(())
@@ -342,9 +389,11 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
                 self.scratch.give(scratch);
             }
         }
+        let predictions = &mut total.measure.predictions;
+        let before = self.before(own.as_ref(), row, &total.sums, predictions);
         self.finish(&mut own, row.len(), &mut total.sums)
             .map_err(|e| (self.block.first_row() + i, e))?;
-        task.sums[0] = self.measured(own.as_ref(), row, &mut total.measure.predictions);
+        task.sums[0] = before.unwrap_or_else(|| self.after(own.as_ref(), row, predictions));
         (self.tick)(row.len() as u64);
         self.scratch.give(total);
         Ok(())
@@ -359,9 +408,28 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
             .finish(own, ratings, self.fixed, self.shared, sums)
     }
 
-    fn measured(&self, own: Own<'_>, row: Row<'_>, predictions: &mut Vec<f32>) -> RowSums {
+    /// What is measured of a row that has gathered its sums, before it moves.
+    fn before(
+        &self,
+        own: Own<'_>,
+        row: Row<'_>,
+        gathered: &S::Sums,
+        predictions: &mut Vec<f32>,
+    ) -> Option<RowSums> {
+        if self.measure != Measure::Before {
+            return None;
+        }
+        let on_the_way = self.step.losses(own, row.len(), gathered);
+        Some(on_the_way.unwrap_or_else(|| {
+            let losses = Losses(self.step.cost());
+            losses::of_row(&losses, own, row, self.fixed, predictions)
+        }))
+    }
+
+    /// What is measured of a row that has moved.
+    fn after(&self, own: Own<'_>, row: Row<'_>, predictions: &mut Vec<f32>) -> RowSums {
         match self.measure {
-            Measure::Nothing => RowSums::default(),
+            Measure::Nothing | Measure::Before => RowSums::default(),
             Measure::Penalty => RowSums {
                 penalty: self.step.cost().penalty(own, row.len()),
                 ..RowSums::default()

@@ -39,6 +39,11 @@ pub fn half_epoch<S: RowStep>(
     let mut fold = Fold::default();
     let (mut own, mut band) = (moving.empty_band(), fixed.factors.empty_band());
     let mut gathered = Vec::new();
+    let losses = Losses(step.cost());
+    let before = match measure {
+        Measure::Before => Some(sum_errors(ratings, side, moving, fixed, room, &losses)?),
+        _ => None,
+    };
     scan(ratings, side, backwards, false, |block| {
         let lengths = (0..block.rows()).map(|i| block.row_len(i));
         for chunk in chunking.chunks(lengths, room.sums) {
@@ -74,7 +79,8 @@ pub fn half_epoch<S: RowStep>(
     match measure {
         Measure::Nothing => Ok(RowSums::default()),
         Measure::Penalty => Ok(fold.finish()),
-        Measure::All => sum_errors(ratings, side, moving, fixed, room, &Losses(step.cost())),
+        Measure::Before => Ok(before.unwrap_or_default()),
+        Measure::All => sum_errors(ratings, side, moving, fixed, room, &losses),
     }
 }
 

@@ -9,7 +9,9 @@
 //! its bias. Without them, a step that is short enough for a row of ten thousand ratings does not move one of ten.
 //! Cost: O((users + items) d) an epoch. Reads: how long the rows are, but none of their ratings.
 
+use super::alternating::sum_lengths;
 use super::line_search::Line;
+use super::sums::Summed;
 use super::{Parameters, Ridge};
 use crate::error::Result;
 use crate::matrix::{Factors, Ratings, Side};
@@ -102,12 +104,13 @@ impl Curvature {
         line: &Line,
         last: &Line,
     ) -> Result<f32> {
-        // <z, g>, <z, g'>, <d', g> and <d', g'>, in order of rows.
-        let mut sums = [0.0_f64; 4];
+        // <z, g>, <z, g'>, <d', g> and <d', g'>.
+        let mut total = [0.0_f64; 4];
         for (side, mean_square) in sides {
             let (g, d, g_last) = (descent.side(side), line.side(side), last.side(side));
-            each_length(ratings, side, |row, length| {
+            total.add(sum_lengths(ratings, side, |row, length| {
                 let by = self.divisors(length, mean_square);
+                let mut sums = [0.0; 4];
                 let mut add = |g: f32, d: f32, g_last: f32, by: f32| {
                     let z = f64::from(Divisors::apply(g, by));
                     let (g, d, g_last) = (f64::from(g), f64::from(d), f64::from(g_last));
@@ -117,9 +120,10 @@ impl Curvature {
                 let rows = g.row(row).iter().zip(d.row(row)).zip(g_last.row(row));
                 rows.for_each(|((&g, &d), &g_last)| add(g, d, g_last, by.factors));
                 add(g.bias(row), d.bias(row), g_last.bias(row), by.bias);
-            })?;
+                sums
+            })?);
         }
-        let [zg, z_last, dg, d_last] = sums;
+        let [zg, z_last, dg, d_last] = total;
         let beta = ((zg - z_last) / d_last).max(0.0);
         let descends = beta.is_finite() && zg + beta * dg > 0.0;
         Ok(if descends { beta as f32 } else { 0.0 })

@@ -8,13 +8,13 @@
 //! of degree four, whose coefficients one pass gathers; and steps go along conjugate directions (`conjugate.rs`), which come
 //! to the same RMSE in a small part of the epochs.
 //! Cost: O(n d) flops for each side and epoch. Reads: by-user and by-item ratings once each (each row's direction is
-//! gathered by the one task that owns the row: no buffers for item gradients, no races), and by-user once more for the
-//! loss or the line search where both sides step at once.
+//! gathered by the one task that owns the row: no buffers for item gradients, no races); by-user once more for the line
+//! search. With a given rate the pass that measures the loss gathers the users' next directions from the same predictions.
 
 use super::alternating::{self, half_epoch};
 use super::conjugate::{self, Curvature};
 use super::line_search::{Line, line_search};
-use super::losses;
+use super::losses::{self, Chains, Errors, Losses};
 use super::rates::Rates;
 use super::row_step::{Cost, Fixed, Measure, Own, OwnMut, RowStep};
 use super::sums::RowSums;
@@ -171,6 +171,40 @@ impl Gradient {
         }
     }
 
+    /// The steepest descent of one side, and what is measured on the way.
+    fn descent(
+        &self,
+        side: Side,
+        goal: Goal,
+        epoch: usize,
+        ratings: &dyn Ratings,
+        parameters: &Parameters,
+        tick: Tick<'_>,
+    ) -> Result<(Factors, RowSums)> {
+        // A row's direction is gathered in the place of a copy of the row.
+        let mut direction = parameters.side(side).clone();
+        let fixed = Fixed::new(
+            parameters.side(side.other()),
+            parameters.mean,
+            parameters.std,
+        );
+        let measure = match goal {
+            Goal::MeasuredDirection => Measure::Before,
+            Goal::Direction | Goal::Step(_) => Measure::Nothing,
+        };
+        let sums = half_epoch(
+            ratings,
+            side,
+            epoch % 2 == 1,
+            &self.step(goal, ratings),
+            &mut direction,
+            &fixed,
+            measure,
+            tick,
+        )?;
+        Ok((direction, sums))
+    }
+
     /// Both sides step from the same point.
     fn step_at_once(
         &self,
@@ -179,70 +213,92 @@ impl Gradient {
         moving: &mut Moving,
         tick: Tick<'_>,
     ) -> Result<Measured> {
-        let backwards = epoch % 2 == 1;
-        let step = self.step(Goal::Direction, ratings);
-        let parameters = &mut moving.parameters;
-        let direction = |side: Side| -> Result<Factors> {
-            // A row's direction is gathered in the place of a copy of the row.
-            let mut direction = parameters.side(side).clone();
-            let other = parameters.side(side.other());
-            let fixed = Fixed::new(other, parameters.mean, parameters.std);
-            let measure = Measure::Nothing;
-            half_epoch(
-                ratings,
-                side,
-                backwards,
-                &step,
-                &mut direction,
-                &fixed,
-                measure,
-                tick,
-            )?;
-            Ok(direction)
+        let Moving {
+            parameters,
+            carried,
+        } = moving;
+        let before = Before::of(std::mem::take(carried));
+        let descent = |side| {
+            let goal = Goal::Direction;
+            let descent = self.descent(side, goal, epoch, ratings, parameters, tick);
+            descent.map(|(direction, _)| direction)
         };
         let mut line = Line {
-            users: direction(Side::Users)?,
-            items: direction(Side::Items)?,
+            users: before.ahead.map_or_else(|| descent(Side::Users), Ok)?,
+            items: descent(Side::Items)?,
         };
-        let before = std::mem::take(&mut moving.carried);
-        let mut descent = None;
+        let mut steepest = None;
         if self.conjugate {
             let curvature = self.curvature(ratings);
-            let next = curvature.direction(ratings, parameters, &line, before)?;
-            descent = Some(std::mem::replace(&mut line, next));
-        } else if let [users, items] = &before[..] {
-            line.users.add_scaled(self.momentum, users);
-            line.items.add_scaled(self.momentum, items);
+            let next = curvature.direction(ratings, parameters, &line, before.last)?;
+            steepest = Some(std::mem::replace(&mut line, next));
+        } else if let Ok([users, items]) = <[Factors; 2]>::try_from(before.last) {
+            line.users.add_scaled(self.momentum, &users);
+            line.items.add_scaled(self.momentum, &items);
         }
-        let measured = match (self.rates.at(epoch), self.quadratic) {
-            (Some(rate), _) => {
-                parameters.users.add_scaled(rate, &line.users);
-                parameters.items.add_scaled(rate, &line.items);
-                self.measure(ratings, parameters)?
-            }
-            (None, factor) => {
-                let factor = factor.expect("checked when the solver was built");
-                let weight = self.weight(ratings) * factor;
-                let found = line_search(ratings, parameters, &line, self.ridge, weight)?;
-                parameters.users.add_scaled(found.rate, &line.users);
-                parameters.items.add_scaled(found.rate, &line.items);
-                self.measured(
-                    RowSums {
-                        loss: factor * found.squared_error,
-                        squared_error: found.squared_error,
-                        penalty: found.penalty,
-                    },
-                    ratings,
-                    parameters.std,
-                )
-            }
-        };
-        moving.carried = match descent {
-            Some(descent) => conjugate::carried(line, descent),
+        let keep = |line: Line| match steepest {
+            Some(steepest) => conjugate::carried(line, steepest),
             None if self.momentum > 0.0 => vec![line.users, line.items],
             None => Vec::new(),
         };
-        Ok(measured)
+        let Some(rate) = self.rates.at(epoch) else {
+            let measured = self.step_exactly(ratings, parameters, &line)?;
+            *carried = keep(line);
+            return Ok(measured);
+        };
+        parameters.users.add_scaled(rate, &line.users);
+        parameters.items.add_scaled(rate, &line.items);
+        *carried = keep(line);
+        // What is predicted to measure the loss is what the users' next directions need.
+        let goal = Goal::MeasuredDirection;
+        let (ahead, mut sums) =
+            self.descent(Side::Users, goal, epoch + 1, ratings, parameters, tick)?;
+        let step = self.step(goal, ratings);
+        sums.penalty += losses::penalty(ratings, &step, Side::Items, &parameters.items)?;
+        carried.push(ahead);
+        Ok(self.measured(sums, ratings, parameters.std))
+    }
+
+    /// Steps to the lowest point of a line.
+    fn step_exactly(
+        &self,
+        ratings: &dyn Ratings,
+        parameters: &mut Parameters,
+        line: &Line,
+    ) -> Result<Measured> {
+        let factor = self.quadratic.expect("checked when the solver was built");
+        let weight = self.weight(ratings) * factor;
+        let found = line_search(ratings, parameters, line, self.ridge, weight)?;
+        parameters.users.add_scaled(found.rate, &line.users);
+        parameters.items.add_scaled(found.rate, &line.items);
+        let sums = RowSums {
+            loss: factor * found.squared_error,
+            squared_error: found.squared_error,
+            penalty: found.penalty,
+        };
+        Ok(self.measured(sums, ratings, parameters.std))
+    }
+}
+
+/// What the epoch before has left.
+struct Before {
+    /// Users' directions of steepest descent where the parameters stand now, if they were gathered already.
+    ahead: Option<Factors>,
+    /// Its step, if there is momentum; what conjugate directions need of it.
+    last: Vec<Factors>,
+}
+
+impl Before {
+    /// Pairs of sides, and, last, the users' directions.
+    fn of(mut carried: Vec<Factors>) -> Before {
+        let ahead = match carried.len() % 2 {
+            1 => carried.pop(),
+            _ => None,
+        };
+        Before {
+            ahead,
+            last: carried,
+        }
     }
 }
 
@@ -299,6 +355,8 @@ enum Goal {
     Step(f32),
     /// The direction of steepest descent.
     Direction,
+    /// The same, and the losses on the way.
+    MeasuredDirection,
 }
 
 struct Step<'a> {
@@ -313,6 +371,13 @@ struct Sums {
     bias: f32,
     slopes: Vec<f32>,
     targets: Vec<f32>,
+    losses: RowSums,
+}
+
+impl Step<'_> {
+    fn measures(&self) -> bool {
+        matches!(self.goal, Goal::MeasuredDirection)
+    }
 }
 
 impl RowStep for Step<'_> {
@@ -326,6 +391,7 @@ impl RowStep for Step<'_> {
             bias: 0.0,
             slopes: Vec::new(),
             targets: Vec::new(),
+            losses: RowSums::default(),
         }
     }
 
@@ -334,31 +400,54 @@ impl RowStep for Step<'_> {
     fn begin(&self, sums: &mut Sums) {
         sums.factors.fill(0.0);
         sums.bias = 0.0;
+        sums.losses = RowSums::default();
     }
 
     fn accumulate(&self, own: Own<'_>, segment: Row<'_>, fixed: &Fixed<'_>, sums: &mut Sums) {
-        let Sums {
-            slopes, targets, ..
-        } = sums;
+        let slopes = &mut sums.slopes;
         slopes.resize(segment.len(), 0.0);
-        fixed.predict(own, segment, slopes);
-        // Squares are common, and their slope is worth compiling into the loop.
+        // Squares are common, and a row's residuals and their sum take one visit.
         if let Some(factor) = self.method.quadratic {
+            fixed.targets(own, segment, slopes);
             let twice = 2.0 * factor as f32;
-            for (slope, &rating) in slopes.iter_mut().zip(segment.values) {
-                *slope = twice * (*slope - fixed.target(rating));
+            let other = fixed.factors.flat();
+            let sum = &mut sums.factors;
+            kernel::add_residual_rows(
+                fixed.isa,
+                own.factors,
+                other,
+                segment.cols,
+                twice,
+                slopes,
+                sum,
+            );
+            if fixed.factors.has_biases() {
+                sums.bias += twice * slopes.iter().sum::<f32>();
             }
-        } else {
-            targets.clear();
-            targets.extend(segment.values.iter().map(|&rating| fixed.target(rating)));
-            self.method.loss.slopes(slopes, targets);
+            if self.measures() {
+                let squared_error = losses::sum_of_squares(slopes);
+                sums.losses.add(RowSums {
+                    loss: factor * squared_error,
+                    squared_error,
+                    penalty: 0.0,
+                });
+            }
+            return;
         }
-        for slope in slopes {
-            sums.bias += *slope;
+        fixed.predict(own, segment, slopes);
+        if self.measures() {
+            let mut chains = Chains::default();
+            Losses(self).add(fixed, slopes, segment.values, &mut chains);
+            sums.losses.add(chains.sum());
         }
+        let targets = &mut sums.targets;
+        targets.clear();
+        targets.extend(segment.values.iter().map(|&rating| fixed.target(rating)));
+        self.method.loss.slopes(slopes, targets);
+        sums.bias += slopes.iter().sum::<f32>();
         kernel::add_scaled_rows(
             fixed.isa,
-            &sums.slopes,
+            slopes,
             fixed.factors.flat(),
             segment.cols,
             &mut sums.factors,
@@ -370,6 +459,14 @@ impl RowStep for Step<'_> {
             *x += y;
         }
         sums.bias += next.bias;
+        sums.losses.add(next.losses);
+    }
+
+    fn losses(&self, own: Own<'_>, ratings: usize, sums: &Sums) -> Option<RowSums> {
+        self.measures().then(|| RowSums {
+            penalty: self.penalty(own, ratings),
+            ..sums.losses
+        })
     }
 
     fn finish(
@@ -390,7 +487,7 @@ impl RowStep for Step<'_> {
             let direction = -(self.weight * gradient + ridge * slope);
             *x = match self.goal {
                 Goal::Step(rate) => *x + rate * direction,
-                Goal::Direction => direction,
+                Goal::Direction | Goal::MeasuredDirection => direction,
             };
         };
         let ridge = self.method.ridge.on_factors(ratings);

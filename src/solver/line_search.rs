@@ -4,8 +4,9 @@
 //! residuals is a polynomial of degree four in t, and the ridge one of degree two. One pass over the ratings gathers the
 //! coefficients, in f64; the lowest point is a root of a cubic. No trial steps.
 
+use super::alternating::{sum_lengths, sum_rows};
 use super::row_step::Own;
-use super::{Parameters, Ridge, sum_rows};
+use super::{Parameters, Ridge};
 use crate::error::Result;
 use crate::kernel::{self, Isa};
 use crate::matrix::{Factors, Ratings, Side};
@@ -88,9 +89,8 @@ pub fn line_search(
         sums
     })?;
     let penalty = |side: Side, at: &Factors, along: &Factors| {
-        sum_rows(ratings, side, |row, rated, _| {
+        sum_lengths(ratings, side, |row, n| {
             let (own, step) = (Own::of(at, row), Own::of(along, row));
-            let n = rated.len();
             let cross = |a: &[f32], b: &[f32]| -> f64 {
                 a.iter()
                     .zip(b)

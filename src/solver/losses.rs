@@ -1,6 +1,6 @@
 //! What is summed over the ratings of a row from what is predicted for them: losses and errors, in their fixed order.
 
-use super::alternating::{PART, sum_own_rows};
+use super::alternating::{PART, sum_own_lengths, sum_own_rows};
 use super::bands;
 use super::row_step::{Cost, Fixed, Own};
 use super::sums::RowSums;
@@ -49,12 +49,23 @@ pub fn measure<C: Cost>(
     items: &Fixed<'_>,
 ) -> Result<RowSums> {
     let mut sums = sum_errors(ratings, Side::Users, users, items, &Losses(cost))?;
-    let penalty = |own: Own<'_>, row: Row<'_>, _: &mut Vec<f32>| RowSums {
-        penalty: cost.penalty(own, row.len()),
-        ..RowSums::default()
-    };
-    sums.add(sum_own_rows(ratings, Side::Items, items.factors, penalty)?);
+    sums.penalty += penalty(ratings, cost, Side::Items, items.factors)?;
     Ok(sums)
+}
+
+/// Sums the penalty of a side's rows, which may be spilled.
+///
+/// # Errors
+/// If ratings or factors cannot be read.
+pub fn penalty<C: Cost>(
+    ratings: &dyn Ratings,
+    cost: &C,
+    side: Side,
+    factors: &Factors,
+) -> Result<f64> {
+    let penalty = |own: Own<'_>, rated: usize| [cost.penalty(own, rated)];
+    let [sum] = sum_own_lengths(ratings, side, factors, penalty)?;
+    Ok(sum)
 }
 
 /// Sums over one row that is at hand as a whole.
@@ -107,6 +118,12 @@ pub struct Chains {
 pub const LOSS_BYTES: usize = size_of::<Chains>();
 
 impl Chains {
+    /// Sums of the losses.
+    pub fn sum(mut self) -> RowSums {
+        self.end_part();
+        self.parts
+    }
+
     /// Ends the part.
     fn end_part(&mut self) {
         self.chains.iter().for_each(|&chain| self.parts.add(chain));
@@ -158,9 +175,24 @@ impl<C: Cost> Errors for Losses<'_, C> {
         }
     }
 
-    fn finish(&self, own: Own<'_>, ratings: usize, mut sums: Chains) -> RowSums {
-        sums.end_part();
-        sums.parts.penalty = self.0.penalty(own, ratings);
-        sums.parts
+    fn finish(&self, own: Own<'_>, ratings: usize, sums: Chains) -> RowSums {
+        RowSums {
+            penalty: self.0.penalty(own, ratings),
+            ..sums.sum()
+        }
     }
+}
+
+/// The sum of squares in f64, in as many chains.
+pub fn sum_of_squares(x: &[f32]) -> f64 {
+    let mut chains = [0.0; CHAINS];
+    let (eights, last) = x.as_chunks::<CHAINS>();
+    let mut add = |x: &[f32]| {
+        for (sum, &x) in chains.iter_mut().zip(x) {
+            *sum += f64::from(x) * f64::from(x);
+        }
+    };
+    eights.iter().for_each(|x| add(x));
+    add(last);
+    chains.iter().sum()
 }

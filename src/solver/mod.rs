@@ -277,7 +277,8 @@ pub struct Measured {
 pub struct Moving {
     /// What the model predicts with.
     pub parameters: Parameters,
-    /// What the solver carries over to the next epoch: the last step of momentum, for one.
+    /// What the solver carries over to the next epoch: the last step of momentum, for one. Users' and items' in turn; users'
+    /// may be the last.
     pub carried: Vec<Factors>,
 }
 

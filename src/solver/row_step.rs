@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::contributions::RowProblem;
+use super::sums::RowSums;
 use crate::error::Result;
 use crate::kernel::{self, Isa};
 use crate::matrix::{Factors, Row};
@@ -48,6 +49,20 @@ impl<'a> Fixed<'a> {
     /// A rating as what the product and the biases should give.
     pub fn target(&self, rating: f32) -> f32 {
         (rating - self.mean) / self.std
+    }
+
+    /// Writes what the product alone should give for every rating of the segment: the target, less both biases.
+    pub fn targets(&self, own: Own<'_>, segment: Row<'_>, out: &mut [f32]) {
+        let other = self.factors;
+        for (x, &rating) in out.iter_mut().zip(segment.values) {
+            *x = self.target(rating);
+        }
+        if other.has_biases() {
+            let biases = other.biases();
+            for (x, &col) in out.iter_mut().zip(segment.cols) {
+                *x -= biases[col as usize] + own.bias;
+            }
+        }
     }
 
     /// Writes `<own, q> + b_q + own bias` for every rating of the segment.
@@ -137,6 +152,12 @@ pub trait RowStep: Sync {
         None
     }
 
+    /// The losses and the penalty of a row as it stands, if they were gathered with its sums. None, the default, where they
+    /// were not.
+    fn losses(&self, _own: Own<'_>, _ratings: usize, _sums: &Self::Sums) -> Option<RowSums> {
+        None
+    }
+
     /// Writes the row from what was gathered over its `ratings`. Of a fixed side in bands it is given the last one.
     fn finish(
         &self,
@@ -170,6 +191,8 @@ pub trait Cost: Sync {
 pub enum Measure {
     /// Nothing: what is written in the rows' place is not the rows.
     Nothing,
+    /// Losses and penalty, with every row as it is before it moves.
+    Before,
     /// The penalty of the rows that moved.
     Penalty,
     /// Also the losses, with every row as it is after it moved: right when this is the last side to move.
