@@ -92,6 +92,7 @@ impl Solver for Baseline {
             items,
             mean,
             std,
+            ..
         } = &mut moving.parameters;
         let fixed = Fixed::new(users, *mean, *std);
         let of_items = half_epoch(

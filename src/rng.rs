@@ -38,6 +38,8 @@ pub enum Purpose {
     Trials = 12,
     /// The items that one user's held-out ones are ranked among.
     SampledRanking = 13,
+    /// Which factors of a user are left out of a visit.
+    Dropout = 14,
 }
 
 /// A 64-bit key of an external id: FNV-1a, then the finalizer of splitmix64.

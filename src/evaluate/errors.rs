@@ -7,7 +7,9 @@ use crate::error::Result;
 use crate::matrix::{Factors, Ratings, Side};
 use crate::model::{GATHERED, Model};
 use crate::recommend::FoldedIn;
-use crate::solver::{self, Fixed, Own, Parameters, RowSums, sum_errors, sum_gathered_rows};
+use crate::solver::{
+    self, Fixed, Own, Parameters, RowSums, sum_errors, sum_gathered_rows, sum_rows,
+};
 use crate::store::{IdMap, Part, Store};
 
 /// Sums of the errors of predicted ratings, in the ratings' own units.
@@ -80,6 +82,8 @@ pub fn folded_in_errors(
     folded_in: &FoldedIn,
     row: impl Fn(u32) -> Option<u32> + Sync,
 ) -> Result<Errors> {
+    // Who is folded in has a row of factors.
+    model.factors(Side::Items)?;
     let items = IdMap::new(store.items(), model.dictionary(Side::Items))?;
     let scale = clip.then_some(model.record().scale);
     let (parameters, users) = (model.parameters(), folded_in.users());
@@ -103,11 +107,16 @@ fn errors(
         users.gather(&rows)
     };
     let sums = sum_gathered_rows(&rows, Side::Users, GATHERED, gather, |user, own, rated| {
-        let user = row(user as u32).map(|_| own);
+        let row = row(user as u32);
+        let user = row.map(|_| own);
         let mut sums = RowSums::default();
         for (&col, &rating) in rated.cols.iter().zip(rated.values) {
             let item = items.get(col);
-            let mut prediction = parameters.predict_of(user, item.map(|item| item as usize));
+            let at = item.map(|item| item as usize);
+            let mut prediction = match parameters.neighbourhood {
+                Some(_) => parameters.predict(row.map(|row| row as usize), at),
+                None => parameters.predict_of(user, at),
+            };
             if let Some((low, high)) = scale {
                 prediction = prediction.clamp(low, high);
             }
@@ -129,6 +138,16 @@ fn errors(
 
 /// The sum of squared errors of parameters on ratings over the same numbers, not clipped. Either side may be spilled.
 pub(crate) fn squared_errors(ratings: &dyn Ratings, parameters: &Parameters) -> Result<f64> {
+    if let Some(neighbourhood) = &parameters.neighbourhood {
+        let sums = sum_rows(ratings, Side::Users, |user, row, _| {
+            let rated = row.cols.iter().zip(row.values);
+            let error = |(&item, &rating): (&u32, &f32)| {
+                f64::from(neighbourhood.score(user, item as usize) - rating).powi(2)
+            };
+            [rated.map(error).sum()]
+        })?;
+        return Ok(sums[0]);
+    }
     let (users, items) = (&parameters.users, parameters.fixed_items());
     Ok(sum_errors(ratings, Side::Users, users, &items, &Squares)?.squared_error)
 }

@@ -42,7 +42,7 @@ pub use select::{Candidate, TopN, exclude};
 pub use sgd::{SgdRatings, SgdRow, SgdRows, SgdSlope, SgdStep, sgd};
 pub use unpack::{BLOCK, look_up, packed_ids_len, unpack_ids};
 pub use vector::LANES;
-pub use wide::{add_squares, symmetric_product};
+pub use wide::{add_squares, subtract_products, symmetric_product};
 
 use bytes::ByteDot;
 use vector::{Portable, Vector};

@@ -1,4 +1,5 @@
-//! Sums in f64 that stand in for cells without a rating: the Gram matrix of many rows, and its product with one row.
+//! Sums in f64: the Gram matrix of many rows and its product with one row, which stand in for cells without a rating, and the
+//! elimination of some rows from others.
 //!
 //! Order. Every entry has one accumulator, to which products are added one by one, in order of rows; a product is rounded
 //! before it is added. These are plain loops, compiled for each instruction set: with an accumulator of its own for every
@@ -117,6 +118,99 @@ impl SymmetricProduct<'_> {
             at += N;
         }
         at
+    }
+}
+
+/// Rows that a product is subtracted from together, and their entries: as many as fit the registers.
+const TILE_ROWS: usize = 4;
+const TILE_COLUMNS: usize = 16;
+
+/// Subtracts from each row of `rows` those of `others`, each times a coefficient: every row has as many of these as there are
+/// others. All rows have `width` entries.
+///
+/// # Panics
+/// If `rows`, `coefficients` and `others` do not fit together.
+pub fn subtract_products(
+    isa: Isa,
+    width: usize,
+    rows: &mut [f64],
+    coefficients: &[f64],
+    others: &[f64],
+) {
+    assert!(rows.len().is_multiple_of(width) && others.len().is_multiple_of(width));
+    let pairs = rows.len() / width * (others.len() / width);
+    assert_eq!(
+        coefficients.len(),
+        pairs,
+        "a coefficient for each pair of rows"
+    );
+    isa.run(SubtractProducts {
+        rows,
+        coefficients,
+        others,
+        width,
+    });
+}
+
+struct SubtractProducts<'a> {
+    rows: &'a mut [f64],
+    coefficients: &'a [f64],
+    others: &'a [f64],
+    width: usize,
+}
+
+impl Kernel for SubtractProducts<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(mut self, _: V) {
+        let whole = self.width / TILE_COLUMNS * TILE_COLUMNS;
+        for column in (0..whole).step_by(TILE_COLUMNS) {
+            self.column::<TILE_COLUMNS>(column);
+        }
+        for column in whole..self.width {
+            self.column::<1>(column);
+        }
+    }
+}
+
+impl SubtractProducts<'_> {
+    /// Some columns of all rows.
+    #[inline(always)]
+    fn column<const C: usize>(&mut self, column: usize) {
+        let rows = self.rows.len() / self.width;
+        let whole = rows / TILE_ROWS * TILE_ROWS;
+        for row in (0..whole).step_by(TILE_ROWS) {
+            self.tile::<TILE_ROWS, C>(row, column);
+        }
+        for row in whole..rows {
+            self.tile::<1, C>(row, column);
+        }
+    }
+
+    #[inline(always)]
+    fn tile<const R: usize, const C: usize>(&mut self, row: usize, column: usize) {
+        let width = self.width;
+        let others = self.others.len() / width;
+        let mut sums = [[0.0; C]; R];
+        for (r, sums) in sums.iter_mut().enumerate() {
+            sums.copy_from_slice(&self.rows[(row + r) * width + column..][..C]);
+        }
+        let mut own = [&[] as &[f64]; R];
+        for (own, at) in own.iter_mut().zip(row..) {
+            *own = &self.coefficients[at * others..][..others];
+        }
+        for k in 0..others {
+            let other = &self.others[k * width + column..][..C];
+            for r in 0..R {
+                for c in 0..C {
+                    sums[r][c] -= own[r][k] * other[c];
+                }
+            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            self.rows[(row + r) * width + column..][..C].copy_from_slice(sums);
+        }
     }
 }
 

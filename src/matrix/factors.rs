@@ -67,6 +67,12 @@ impl Factors {
         rows as u64 * row as u64
     }
 
+    /// Sets all of them, and all biases, to zero.
+    pub fn clear(&mut self) {
+        self.flat_mut().fill(0.0);
+        self.biases.fill(0.0);
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows

@@ -6,6 +6,7 @@ mod factors;
 mod in_memory;
 mod packed;
 mod picked;
+mod sparse;
 mod spilled;
 mod tiles;
 
@@ -18,6 +19,7 @@ pub use factors::Factors;
 pub use in_memory::InMemory;
 pub use packed::{PackedRows, PackedValues, pack_ids, pack_starts};
 pub use picked::Picked;
+pub use sparse::SparseRows;
 pub use spilled::{Room, Scratch, Traffic};
 pub use tiles::{Census, Grid, HeldTiles, HeldWave, Tile, Tiles, Values, Wave};
 

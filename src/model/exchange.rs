@@ -35,7 +35,7 @@ impl FactorTable {
 /// # Errors
 /// If the file exists and `force` is false, or it cannot be written.
 pub fn export_factors(model: &Model, side: Side, path: &Path, force: bool) -> Result<()> {
-    let factors = model.parameters().side(side);
+    let factors = model.factors(side)?;
     let ids = model.dictionary(side);
     let mut file = AtomicFile::create(path, force)?;
     let mut out = BufWriter::with_capacity(1 << 16, &mut file);

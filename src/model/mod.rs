@@ -8,6 +8,7 @@ mod exchange;
 mod files;
 mod refresh;
 mod run;
+mod sparse;
 mod stored;
 mod verify;
 
@@ -20,11 +21,13 @@ pub use exchange::{FactorTable, export_factors, read_start};
 pub use refresh::{Refresh, Updated};
 pub use run::{Run, read_run};
 pub use stored::{GATHERED, UsersIn};
+
+use stored::has_factors;
 pub use verify::Verified;
 
 use crate::error::{AtPath, Error, ErrorKind, Result};
 use crate::matrix::{Factors, Ratings, Shape, Side};
-use crate::solver::{Moving, Options, Parameters};
+use crate::solver::{Moving, Neighbourhood, Options, Parameters};
 use crate::store::{
     AtomicDir, CACHED, Dictionary, DiskFile, Fingerprint, Kind, MODEL_FILE, Seal, Sink, Store,
     kind_of, read_record, retry_if_replaced, write_record,
@@ -197,19 +200,9 @@ impl Model {
 
     fn open_all(path: &Path, users: UsersIn) -> Result<Model> {
         let record = Record::read(path)?;
-        let factors = |at: usize, side| {
-            let file = path.join(FACTOR_FILES[at]);
-            record.factors(&file, record.files[at], side, &Placement::default())
-        };
-        let parameters = Parameters {
-            users: match users {
-                UsersIn::Memory => factors(0, Side::Users)?,
-                UsersIn::File => record.stored_users(path)?,
-            },
-            items: factors(1, Side::Items)?,
-            mean: record.mean,
-            std: record.std,
-        };
+        let nowhere_else = Placement::default();
+        let parameters =
+            record.parameters(path, &record.files, FACTOR_FILES, &nowhere_else, users)?;
         let dictionary = |side: Side| record.dictionary(path, side);
         Ok(Model {
             users: dictionary(Side::Users)?,
@@ -222,6 +215,22 @@ impl Model {
     /// Memory that an open model takes, in bytes, told by its record alone.
     pub fn memory(path: &Path) -> Result<u64> {
         Ok(Record::read(path)?.parameters_bytes())
+    }
+
+    /// The factors of one side.
+    ///
+    /// # Errors
+    /// If the model has none.
+    pub fn factors(&self, side: Side) -> Result<&Factors> {
+        match has_factors(&self.record.options) {
+            true => Ok(self.parameters.side(side)),
+            false => {
+                let solver = &self.record.options.solver;
+                let what = format!("a model of {solver} has weights between items, and no factors");
+                Err(Error::new(ErrorKind::BadOption, what)
+                    .remedy("name a model of another solver, such as als or ials"))
+            }
+        }
     }
 
     /// What the model's record says.
@@ -365,10 +374,18 @@ impl Checkpoint {
 
     fn open_all(path: &Path, placement: &Placement) -> Result<Checkpoint> {
         let record = Record::read(path)?;
-        let parameters = record.parameters(path, &record.files, FACTOR_FILES, placement)?;
+        let parameters = record.parameters(
+            path,
+            &record.files,
+            FACTOR_FILES,
+            placement,
+            UsersIn::Memory,
+        )?;
         let best = match &record.best_files {
             None => None,
-            Some(seals) => Some(record.parameters(path, seals, BEST_FILES, placement)?),
+            Some(seals) => {
+                Some(record.parameters(path, seals, BEST_FILES, placement, UsersIn::Memory)?)
+            }
         };
         let of_file = |(index, file): (usize, &FactorsFile)| {
             let path = path.join(carried_name(index));
@@ -441,10 +458,20 @@ impl Draft<'_> {
         }
         let at = |name: &str| dir.path().join(name);
         let create = |path: &Path| DiskFile::create(path).at(path);
+        let has_factors = has_factors(self.options);
         let both = |parameters: &Parameters, names: [&str; 2]| -> Result<[Seal; 2]> {
+            let [users, items] = names.map(at);
+            if has_factors {
+                return Ok([
+                    files::write(&users, &parameters.users)?,
+                    files::write(&items, &parameters.items)?,
+                ]);
+            }
+            let unknown = || Neighbourhood::empty(self.store.shape());
+            let known = parameters.neighbourhood.clone().unwrap_or_else(unknown);
             Ok([
-                files::write(&at(names[0]), &parameters.users)?,
-                files::write(&at(names[1]), &parameters.items)?,
+                sparse::write(&users, &known.histories)?,
+                sparse::write(&items, &known.weights)?,
             ])
         };
         let factors = both(parameters, FACTOR_FILES)?;
@@ -567,7 +594,14 @@ impl Record {
     }
 
     fn parameters_bytes(&self) -> u64 {
-        Parameters::bytes(self.shape, self.options.rank, self.options.biases)
+        let factors = Parameters::bytes(self.shape, self.options.rank, self.options.biases);
+        let weights = self.files[0].bytes + self.files[1].bytes;
+        factors
+            + if has_factors(&self.options) {
+                0
+            } else {
+                weights
+            }
     }
 
     /// Memory that a [`Checkpoint`] with this record takes when it is opened, in bytes.

@@ -83,7 +83,9 @@ impl<'a> Refresh<'a> {
         let mut parameters = Parameters {
             users: extended(&before.users, shape.users),
             items: extended(&before.items, shape.items),
-            ..*before
+            mean: before.mean,
+            std: before.std,
+            neighbourhood: None,
         };
         self.solve(store, Side::Users, users, &mut parameters, room)?;
         self.solve(store, Side::Items, items, &mut parameters, room)?;

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::files::{self, BIASES, FACTORS};
-use super::{FACTOR_FILES, Record};
+use super::{FACTOR_FILES, Record, sparse};
 use crate::error::Result;
 use crate::matrix::{Factors, Room, Scratch, Shape, Side, Traffic};
 use crate::memory::Plan;
-use crate::solver::{Options, Parameters};
+use crate::solver::{Neighbourhood, Options, Parameters, method};
 use crate::store::{Container, Seal, SparseFile, Store};
 use crate::train::Placement;
 
@@ -30,7 +30,12 @@ impl UsersIn {
     /// # Errors
     /// If there is no model, or it fits neither way; the error names the smallest budget that would do.
     pub fn plan(plan: &mut Plan, path: &Path) -> Result<UsersIn> {
-        let Record { shape, options, .. } = Record::read(path)?;
+        let record = Record::read(path)?;
+        if !has_factors(&record.options) {
+            plan.hold("the model", record.parameters_bytes());
+            return plan.rest(0).map(|_| UsersIn::Memory);
+        }
+        let Record { shape, options, .. } = record;
         let parameters = |users| {
             let shape = Shape { users, ..shape };
             Parameters::bytes(shape, options.rank, options.biases)
@@ -51,6 +56,11 @@ impl UsersIn {
     }
 }
 
+/// Whether a model with these options is made of factors, rather than of weights between items.
+pub(super) fn has_factors(options: &Options) -> bool {
+    method(&options.solver).map_or(true, |method| method.factors)
+}
+
 impl Record {
     /// Memory that finding a store's users and items among the model's takes, in bytes.
     pub fn matching(&self, store: &Store) -> u64 {
@@ -68,18 +78,38 @@ impl Record {
         seals: &[Seal],
         names: [&str; 2],
         placement: &Placement,
+        users_in: UsersIn,
     ) -> Result<Parameters> {
-        let read =
-            |at: usize, side| self.factors(&path.join(names[at]), seals[at], side, placement);
+        let Shape { users, items, .. } = self.shape;
+        let (users, items, neighbourhood) = if has_factors(&self.options) {
+            let read =
+                |at: usize, side| self.factors(&path.join(names[at]), seals[at], side, placement);
+            let users = match users_in {
+                UsersIn::Memory => read(0, Side::Users)?,
+                UsersIn::File => self.stored_users(path)?,
+            };
+            (users, read(1, Side::Items)?, None)
+        } else {
+            let sparse =
+                |at: usize, rows| sparse::read(&path.join(names[at]), seals[at], [rows, items]);
+            let neighbourhood = Neighbourhood {
+                histories: sparse(0, users)?,
+                weights: sparse(1, items)?,
+            };
+            let Options { rank, biases, .. } = self.options;
+            let zeros = |rows| Factors::zeros(rows, rank, biases);
+            (zeros(users), zeros(items), Some(neighbourhood))
+        };
         Ok(Parameters {
-            users: read(0, Side::Users)?,
-            items: read(1, Side::Items)?,
+            users,
+            items,
             mean: self.mean,
             std: self.std,
+            neighbourhood,
         })
     }
 
-    pub(super) fn factors(
+    fn factors(
         &self,
         file: &Path,
         seal: Seal,
@@ -93,7 +123,7 @@ impl Record {
     }
 
     /// Opens the users' factors in their file. Every byte is checked on the way.
-    pub(super) fn stored_users(&self, path: &Path) -> Result<Factors> {
+    fn stored_users(&self, path: &Path) -> Result<Factors> {
         let Options { rank, biases, .. } = self.options;
         let rows = self.shape.users;
         open(

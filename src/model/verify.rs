@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::{BEST_FILES, FACTOR_FILES, Model, Record, carried_name, files, read_run};
+use super::{
+    BEST_FILES, FACTOR_FILES, Model, Record, carried_name, files, has_factors, read_run, sparse,
+};
 use crate::error::{AtPath, Error, ErrorKind, Result};
 use crate::matrix::Side;
 use crate::solver::Options;
@@ -54,8 +56,14 @@ impl Model {
         let sides = [Side::Users, Side::Items].into_iter().cycle();
         let mut numbers = 0;
         for ((name, seal), side) in factors.chain(best).zip(sides) {
-            let rows = record.shape.rows(side);
-            numbers += files::verify(&path.join(name), *seal, rows, rank, biases)?;
+            let (rows, path) = (record.shape.rows(side), path.join(name));
+            numbers += match has_factors(&record.options) {
+                true => files::verify(&path, *seal, rows, rank, biases)?,
+                false => {
+                    let sparse = sparse::read(&path, *seal, [rows, record.shape.items])?;
+                    sparse.values().len() as u64
+                }
+            };
             done(seal.bytes);
         }
         for (index, file) in record.carried.iter().enumerate() {

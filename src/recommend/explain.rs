@@ -4,7 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{self, Isa};
 use crate::matrix::{Row, RowScratch, Side};
 use crate::model::Model;
-use crate::solver::method;
+use crate::solver::{Neighbourhood, method};
 use crate::store::{IdMap, Part, Store};
 
 /// What the numbers of an explanation are.
@@ -64,8 +64,16 @@ pub fn explain(model: &Model, store: &Store, user: u32, item: u32) -> Result<Exp
     let items = parameters.fixed_items();
     let rest = parameters.predict(None, Some(item as usize));
     let solver = method(&options.solver)?.solver(options)?;
-    let (because, score, numbers) = match solver.contributions(row, &items, item as usize) {
+    let contributions = match &parameters.neighbourhood {
+        Some(Neighbourhood { weights, .. }) => {
+            let weight = |&i: &u32| f64::from(weights.get(i as usize, item));
+            Some(cols.iter().map(weight).collect())
+        }
+        None => solver.contributions(row, &items, item as usize),
+    };
+    let (because, score, numbers) = match contributions {
         Some(contributions) => {
+            let contributions: Vec<f64> = contributions;
             let unit = f64::from(parameters.std);
             let sum: f64 = contributions.iter().sum();
             let score = f64::from(rest) + unit * sum;

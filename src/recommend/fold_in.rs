@@ -1,15 +1,17 @@
 //! Users who were not in training, or have rated more since: their rows solved from their ratings, the items fixed.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::matrix::{AtLeast, Factors, InMemory, Ratings, Side};
+use crate::matrix::{AtLeast, Factors, InMemory, Ratings, Side, SparseRows};
 use crate::model::Model;
-use crate::solver::method;
+use crate::solver::{histories, method};
 use crate::store::Store;
 
 /// Users with rows of their own, beside a model's items.
 #[derive(Debug)]
 pub struct FoldedIn {
     users: Factors,
+    /// What they took, where the model is made of weights between items.
+    histories: Option<SparseRows>,
     ratings: InMemory,
 }
 
@@ -37,10 +39,15 @@ impl FoldedIn {
             .remedy("name the store that it was trained on"));
         }
         let fixed = model.parameters().fixed_items();
-        match options.positive_at {
+        let took = |ratings: &dyn Ratings| match model.parameters().neighbourhood {
+            Some(_) => histories(ratings).map(Some),
+            None => Ok(None),
+        };
+        let histories = match options.positive_at {
             None => {
                 let trained = trained.map(|store| store as &dyn Ratings);
                 solver.fold_in(&ratings, trained, &fixed, &mut users)?;
+                took(&ratings)?
             }
             Some(least) => {
                 let positive = AtLeast::new(&ratings, least)?;
@@ -50,9 +57,14 @@ impl FoldedIn {
                 };
                 let trained = trained.as_ref().map(|ratings| ratings as &dyn Ratings);
                 solver.fold_in(&positive, trained, &fixed, &mut users)?;
+                took(&positive)?
             }
-        }
-        Ok(FoldedIn { users, ratings })
+        };
+        Ok(FoldedIn {
+            users,
+            histories,
+            ratings,
+        })
     }
 
     /// Whether a model was trained on what a store has to train on, and numbers items as it does.
@@ -69,6 +81,11 @@ impl FoldedIn {
     /// Their factors and biases.
     pub fn users(&self) -> &Factors {
         &self.users
+    }
+
+    /// What they took, where the model is made of weights between items.
+    pub(super) fn histories(&self) -> Option<&SparseRows> {
+        self.histories.as_ref()
     }
 
     /// What they are folded in by.

@@ -15,6 +15,7 @@ mod diversity;
 mod exhaustive;
 mod explain;
 mod fold_in;
+mod neighbours;
 mod output;
 mod rated;
 mod screened;
@@ -39,6 +40,7 @@ use crate::store::{Part, Store};
 
 use diversity::Diversity;
 use exhaustive::Exhaustive;
+use neighbours::{Neighbours as Weighted, WeightedSums};
 use rated::Rated;
 use screened::Screened;
 
@@ -113,6 +115,7 @@ pub struct UserTop {
 pub struct Recommender<'a> {
     users: &'a Factors,
     items: &'a Factors,
+    weighted: Option<Weighted<'a>>,
     mean: f32,
     std: f32,
     rated: Rated<'a>,
@@ -126,14 +129,17 @@ pub struct Recommender<'a> {
 }
 
 /// A search, made ready for the items of a model.
-enum Finder {
+enum Finder<'a> {
     Screened(Screened),
     Exhaustive(Exhaustive),
+    Weighted(WeightedSums<'a>),
 }
 
 /// Some users who meet the items together: their factors and biases, and the items that are left out of each one's list.
 struct Group {
     users: Factors,
+    /// Their rows in the model, where it knows them.
+    rows: Vec<Option<u32>>,
     seen: Vec<Vec<u32>>,
     top: usize,
 }
@@ -188,9 +194,18 @@ impl<'a> Recommender<'a> {
             Exclude::Nothing => Rated::Nothing,
             Exclude::All | Exclude::Train => Rated::Given(folded_in.ratings()),
         };
+        let trained = Recommender::of(model.parameters(), rated, top, search);
+        let took = |weighted: Weighted<'a>| {
+            let histories = folded_in.histories()?;
+            Some(Weighted {
+                histories,
+                ..weighted
+            })
+        };
         Recommender {
             users: folded_in.users(),
-            ..Recommender::of(model.parameters(), rated, top, search)
+            weighted: trained.weighted.and_then(took),
+            ..trained
         }
     }
 
@@ -205,10 +220,16 @@ impl<'a> Recommender<'a> {
             items,
             mean,
             std,
+            neighbourhood,
         } = parameters;
+        let weighted = neighbourhood.as_ref().map(|known| Weighted {
+            histories: &known.histories,
+            weights: &known.weights,
+        });
         Recommender {
             users,
             items,
+            weighted,
             mean: *mean,
             std: *std,
             rated,
@@ -226,6 +247,7 @@ impl<'a> Recommender<'a> {
         Recommender {
             users: rows,
             items: rows,
+            weighted: None,
             mean: 0.0,
             std: 1.0,
             rated: Rated::Itself,
@@ -263,8 +285,12 @@ impl<'a> Recommender<'a> {
     /// nothing but the difference counts.
     ///
     /// # Errors
-    /// If the share is not from 0 to 1.
+    /// If the share is not from 0 to 1, or the model has no factors to compare items by.
     pub fn diverse(mut self, share: f32) -> Result<Recommender<'a>> {
+        if share > 0.0 && self.weighted.is_some() {
+            let what = "items are compared by their factors, and the model has none";
+            return Err(Error::new(ErrorKind::BadOption, what).remedy("leave out --diversity"));
+        }
         self.diversity = Diversity::new(share)?;
         Ok(self)
     }
@@ -283,6 +309,11 @@ impl<'a> Recommender<'a> {
             Some(_) => screened::memory(items, rank),
             None => exhaustive::memory(items, rank),
         };
+        // Where scores are sums of weights, all of a user's exist together.
+        let (items_take, user_takes) = (
+            items_take.max(neighbours::memory(items)),
+            user_takes.max(neighbours::memory(items) / GROUP),
+        );
         // Users' rows, and lists that wait to be handed on, as numbers and as text.
         let row = Factors::bytes(1, rank, true) as usize;
         let rows = (Factors::NEAR as usize + 2) * row;
@@ -313,12 +344,11 @@ impl<'a> Recommender<'a> {
     ) -> Result<()> {
         let (starts, allowed) = (self.catalogue.starts(self.items), self.catalogue.allowed());
         let found = self.found();
-        let finder = match self
-            .search
-            .resolved(self.items.rows(), self.items.rank(), found)
-        {
-            Some(isa) => Finder::Screened(Screened::new(isa, self.items, &starts, allowed)),
-            None => Finder::Exhaustive(Exhaustive::new(self.items, &starts, allowed)),
+        let (items, rank) = (self.items.rows(), self.items.rank());
+        let finder = match (self.weighted, self.search.resolved(items, rank, found)) {
+            (Some(weighted), _) => Finder::Weighted(WeightedSums::new(weighted, &starts, allowed)),
+            (None, Some(isa)) => Finder::Screened(Screened::new(isa, self.items, &starts, allowed)),
+            (None, None) => Finder::Exhaustive(Exhaustive::new(self.items, &starts, allowed)),
         };
         let mut users = users.peekable();
         let mut done = 0;
@@ -352,13 +382,14 @@ impl<'a> Recommender<'a> {
     /// Finds the lists of these users, whose rows are those of `factors` from a number on.
     fn group(
         &self,
-        finder: &Finder,
+        finder: &Finder<'_>,
         starts: &[f32],
         users: &[u32],
         (factors, first): (&Factors, usize),
     ) -> Result<Vec<UserTop>> {
         let mut group = Group {
             users: Factors::zeros(users.len(), self.users.rank(), true),
+            rows: users.iter().map(|&user| self.rated.row(user)).collect(),
             seen: Vec::with_capacity(users.len()),
             top: self.found(),
         };
@@ -373,6 +404,7 @@ impl<'a> Recommender<'a> {
         let tops: Vec<TopN> = match finder {
             Finder::Screened(screened) => screened.find(self.items, starts, &group),
             Finder::Exhaustive(exhaustive) => exhaustive.find(&mut group),
+            Finder::Weighted(sums) => sums.find(&mut group),
         };
         let tops = users.iter().zip(tops);
         Ok(tops

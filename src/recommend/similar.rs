@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::{Recommender, Search};
+use crate::error::Result;
 use crate::kernel::{self, Isa};
 use crate::matrix::{Factors, Side};
 use crate::model::Model;
@@ -23,8 +24,11 @@ pub struct Neighbours {
 
 impl Neighbours {
     /// Copies the factors of a side.
-    pub fn new(model: &Model, side: Side) -> Neighbours {
-        let factors = model.parameters().side(side);
+    ///
+    /// # Errors
+    /// If the model has none.
+    pub fn new(model: &Model, side: Side) -> Result<Neighbours> {
+        let factors = model.factors(side)?;
         let isa = Isa::best();
         let mut rows = Factors::zeros(factors.rows(), factors.rank(), false);
         for row in 0..factors.rows() {
@@ -36,7 +40,7 @@ impl Neighbours {
                 }
             }
         }
-        Neighbours { rows }
+        Ok(Neighbours { rows })
     }
 
     /// Memory that the copy takes, in bytes.
@@ -52,8 +56,11 @@ impl Neighbours {
 
 /// The rows of `side` whose factors have the largest cosine with those of `row`, the best first; biases do not count.
 /// Equal ones come in the model's order. Runs on the thread pool it is called in.
-pub fn similar(model: &Model, side: Side, row: u32, top: usize) -> Vec<Similar> {
-    let factors = model.parameters().side(side);
+///
+/// # Errors
+/// If the model has no factors.
+pub fn similar(model: &Model, side: Side, row: u32, top: usize) -> Result<Vec<Similar>> {
+    let factors = model.factors(side)?;
     let isa = Isa::best();
     let own = factors.padded_row(row as usize);
     let length = |row: &[f32]| kernel::dot(isa, row, row).sqrt();
@@ -77,5 +84,5 @@ pub fn similar(model: &Model, side: Side, row: u32, top: usize) -> Vec<Similar> 
         all.truncate(top);
     }
     all.sort_unstable_by(order);
-    all
+    Ok(all)
 }

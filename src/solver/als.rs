@@ -12,7 +12,7 @@ use super::alternating;
 use super::least_squares::LeastSquares;
 use super::row_step::{Cost, Fixed, Own, OwnMut, RowStep};
 use super::sweep::{self, Sweep};
-use super::{Learns, Method, Missing, Options, Solver};
+use super::{Learns, Method, Missing, Options, Ridge, Solver};
 use crate::error::Result;
 use crate::kernel::{self, NormalEquations, Segment};
 use crate::matrix::{Row, Shape};
@@ -24,6 +24,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: true,
+    factors: true,
     spills: true,
     learns: Learns::Ratings,
     suited: |options| options,
@@ -33,17 +34,44 @@ pub const METHOD: Method = Method {
 };
 
 fn build(options: &Options) -> Result<Box<dyn Solver>> {
-    Ok(Box::new(Als {
-        cost: LeastSquares::of("ALS", options)?,
-        equations: NormalEquations::new(options.rank, options.biases),
-        rank: options.rank,
-    }))
+    let cost = LeastSquares::of("ALS", options)?;
+    Ok(Box::new(Als::new(options, cost)))
 }
 
-struct Als {
+/// The step that solves a row.
+pub struct Als {
     cost: LeastSquares,
+    ridge: Ridge,
+    /// Whether a row is solved around where it stands: it is the way from there that the ridge holds back.
+    around: bool,
     equations: NormalEquations,
     rank: usize,
+}
+
+impl Als {
+    /// Of this cost.
+    pub fn new(options: &Options, cost: LeastSquares) -> Als {
+        Als {
+            ridge: cost.ridge,
+            cost,
+            around: false,
+            equations: NormalEquations::new(options.rank, options.biases),
+            rank: options.rank,
+        }
+    }
+
+    /// Around where each row stands, with a bias of zero. Of the penalty it measures the biases' part alone: where rows came from is
+    /// forgotten by then.
+    pub fn around(options: &Options, ridge: Ridge) -> Als {
+        let cost = LeastSquares {
+            ridge: ridge.of_biases(),
+        };
+        Als {
+            ridge,
+            around: true,
+            ..Als::new(options, cost)
+        }
+    }
 }
 
 impl Sweep for Als {
@@ -51,18 +79,19 @@ impl Sweep for Als {
         let floats = self.equations.sums_len()
             + self.equations.panel_len()
             + kernel::solve_scratch_len(self.equations.size())
-            + 2 * alternating::PART;
+            + 3 * alternating::PART;
         // A long row has two waves of parts in flight, beside the sums that they are added to.
         (4 * threads as u64) * (floats as u64 * 4)
     }
 }
 
 /// The normal equations of a row, and room to build and solve them.
-struct Sums {
+pub struct Sums {
     equations: Vec<f32>,
     panel: Vec<f32>,
     scratch: Vec<f32>,
     targets: Vec<f32>,
+    predictions: Vec<f32>,
 }
 
 impl RowStep for Als {
@@ -75,6 +104,7 @@ impl RowStep for Als {
             panel: vec![0.0; self.equations.panel_len()],
             scratch: vec![0.0; kernel::solve_scratch_len(self.equations.size())],
             targets: Vec::new(),
+            predictions: Vec::new(),
         }
     }
 
@@ -84,12 +114,18 @@ impl RowStep for Als {
         sums.equations.fill(0.0);
     }
 
-    fn accumulate(&self, _own: Own<'_>, segment: Row<'_>, fixed: &Fixed<'_>, sums: &mut Sums) {
+    fn accumulate(&self, own: Own<'_>, segment: Row<'_>, fixed: &Fixed<'_>, sums: &mut Sums) {
         let other = fixed.factors;
         sums.targets.clear();
         let targets = segment.values.iter().map(|&rating| fixed.target(rating));
         sums.targets.extend(targets);
-        if other.has_biases() {
+        if self.around {
+            sums.predictions.resize(segment.len(), 0.0);
+            fixed.predict(own, segment, &mut sums.predictions);
+            for (target, prediction) in sums.targets.iter_mut().zip(&sums.predictions) {
+                *target -= prediction;
+            }
+        } else if other.has_biases() {
             let biases = other.biases();
             for (target, &col) in sums.targets.iter_mut().zip(segment.cols) {
                 *target -= biases[col as usize];
@@ -134,20 +170,24 @@ impl RowStep for Als {
         sums: &mut Sums,
     ) -> Result<()> {
         if ratings == 0 {
-            own.clear();
+            if !self.around {
+                own.clear();
+            }
             return Ok(());
         }
         let equations = &mut sums.equations;
         for i in 0..self.rank {
-            equations[self.equations.diagonal(i)] += self.cost.ridge.on_factors(ratings);
+            equations[self.equations.diagonal(i)] += self.ridge.on_factors(ratings);
         }
         if own.bias.is_some() {
-            equations[self.equations.diagonal(self.rank)] += self.cost.ridge.on_bias(ratings);
+            equations[self.equations.diagonal(self.rank)] += self.ridge.on_bias(ratings);
         }
         let size = self.equations.size();
         let solution = kernel::solve(fixed.isa, size, equations, &mut sums.scratch)
             .map_err(|_| sweep::undetermined(ratings, size))?;
-        own.factors[..self.rank].copy_from_slice(&solution[..self.rank]);
+        for (x, &solved) in own.factors.iter_mut().zip(&solution[..self.rank]) {
+            *x = if self.around { *x + solved } else { solved };
+        }
         if let Some(bias) = own.bias {
             *bias = solution[self.rank];
         }

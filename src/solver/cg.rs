@@ -25,6 +25,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: true,
+    factors: true,
     spills: false,
     learns: Learns::Ratings,
     suited: |options| options,

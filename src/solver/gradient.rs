@@ -37,6 +37,7 @@ pub const METHOD: Method = Method {
     monotone: false,
     any_regularizer: true,
     biases: true,
+    factors: true,
     spills: false,
     learns: Learns::Ratings,
     suited: |options| Options {

@@ -24,6 +24,7 @@ mod least_squares;
 mod line_search;
 mod losses;
 mod minibatch;
+mod neighbourhood;
 mod newton;
 mod nmf;
 mod options;
@@ -37,6 +38,7 @@ mod sgd;
 mod stochastic;
 mod sums;
 mod svd;
+mod svd_plus_plus;
 mod sweep;
 mod whole;
 
@@ -48,6 +50,7 @@ pub use alternating::{SUMMED_BYTES, half_epoch, sum_gathered_rows, sum_rows};
 pub use bands::Chunking;
 pub use gradient::Gradient;
 pub use losses::{Errors, LOSS_BYTES, measure, sum_errors};
+pub use neighbourhood::{Neighbourhood, histories};
 pub use nmf::{Study, StudyLine};
 pub use options::{Direction, Init, Missing, Options, Reduce, Ridge, Rule, Step, Update};
 pub use row_step::{Cost, Fixed, Measure, Own, OwnMut, RowStep};
@@ -61,6 +64,7 @@ pub const SOLVERS: &[Method] = &[
     newton::METHOD,
     gradient::METHOD,
     cell_gradient::METHOD,
+    svd_plus_plus::METHOD,
     sgd::METHOD,
     nmf::METHOD,
     implicit::EXACT,
@@ -71,6 +75,8 @@ pub const SOLVERS: &[Method] = &[
     ranking::BPR,
     ranking::WARP,
     ranking::LOGISTIC,
+    neighbourhood::KNN,
+    neighbourhood::EASE,
     popularity::METHOD,
 ];
 
@@ -93,6 +99,8 @@ pub struct Method {
     pub any_regularizer: bool,
     /// Whether its model may have a mean and biases.
     pub biases: bool,
+    /// Whether its model is made of factors; if not, of weights between items.
+    pub factors: bool,
     /// Whether it can do with less memory than all factors take, by reading them in bands.
     pub spills: bool,
     /// Sets, beside what the caller cares for, the options that it learns well with where ratings are few and clean.
@@ -182,6 +190,8 @@ pub struct Parameters {
     pub mean: f32,
     /// The unit of biases and products: 1, or the ratings' standard deviation if they were normalised.
     pub std: f32,
+    /// What is predicted with in place of factors, once it is known, where the method has none.
+    pub neighbourhood: Option<Neighbourhood>,
 }
 
 impl Parameters {
@@ -196,10 +206,14 @@ impl Parameters {
     /// The prediction for a user and an item by their rows, not clipped. What is not known counts as nothing: without a
     /// user it is the mean and the item's bias, without either the mean.
     pub fn predict(&self, user: Option<usize>, item: Option<usize>) -> f32 {
+        if let (Some(user), Some(item), Some(known)) = (user, item, &self.neighbourhood) {
+            let biases = self.items.bias(item) + self.users.bias(user);
+            return self.mean + self.std * (biases + known.score(user, item));
+        }
         self.predict_of(user.map(|user| Own::of(&self.users, user)), item)
     }
 
-    /// As [`predict`](Parameters::predict), for a user whose row lies elsewhere.
+    /// As [`predict`](Parameters::predict) of factors, for a user whose row lies elsewhere.
     pub fn predict_of(&self, user: Option<Own<'_>>, item: Option<usize>) -> f32 {
         let of_user = user.map_or(0.0, |own| own.bias);
         let mut offset = item.map_or(0.0, |item| self.items.bias(item)) + of_user;
@@ -225,6 +239,9 @@ impl Parameters {
     /// If spilled factors cannot be read.
     pub fn is_finite(&self) -> Result<bool> {
         let mut finite = self.mean.is_finite();
+        if let Some(Neighbourhood { weights, .. }) = &self.neighbourhood {
+            finite &= weights.values().iter().all(|x| x.is_finite());
+        }
         for factors in [&self.users, &self.items] {
             let mut band = factors.empty_band();
             for rows in factors.bands(0..factors.rows()) {
@@ -367,6 +384,11 @@ pub trait Solver: Send + Sync {
     /// Whether predictions and ratings may both be counted from the ratings' mean: not where the loss knows a zero.
     fn may_centre(&self) -> bool {
         true
+    }
+
+    /// Epochs after which nothing changes any more.
+    fn most_epochs(&self) -> usize {
+        usize::MAX
     }
 
     /// How many times an epoch goes over the ratings, for rates.

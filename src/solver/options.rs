@@ -144,8 +144,14 @@ pub struct Options {
     pub margin: Option<f32>,
     /// For sampled rankings: what negatives weigh, taken together, beside a positive; the method's own if none.
     pub negative_weight: Option<f32>,
+    /// For sampled rankings: the share of a user's factors that are left out each time that the user is met.
+    pub dropout: f32,
     /// For sampled rankings: users of a mini-batch; the method's own number if none.
     pub batch_size: Option<usize>,
+    /// For item-kNN: how many of each item's nearest neighbours are kept.
+    pub neighbours: usize,
+    /// For item-kNN: what is added to the length that a similarity is divided by.
+    pub shrinkage: f32,
     /// For iALS++: factors of a row that are solved for at a time.
     pub block: usize,
     /// Stop when the validation part has not been predicted better for so many epochs, and keep the best.
@@ -187,7 +193,10 @@ impl Default for Options {
             negatives: None,
             margin: None,
             negative_weight: None,
+            dropout: 0.0,
             batch_size: None,
+            neighbours: 20,
+            shrinkage: 0.0,
             block: 64,
             early_stop: None,
             early_stop_metric: "rmse".into(),
@@ -223,6 +232,7 @@ impl Options {
             ("weight of a cell", Some(self.unobserved_weight)),
             ("margin", self.margin),
             ("weight of negatives", self.negative_weight),
+            ("shrinkage", Some(self.shrinkage)),
         ];
         for (name, value) in weights {
             if value.is_some_and(|x| !(x.is_finite() && x >= 0.0)) {
@@ -244,8 +254,17 @@ impl Options {
                 self.momentum
             ));
         }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return bad(format!(
+                "the dropout is {}; it must be from 0 up to, not including, 1",
+                self.dropout
+            ));
+        }
         if self.negatives == Some(0) || self.batch_size == Some(0) {
             return bad("batches have at least one user and one negative".into());
+        }
+        if self.neighbours == 0 {
+            return bad("an item has at least one neighbour".into());
         }
         if self.block == 0 {
             return bad("a block has at least one factor".into());
@@ -324,12 +343,17 @@ impl Options {
         Penalty::named_or_formula(&self.regularizer)
     }
 
-    /// The same options as training uses them: where no ridge on factors is given, it is the method's own default, and there
-    /// are no biases where the method has none.
+    /// The same options as training uses them: where no ridge on factors is given, it is the method's own default; there
+    /// are no biases where the method has none, and no factors but one of zeros where it has no factors.
     #[must_use]
     pub fn resolved(mut self) -> Options {
         self.regularization = Some(self.regularization());
-        self.biases &= method(&self.solver).is_ok_and(|method| method.biases);
+        if let Ok(method) = method(&self.solver) {
+            self.biases &= method.biases;
+            if !method.factors {
+                self.rank = 1;
+            }
+        }
         self
     }
 
@@ -368,6 +392,15 @@ impl Ridge {
     /// The weight on the squared bias of a row with so many ratings.
     pub fn on_bias(&self, ratings: usize) -> f32 {
         self.biases[0] * ratings as f32 + self.biases[1]
+    }
+
+    /// The part of the biases alone.
+    #[must_use]
+    pub fn of_biases(self) -> Ridge {
+        Ridge {
+            factors: [0.0; 2],
+            ..self
+        }
     }
 
     /// The parts per rating and per row, of factors and of biases.

@@ -22,6 +22,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: true,
+    factors: true,
     spills: false,
     learns: Learns::Popularity,
     suited: |options| Options {
@@ -73,8 +74,8 @@ impl Solver for Popularity {
         tick: Tick<'_>,
     ) -> Result<Measured> {
         let Parameters { users, items, .. } = &mut moving.parameters;
-        clear(users);
-        clear(items);
+        users.clear();
+        items.clear();
         let all = users.rows() as f32;
         let mut scratch = RowScratch::default();
         for index in 0..ratings.blocks(Side::Items) {
@@ -125,10 +126,4 @@ impl Solver for Popularity {
     fn may_centre(&self) -> bool {
         false
     }
-}
-
-fn clear(factors: &mut Factors) {
-    let (flat, biases) = factors.parts_mut();
-    flat.fill(0.0);
-    biases.fill(0.0);
 }

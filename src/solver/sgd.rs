@@ -35,6 +35,7 @@ pub const METHOD: Method = Method {
     monotone: false,
     any_regularizer: false,
     biases: true,
+    factors: true,
     spills: false,
     learns: Learns::Ratings,
     suited: |options| Options {

@@ -32,6 +32,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: false,
+    factors: true,
     spills: false,
     learns: Learns::Preferences,
     suited: |options| Options {
@@ -126,6 +127,7 @@ impl Solver for Svd {
             items,
             mean,
             std,
+            ..
         } = &mut moving.parameters;
         // R_n^T U, for rows of users that are D_u^-1/2 U.
         let step = Projection {

@@ -118,6 +118,7 @@ pub fn sweep<S: RowStep>(
         items,
         mean,
         std,
+        ..
     } = parameters;
     let mut go = |side, measure| {
         let (moving, other): (&mut Factors, &Factors) = match side {

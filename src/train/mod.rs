@@ -123,8 +123,8 @@ impl State {
         best.map(|(epoch, _)| epoch)
     }
 
-    fn should_stop(&self, options: &Options) -> bool {
-        if self.epochs() >= options.epochs {
+    fn should_stop(&self, options: &Options, solver: &dyn Solver) -> bool {
+        if self.epochs() >= options.epochs.min(solver.most_epochs()) {
             return true;
         }
         match (options.early_stop, self.best_epoch()) {
@@ -322,7 +322,7 @@ impl<'a> Trainer<'a> {
                     state
                 }
             };
-            while !state.should_stop(&self.options) {
+            while !state.should_stop(&self.options, solver) {
                 self.epoch(solver, &mut state)?;
                 (self.after_epoch)(&state)?;
             }
@@ -369,6 +369,7 @@ impl<'a> Trainer<'a> {
             items,
             mean: mean as f32,
             std: std as f32,
+            neighbourhood: None,
         };
         solver.check(&self.options, self.ratings, &parameters)?;
         let measured = solver.measure(self.ratings, &parameters)?;

@@ -9,6 +9,23 @@ use crate::real_data::real_data;
 /// of 0.918 and 0.920.
 #[test]
 fn movielens_100k_in_five_folds() {
+    five_folds(
+        "--rank 10 --epochs 15 --regularization 0 --regularization-row 8 --bias-regularization-row 4",
+        0.922,
+    );
+}
+
+/// What users rated at all says something, too: published figures of SVD++ are from 0.90 to 0.92.
+#[test]
+fn movielens_100k_by_svd_plus_plus() {
+    five_folds(
+        "--solver svd++ --rank 10 --epochs 15 --regularization 0 --regularization-row 12 --bias-regularization-row 4",
+        0.91,
+    );
+}
+
+/// Expects that the mean RMSE over the published folds is so low.
+fn five_folds(options: &str, most: f64) {
     let Some(folder) = real_data("ml-100k/orig") else {
         return;
     };
@@ -23,10 +40,7 @@ fn movielens_100k_in_five_folds() {
             (&imported["ratings"], &imported["test"]),
             (&80_000.into(), &20_000.into())
         );
-        program.done(
-            "train s --out m --force --rank 10 --epochs 15 --regularization 0 \
-             --regularization-row 8 --bias-regularization-row 4",
-        );
+        program.done(&format!("train s --out m --force {options}"));
         let errors = program.done("evaluate m s");
         assert_eq!(errors["ratings"], 20_000);
         errors["rmse"].as_f64().unwrap()
@@ -34,7 +48,7 @@ fn movielens_100k_in_five_folds() {
     let rmse: Vec<f64> = rmse.collect();
     let mean = rmse.iter().sum::<f64>() / 5.0;
     println!("rmse {rmse:.4?}, mean {mean:.4}");
-    assert!(mean <= 0.922, "{rmse:?}");
+    assert!(mean <= most, "{options}: {rmse:?}");
 }
 
 /// Stochastic gradient descent without any choice of options comes close to ALS without any, or is better.

@@ -35,6 +35,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "solver/bands.rs",
             "solver/gram.rs",
             "solver/minibatch/mod.rs",
+            "solver/neighbourhood/inverse.rs",
+            "solver/neighbourhood/knn.rs",
             "solver/stochastic.rs",
             "synthetic/generator.rs",
             "synthetic/spread.rs",

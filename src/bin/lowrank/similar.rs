@@ -85,7 +85,7 @@ pub fn run(args: SimilarArgs, session: &Session) -> Result<()> {
     };
     let top = session
         .threads
-        .run(|| similar(&model, side, row, args.top as usize));
+        .run(|| similar(&model, side, row, args.top as usize))?;
     let ids = model.dictionary(side);
     let of_rank = |(rank, other): (usize, &Similar)| {
         Ok(Line {
@@ -148,7 +148,7 @@ fn all(args: &SimilarArgs, out: &Path, session: &Session) -> Result<()> {
     plan.rest(0)?;
     let mut file = AtomicFile::create(out, args.force)?;
     let model = Model::open(&args.model)?;
-    let neighbours = Neighbours::new(&model, Side::Items);
+    let neighbours = Neighbours::new(&model, Side::Items)?;
     let format = RecommendationFormat::of(out);
     let text = RecommendationText::of_likeness(format, &model, Side::Items);
     let failed = |e: std::io::Error| Error::io(e, out);

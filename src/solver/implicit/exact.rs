@@ -23,6 +23,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: false,
+    factors: true,
     spills: false,
     learns: Learns::Preferences,
     suited: |options| Options {

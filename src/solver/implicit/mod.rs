@@ -180,6 +180,7 @@ impl<S: Sweep + 'static> Solver for Implicit<S> {
             items,
             mean,
             std,
+            ..
         } = &mut moving.parameters;
         let go = |side, moving: &mut Factors, fixed: &Factors, measure| {
             let step = (self.step)(&self.options, self.cost(fixed.rows()));

@@ -7,6 +7,8 @@
 //! their order. No row is written by two tasks and every sum has an order of its own, so that the result cannot depend on
 //! threads. What is drawn depends on the seed, the epoch and the number of the batch or user.
 //!
+//! With dropout a visit sees its user without some factors, drawn anew each time: what is left tells more, and the others stay.
+//!
 //! Negatives that a whole batch shares are scored for all its users by a matrix product, as recommendations are.
 
 mod rows;
@@ -165,6 +167,8 @@ pub struct MiniBatches<'a, C> {
     pub contrast: &'a C,
     /// The size of batches.
     pub batching: Batching,
+    /// The share of a user's factors that are left out of a visit, drawn anew for each.
+    pub dropout: f32,
     /// What draws depend on.
     pub draws: Draws,
     /// The instruction set of kernels.
@@ -265,6 +269,10 @@ impl<C: Contrast> MiniBatches<'_, C> {
         for (at, visit) in batch.iter().enumerate() {
             rows.row_mut(at).copy_from_slice(users.row(visit.user));
             rows.biases_mut()[at] = users.bias(visit.user);
+            if self.dropout > 0.0 {
+                let mut stream = self.stream(Purpose::Dropout, visit.stream());
+                drop_out(rows.row_mut(at), self.dropout, &mut stream);
+            }
         }
         let shared = self.share(window, number, items);
         let stride = rows.stride();
@@ -355,14 +363,13 @@ impl<C: Contrast> MiniBatches<'_, C> {
                 &scratch.positives,
                 &mut scratch.scores,
             );
-            let row = (visit.part as u64) << 32 | visit.user as u64;
             let mut scored = Scored {
                 taken,
                 positives: &scratch.positives,
                 scores: &scratch.scores,
                 shared: &shared.items,
                 shared_scores: &scratch.shared_scores[at * width..][..shared.items.len()],
-                stream: &mut self.stream(Purpose::Negatives, row),
+                stream: &mut self.stream(Purpose::Negatives, visit.stream()),
                 user,
                 items,
                 drawn: &mut scratch.drawn,
@@ -394,16 +401,19 @@ impl<C: Contrast> MiniBatches<'_, C> {
         let work = spans
             .into_par_iter()
             .zip(batch.par_chunks(TASK))
-            .zip(&tasks);
-        work.for_each(|((mut span, visits), task)| {
+            .zip(&tasks)
+            .enumerate();
+        work.for_each(|(number, ((mut span, visits), task))| {
+            let visits = (number * TASK..).zip(visits);
             SCRATCH.with_borrow_mut(|scratch| {
                 scratch.gradient.resize(rows.stride(), 0.0);
                 let mut start = 0;
-                for (visit, &end) in visits.iter().zip(&task.ends) {
+                for ((at, visit), &end) in visits.zip(&task.ends) {
                     let slopes = &task.pairs.slopes[start..end];
                     let others = Others {
                         flat,
                         rows: &task.pairs.items[start..end],
+                        through: (self.dropout > 0.0).then(|| rows.padded_row(at)),
                     };
                     span.step(
                         self.isa,
@@ -435,6 +445,7 @@ impl<C: Contrast> MiniBatches<'_, C> {
                         let others = Others {
                             flat: rows.flat(),
                             rows: &met.visits[range.clone()],
+                            through: None,
                         };
                         span.step(
                             self.isa,
@@ -447,6 +458,22 @@ impl<C: Contrast> MiniBatches<'_, C> {
                     }
                 });
             });
+    }
+}
+
+/// Sets factors of a row to zero, each with this chance, and scales the others so that the row keeps its length.
+fn drop_out(row: &mut [f32], chance: f32, stream: &mut Stream) {
+    let squares = |row: &[f32]| row.iter().map(|x| f64::from(x * x)).sum::<f64>();
+    let before = squares(row);
+    for x in row.iter_mut() {
+        if stream.uniform() < f64::from(chance) {
+            *x = 0.0;
+        }
+    }
+    let left = squares(row);
+    if left > 0.0 {
+        let scale = (before / left).sqrt() as f32;
+        row.iter_mut().for_each(|x| *x *= scale);
     }
 }
 

@@ -85,6 +85,13 @@ impl Span<'_> {
         };
         gradient.fill(0.0);
         kernel::add_scaled_rows(isa, slopes, others.flat, others.rows, gradient);
+        for (x, _) in gradient
+            .iter_mut()
+            .zip(others.through.unwrap_or_default())
+            .filter(|&(_, &seen)| seen == 0.0)
+        {
+            *x = 0.0;
+        }
         let own = &mut self.flat[at * self.stride..][..self.stride];
         kernel::descend(
             isa,
@@ -111,4 +118,6 @@ pub struct Others<'a> {
     pub flat: &'a [f32],
     /// Which of them.
     pub rows: &'a [u32],
+    /// The row that moves as they saw it, if some of its factors were left out: these stay.
+    pub through: Option<&'a [f32]>,
 }

@@ -58,6 +58,7 @@ fn driver(contrast: &Squares, isa: Isa) -> MiniBatches<'_, Squares> {
             positives: 100,
             pairs: 4,
         },
+        dropout: 0.0,
         draws: Draws { seed: 3, epoch: 1 },
         isa,
     }
@@ -201,9 +202,66 @@ fn nothing_is_drawn_for_a_user_who_took_everything() {
             positives: 1,
             pairs: 1,
         },
+        dropout: 0.0,
         draws: Draws { seed: 0, epoch: 0 },
         isa: Isa::best(),
     };
     let drawn = driver.loss(&ratings, &side(1, 2), &side(2, 2)).unwrap();
     assert_eq!(drawn, 4.0);
+}
+
+#[test]
+fn what_is_left_out_of_a_row_is_zero_and_the_row_keeps_its_length() {
+    let mut stream = Stream::new(1, Purpose::Dropout, 1, 0);
+    let row: Vec<f32> = (0..400).map(|_| 1.0 + stream.uniform() as f32).collect();
+    let mut left = row.clone();
+    drop_out(&mut left, 0.25, &mut stream);
+    let zeros = left.iter().filter(|&&x| x == 0.0).count();
+    assert!((70..130).contains(&zeros), "{zeros} of 400");
+    let length = |row: &[f32]| row.iter().map(|x| x * x).sum::<f32>().sqrt();
+    assert!((length(&left) / length(&row) - 1.0).abs() < 1e-5);
+    let kept = left.iter().zip(&row).filter(|(x, _)| **x != 0.0);
+    let scales: Vec<f32> = kept.map(|(x, y)| x / y).collect();
+    assert!(
+        scales
+            .iter()
+            .all(|scale| (scale / scales[0] - 1.0).abs() < 1e-5 && *scale > 1.0)
+    );
+    drop_out(&mut left, 1.0, &mut stream);
+    assert!(left.iter().all(|&x| x == 0.0));
+}
+
+/// A factor that every visit of an epoch leaves out stays where it was; without dropout all of them move.
+#[test]
+fn factors_that_are_left_out_do_not_move() {
+    let ratings = ratings();
+    let contrast = Squares;
+    let moved = |dropout: f32| {
+        let (mut users, mut items) = (side(1, USERS), side(2, CATALOGUE));
+        let [mut of_users, mut of_items] =
+            [USERS, CATALOGUE].map(|rows| Factors::zeros(rows, 1, true));
+        let before = users.clone();
+        let steps = Steps {
+            rate: 0.1,
+            ridge: 0.0,
+            bias_ridge: 0.0,
+            unit: false,
+        };
+        let driver = MiniBatches {
+            dropout,
+            ..driver(&contrast, Isa::best())
+        };
+        let moving = |factors, squares| Moving { factors, squares };
+        let (users_move, items_move) = (
+            moving(&mut users, &mut of_users),
+            moving(&mut items, &mut of_items),
+        );
+        driver
+            .epoch(&ratings, steps, users_move, items_move, &|_| {})
+            .unwrap();
+        let pairs = users.flat().iter().zip(before.flat());
+        pairs.filter(|(x, y)| x != y).count()
+    };
+    let (all, some) = (moved(0.0), moved(0.6));
+    assert!(some > 0 && some < all * 3 / 4, "{some} of {all} moved");
 }

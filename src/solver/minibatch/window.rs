@@ -32,6 +32,11 @@ pub struct Visit {
 }
 
 impl Visit {
+    /// The number of the stream that its draws come from.
+    pub fn stream(&self) -> u64 {
+        (self.part as u64) << 32 | self.user as u64
+    }
+
     /// Its positives, of all items of the user.
     pub fn positives<'a>(&self, items: &'a [u32]) -> impl ExactSizeIterator<Item = &'a u32> {
         items.iter().skip(self.part).step_by(self.parts)

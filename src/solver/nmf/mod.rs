@@ -46,6 +46,7 @@ pub const METHOD: Method = Method {
     monotone: true,
     any_regularizer: false,
     biases: false,
+    factors: true,
     spills: false,
     learns: Learns::Ratings,
     suited: |options| Options {

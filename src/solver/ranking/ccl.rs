@@ -25,14 +25,13 @@ pub const METHOD: Method = Method {
     monotone: false,
     any_regularizer: false,
     biases: false,
+    factors: true,
     spills: false,
     learns: Learns::Preferences,
     suited: |options| Options {
         biases: false,
         positive_at: Some(4.0),
         regularization: None,
-        // Of few items, each is drawn as a negative all the time, those that the user would take, too.
-        negative_weight: Some(1.0),
         epochs: 60,
         ..options
     },
@@ -48,7 +47,7 @@ fn build(options: &Options) -> Result<Box<dyn Solver>> {
         contrast: Cosine {
             negatives: options.negatives.unwrap_or(1024),
             margin: options.margin.unwrap_or(0.6),
-            weight: options.negative_weight.unwrap_or(150.0),
+            weight: options.negative_weight,
         },
         pairs: 1,
         rate: 0.1,
@@ -57,14 +56,20 @@ fn build(options: &Options) -> Result<Box<dyn Solver>> {
     boxed("ccl", options, sampling)
 }
 
+/// What negatives weigh in a catalogue of so many items, where nothing is said: as much as published options for three catalogues
+/// of tens of thousands, 150 to 300, in proportion. Of few items each is drawn all the time, those that the user would take, too.
+fn usual_weight(items: usize) -> f32 {
+    (items as f32 / 256.0).max(1.0)
+}
+
 /// The contrast of cosines.
 pub struct Cosine {
     /// Negatives that a batch shares.
     pub negatives: usize,
     /// The cosine up to which negatives are let be.
     pub margin: f32,
-    /// Of all negatives together, for each positive.
-    pub weight: f32,
+    /// Of all negatives together, for each positive; by the size of the catalogue if none.
+    pub weight: Option<f32>,
 }
 
 impl Contrast for Cosine {
@@ -78,7 +83,8 @@ impl Contrast for Cosine {
             pairs.push(item, -1.0);
             loss += 1.0 - f64::from(cosine);
         }
-        let weight = self.weight * visit.positives.len() as f32 / self.negatives as f32;
+        let weight = self.weight.unwrap_or_else(|| usual_weight(visit.items()));
+        let weight = weight * visit.positives.len() as f32 / self.negatives as f32;
         let mut beyond = 0.0;
         for (items, cosines) in visit.shared.chunks(16).zip(visit.shared_scores.chunks(16)) {
             // Few are, and so most are passed over sixteen at a time.

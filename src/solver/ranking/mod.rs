@@ -42,6 +42,7 @@ struct Sampled<C> {
     default_rate: f32,
     ridge: Ridge,
     unit: bool,
+    dropout: f32,
     seed: u64,
     rank: usize,
 }
@@ -61,6 +62,7 @@ const fn by_positives(
         monotone: false,
         any_regularizer: false,
         biases: true,
+        factors: true,
         spills: false,
         learns: Learns::Preferences,
         suited: |options| Options {
@@ -129,6 +131,7 @@ fn boxed<C: Contrast + Send + 'static>(
         default_rate: sampling.rate,
         ridge: options.ridge(),
         unit: sampling.unit,
+        dropout: options.dropout,
         seed: options.seed,
         rank: options.rank,
     }))
@@ -139,6 +142,8 @@ impl<C: Contrast> Sampled<C> {
         MiniBatches {
             contrast: &self.contrast,
             batching: self.batching,
+            // What is measured is measured of whole rows.
+            dropout: if epoch > 0 { self.dropout } else { 0.0 },
             draws: Draws {
                 seed: self.seed,
                 epoch,
@@ -298,6 +303,7 @@ mod tests {
                 positives: ROWS,
                 pairs: 1,
             },
+            dropout: 0.0,
             draws: Draws { seed: 7, epoch: 1 },
             isa: Isa::best(),
         };
@@ -348,7 +354,7 @@ mod tests {
         check_slopes(&Cosine {
             negatives: 6,
             margin: 0.1,
-            weight: 3.0,
+            weight: Some(3.0),
         });
         check_slopes(&Bpr { negatives: 2 });
         check_slopes(&Logistic {

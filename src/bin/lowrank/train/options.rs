@@ -55,7 +55,7 @@ pub struct TrainArgs {
     /// Ridge on factors, times the row's number of ratings
     #[arg(help_heading = "Regularization", long, value_name = "X", help = regularization_help())]
     pub regularization: Option<f32>,
-    /// Ridge on factors, once a row; both may be used at once
+    /// Ridge on factors, once a row; both may be used at once [for ease, 300 where neither is given]
     #[arg(
         help_heading = "Regularization",
         long,
@@ -109,13 +109,22 @@ pub struct TrainArgs {
     /// [default: 0.6 for ccl, 1 for warp]
     #[arg(help_heading = "Implicit feedback", long, value_name = "X")]
     pub margin: Option<f32>,
-    /// For ccl and logistic-mf: the weight of all negatives together, for each positive [default: 150 for ccl, and 1 for each
+    /// For ccl and logistic-mf: the weight of all negatives together, for each positive [default: the 256th part of the items for ccl, and 1 for each
     /// negative for logistic-mf]
     #[arg(help_heading = "Implicit feedback", long, value_name = "X")]
     pub negative_weight: Option<f32>,
+    /// For ccl, bpr, warp and logistic-mf: the share of a user's factors that are left out, drawn anew each time that the user is met
+    #[arg(help_heading = "Implicit feedback", long, value_name = "SHARE", default_value_t = Options::default().dropout)]
+    pub dropout: f32,
     /// For ccl, bpr, warp and logistic-mf: users of a mini-batch [default: 512]
     #[arg(help_heading = "Implicit feedback", long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub batch_size: Option<u32>,
+    /// For item-knn: how many of each item's nearest neighbours are kept
+    #[arg(help_heading = "Implicit feedback", long, value_name = "N", default_value_t = Options::default().neighbours as u32, value_parser = clap::value_parser!(u32).range(1..))]
+    pub neighbours: u32,
+    /// For item-knn: added to the length that a similarity is divided by, which holds back items with few users
+    #[arg(help_heading = "Implicit feedback", long, value_name = "X", default_value_t = Options::default().shrinkage)]
+    pub shrinkage: f32,
     /// For ials++: factors of a row that are solved for at a time
     #[arg(help_heading = "Implicit feedback", long, value_name = "K", default_value_t = Options::default().block as u16, value_parser = clap::value_parser!(u16).range(1..))]
     pub block: u16,
@@ -322,7 +331,10 @@ pub fn options(args: &TrainArgs, start: Option<usize>) -> Result<Options> {
         negatives: args.negatives.map(|n| n as usize),
         margin: args.margin,
         negative_weight: args.negative_weight,
+        dropout: args.dropout,
         batch_size: args.batch_size.map(|n| n as usize),
+        neighbours: args.neighbours as usize,
+        shrinkage: args.shrinkage,
         block: usize::from(args.block),
         early_stop: args.early_stop.map(usize::from),
         early_stop_metric: Target::parse(&args.early_stop_metric)?.name(),
