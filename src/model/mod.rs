@@ -4,6 +4,7 @@
 //! options and seed, except `run.json`, which holds what changes nothing: seconds, threads, budget, paths. A checkpoint is
 //! a model directory, too: of an unfinished training, with the best factors so far where early stopping watches.
 
+mod checkpoint;
 mod exchange;
 mod files;
 mod refresh;
@@ -17,17 +18,18 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use checkpoint::Checkpoint;
 pub use exchange::{FactorTable, export_factors, read_start};
 pub use refresh::{Refresh, Updated};
 pub use run::{Run, read_run};
 pub use stored::{GATHERED, UsersIn};
+pub use verify::Verified;
 
 use stored::has_factors;
-pub use verify::Verified;
 
 use crate::error::{AtPath, Error, ErrorKind, Result};
 use crate::matrix::{Factors, Ratings, Shape, Side};
-use crate::solver::{Moving, Neighbourhood, Options, Parameters};
+use crate::solver::{Neighbourhood, Options, Parameters};
 use crate::store::{
     AtomicDir, CACHED, Dictionary, DiskFile, Fingerprint, Kind, MODEL_FILE, Seal, Sink, Store,
     kind_of, read_record, retry_if_replaced, write_record,
@@ -308,120 +310,6 @@ impl Model {
     pub fn clip(&self, prediction: f32) -> f32 {
         let (low, high) = self.record.scale;
         prediction.clamp(low, high)
-    }
-}
-
-/// An unfinished training, to be gone on with.
-#[derive(Debug)]
-pub struct Checkpoint {
-    /// Where training stood.
-    pub state: State,
-    /// What it was asked for.
-    pub options: Options,
-    /// Fingerprint of the start, if the caller gave one.
-    pub start: Option<u64>,
-    /// Fingerprint of the training ratings.
-    pub fingerprint: Fingerprint,
-}
-
-impl Checkpoint {
-    /// Writes where training stands, in place of the checkpoint before.
-    pub fn save(
-        path: &Path,
-        state: &State,
-        options: &Options,
-        start: Option<u64>,
-        store: &Store,
-        run: &Run,
-    ) -> Result<()> {
-        let history = state.history.clone();
-        let epoch = state.epochs();
-        let draft = Draft {
-            options,
-            start,
-            store,
-            run,
-            history,
-            epoch,
-            updates: Vec::new(),
-        };
-        let unfinished = Unfinished {
-            best: state.best.as_ref(),
-            carried: &state.moving.carried,
-        };
-        draft.write(
-            AtomicDir::create(path, true)?,
-            &state.moving.parameters,
-            Some(unfinished),
-        )
-    }
-
-    /// Opens a checkpoint with its factors in memory; every byte of them is checked.
-    ///
-    /// # Errors
-    /// If there is none, or it is damaged or of a later version.
-    pub fn open(path: &Path) -> Result<Checkpoint> {
-        Checkpoint::open_placed(path, &Placement::default())
-    }
-
-    /// Opens a checkpoint, whose factors go where `placement` says.
-    ///
-    /// # Errors
-    /// As [`open`](Checkpoint::open), and if there is no room on disk.
-    pub fn open_placed(path: &Path, placement: &Placement) -> Result<Checkpoint> {
-        retry_if_replaced(path, || Checkpoint::open_all(path, placement))
-    }
-
-    fn open_all(path: &Path, placement: &Placement) -> Result<Checkpoint> {
-        let record = Record::read(path)?;
-        let parameters = record.parameters(
-            path,
-            &record.files,
-            FACTOR_FILES,
-            placement,
-            UsersIn::Memory,
-        )?;
-        let best = match &record.best_files {
-            None => None,
-            Some(seals) => {
-                Some(record.parameters(path, seals, BEST_FILES, placement, UsersIn::Memory)?)
-            }
-        };
-        let of_file = |(index, file): (usize, &FactorsFile)| {
-            let path = path.join(carried_name(index));
-            let &FactorsFile {
-                rows,
-                rank,
-                biases,
-                seal,
-            } = file;
-            let zeros = || Ok(Factors::zeros(rows, rank, biases));
-            files::read(&path, seal, [rows, rank], biases, zeros)
-        };
-        let carried = record.carried.iter().enumerate().map(of_file);
-        let carried = carried.collect::<Result<Vec<_>>>()?;
-        let run = read_run(path)?;
-        if run.epochs.len() != record.history.len() {
-            return Err(
-                Error::new(ErrorKind::Damaged, "run.json does not match the model")
-                    .path(path)
-                    .remedy("train again without --resume"),
-            );
-        }
-        Ok(Checkpoint {
-            state: State {
-                moving: Moving {
-                    parameters,
-                    carried,
-                },
-                best,
-                history: record.history,
-                paces: run.epochs,
-            },
-            options: record.options,
-            start: record.start,
-            fingerprint: record.fingerprint,
-        })
     }
 }
 

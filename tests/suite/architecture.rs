@@ -89,7 +89,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "model",
         &[
-            "error", "kernel", "matrix", "rng", "solver", "store", "train",
+            "error", "kernel", "matrix", "memory", "rng", "solver", "store", "train",
         ],
     ),
     (
