@@ -103,10 +103,11 @@ impl Nearest {
                 let nearer = b.similarity.total_cmp(&a.similarity);
                 nearer.then(a.item.cmp(&b.item))
             });
-            all.truncate(self.neighbours);
         }
-        all.sort_unstable_by_key(|neighbour| neighbour.item);
-        all
+        // All that were met are many times what is kept, and rows wait for the others of their block.
+        let mut nearest = all[..all.len().min(self.neighbours)].to_vec();
+        nearest.sort_unstable_by_key(|neighbour| neighbour.item);
+        nearest
     }
 }
 
