@@ -483,13 +483,11 @@ impl Record {
 
     fn parameters_bytes(&self) -> u64 {
         let factors = Parameters::bytes(self.shape, self.options.rank, self.options.biases);
-        let weights = self.files[0].bytes + self.files[1].bytes;
-        factors
-            + if has_factors(&self.options) {
-                0
-            } else {
-                weights
-            }
+        // A record may say anything of its files' sizes, until they are opened.
+        match has_factors(&self.options) {
+            true => factors,
+            false => total([factors, self.files[0].bytes, self.files[1].bytes]),
+        }
     }
 
     /// Memory that a [`Checkpoint`] with this record takes when it is opened, in bytes.
@@ -497,7 +495,8 @@ impl Record {
         let copies = 1 + u64::from(self.best_files.is_some());
         let carried = self.carried.iter();
         let carried = carried.map(|file| Factors::bytes(file.rows, file.rank, file.biases));
-        copies * self.parameters_bytes() + carried.sum::<u64>()
+        let parameters = copies.saturating_mul(self.parameters_bytes());
+        total(carried.chain([parameters]))
     }
 
     /// Bytes of factors, biases and ids on disk.
@@ -505,7 +504,7 @@ impl Record {
         let best = self.best_files.iter().flatten();
         let carried = self.carried.iter().map(|file| &file.seal);
         let seals = self.files.iter().chain(best).chain(carried);
-        seals.map(|seal| seal.bytes).sum()
+        total(seals.map(|seal| seal.bytes))
     }
 
     fn dictionary(&self, path: &Path, side: Side) -> Result<Dictionary> {
@@ -520,4 +519,9 @@ impl Record {
         }
         Ok(dictionary)
     }
+}
+
+/// The sum, or the most that there can be.
+fn total(bytes: impl IntoIterator<Item = u64>) -> u64 {
+    bytes.into_iter().fold(0, u64::saturating_add)
 }
