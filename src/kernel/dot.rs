@@ -64,30 +64,29 @@ impl DotRows<'_> {
         for (b, out) in blocks.iter_mut().enumerate() {
             let mut lanes = [v.splat(0.0); LANES];
             for j in 0..LANES {
-                lanes[j] = products(v, own, self.flat, self.cols, b * LANES + j);
+                lanes[j] = products(v, own, self.other(v, own.len(), b * LANES + j));
             }
             v.store(v.sums(lanes), out);
         }
         for (j, out) in rest.iter_mut().enumerate() {
-            *out = v.sum(products(v, own, self.flat, self.cols, left + j));
+            *out = v.sum(products(v, own, self.other(v, own.len(), left + j)));
         }
+    }
+
+    /// The `i`th of the rows, of so many vectors; one further on is asked for.
+    #[inline(always)]
+    fn other<V: Vector>(&self, v: V, vectors: usize, i: usize) -> &[[f32; LANES]] {
+        let stride = vectors * LANES;
+        prefetch_ahead(v, self.flat, stride, self.cols, i);
+        row(self.flat, stride, self.cols[i] as usize).as_chunks().0
     }
 }
 
-/// The products of `own` with row `cols[i]` of `flat`, summed by lane.
+/// The products of two rows, summed by lane.
 #[inline(always)]
-pub(super) fn products<V: Vector>(
-    v: V,
-    own: &[[f32; LANES]],
-    flat: &[f32],
-    cols: &[u32],
-    i: usize,
-) -> V::Lanes {
-    let stride = own.len() * LANES;
-    prefetch_ahead(v, flat, stride, cols, i);
-    let other = row(flat, stride, cols[i] as usize);
+pub(super) fn products<V: Vector>(v: V, own: &[[f32; LANES]], other: &[[f32; LANES]]) -> V::Lanes {
     let mut acc = v.splat(0.0);
-    for (a, b) in own.iter().zip(other.as_chunks().0) {
+    for (a, b) in own.iter().zip(other) {
         acc = v.mul_add(v.load(a), v.load(b), acc);
     }
     acc

@@ -3,6 +3,7 @@
 //! Both want the same rows, sixteen of which stay in the first cache from the one to the other.
 //! Order of sums: that of `dot.rs`, for the dot products and for the sum of rows.
 
+use super::dot::products;
 use super::vector::{LANES, Vector};
 use super::{Isa, Kernel, row};
 
@@ -174,16 +175,6 @@ fn rows<'a, R: Rows<'a>, const N: usize>(others: R, cols: &[u32; N]) -> [&'a R::
         rows[j] = others.row(cols[j]);
     }
     rows
-}
-
-/// The products of two rows, summed by lane.
-#[inline(always)]
-fn products<V: Vector>(v: V, own: &[[f32; LANES]], other: &[[f32; LANES]]) -> V::Lanes {
-    let mut acc = v.splat(0.0);
-    for (a, b) in own.iter().zip(other) {
-        acc = v.mul_add(v.load(a), v.load(b), acc);
-    }
-    acc
 }
 
 /// Adds rows, scaled, one by one.
