@@ -255,8 +255,8 @@ impl Solver for SvdPlusPlus {
     }
 
     fn memory(&self, shape: Shape, threads: usize) -> u64 {
-        // z and y, a direction and its step, and what is summed of them.
-        let parts = 3 * Parameters::bytes(shape, self.rank, false);
+        // z and y; a direction, its step and the slope, of items, and what is summed by users.
+        let parts = 4 * Parameters::bytes(shape, self.rank, false);
         let counts = (shape.users + shape.items) * (2 * size_of::<usize>() + size_of::<f64>());
         let sums = 4 * threads * self.rank.next_multiple_of(LANES) * size_of::<f32>();
         Sweep::memory(&self.items, shape, threads) + parts + (counts + sums) as u64
