@@ -298,7 +298,7 @@ fn delimited(bench: &Bench, case: &[u8]) {
         ..ReadOptions::default()
     };
     let input = Input::from(input);
-    let _ = read_pairs(&input, |user, item| {
+    let _ = read_pairs(&input, Bytes(1 << 20), |user, item| {
         assert!(!user.is_empty() && !item.is_empty());
         Ok(())
     });
