@@ -91,9 +91,7 @@ impl Import {
         // Two batches of chunks, and the records of one.
         let text = 8 * threads.count() * self.read.chunk_bytes;
         plan.hold("text being read", text as u64);
-        if let Some(titles) = &self.titles {
-            plan.hold("titles", titles::memory(titles));
-        }
+        self.hold_titles(&mut plan);
         let mut window = 0;
         for input in self.inputs.iter().chain(&self.test) {
             window = window.max(input.memory()?);
@@ -156,13 +154,25 @@ impl Import {
                 .path(&read.inputs[0].path));
         }
         let Collector {
-            users, items, raw, ..
+            users,
+            items,
+            mut raw,
+            ..
         } = collector;
         let numbered = Numbered {
             users: users.finish(store.path())?,
             items: items.finish(store.path())?,
         };
-        numbered.check(plan)?;
+        // The text is gone, and what is kept for each id stays until the end: the rest is shared out anew.
+        let mut plan = Plan::within(self.memory);
+        self.hold_titles(&mut plan);
+        numbered.hold(&mut plan);
+        let shares = Shares::of(
+            plan.rest(Shares::LEAST / 2)?,
+            self.shard_bytes,
+            rayon::current_num_threads(),
+        );
+        raw.spill.shrink(shares.raw)?;
         let (dictionaries, keys, titled) = self.write_dictionaries(&store, &numbered)?;
         let id = |side: Side, row| match side {
             Side::Users => numbered.users.id(row).to_owned(),
@@ -212,6 +222,10 @@ impl Import {
         })
     }
 
+    fn hold_titles(&self, plan: &mut Plan) {
+        plan.hold("titles", self.titles.as_ref().map_or(0, titles::memory));
+    }
+
     /// The size of all inputs, if it can be told before they are read.
     fn input_bytes(&self) -> Option<u64> {
         let inputs = self.inputs.iter().chain(&self.test);
@@ -238,6 +252,7 @@ impl Import {
         folder: &Path,
     ) -> Result<[Spill<T>; 2]> {
         let scatter = Scatter::new(ranges);
+        let at_once = Scatter::task::<T>(shares.scatter);
         let spill = |share| Spill::new(ranges.len(), share, folder);
         let mut out = match self.test {
             None => [spill(shares.by_user), spill(0)],
@@ -246,15 +261,12 @@ impl Import {
         for (index, stream) in raw.streams.iter().enumerate() {
             let users = numbered.users.map(stream.users);
             let items = numbered.items.map(stream.items);
-            let renumber = |record: Record<T>| Record {
-                row: users[record.row as usize],
-                col: items[record.col as usize],
-                ..record
+            let renumber = |record: &mut Record<T>| {
+                record.row = users[record.row as usize];
+                record.col = items[record.col as usize];
             };
             let out = &mut out[usize::from(stream.test_file)];
-            raw.spill.drain(index, Scatter::AT_ONCE, |records| {
-                scatter.scatter(records, renumber, out)
-            })?;
+            scatter.scatter(raw.spill.pieces(index, at_once), renumber, out)?;
         }
         Ok(out)
     }
@@ -314,21 +326,11 @@ struct Numbered {
 }
 
 impl Numbered {
-    /// Whether what is kept for each id leaves a third of what is shared out to sort in.
-    fn check(&self, plan: &Plan) -> Result<()> {
-        let sides = [
-            ("numbers of users", self.users.memory()),
-            ("numbers of items", self.items.memory()),
-            (
-                "keys of ids",
-                (self.users.len() + self.items.len()) as u64 * 8,
-            ),
-        ];
-        let mut plan = plan.clone();
-        for (what, bytes) in sides {
-            plan.hold(what, bytes);
-        }
-        let held: u64 = sides.iter().map(|(_, bytes)| bytes).sum();
-        plan.rest(held / 2).map(drop)
+    /// Adds what is kept for each id to a plan.
+    fn hold(&self, plan: &mut Plan) {
+        let ids = (self.users.len() + self.items.len()) as u64;
+        plan.hold("numbers of users", self.users.memory());
+        plan.hold("numbers of items", self.items.memory());
+        plan.hold("keys of ids", ids * 8);
     }
 }

@@ -6,6 +6,7 @@
 //! the order in which they went in, so that equal rows keep the order of the input's lines.
 
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::waves::in_waves;
@@ -87,16 +88,27 @@ impl<T: Stamp> Record<T> {
 }
 
 /// Streams of records, in memory or in a file.
+///
+/// What is in memory lies in blocks of one size, which streams take and give back: however streams grow, no more is held
+/// than the share, and what is freed fits what is asked for next.
 #[derive(Debug)]
 pub struct Spill<T> {
     folder: PathBuf,
     file: Option<DiskFile>,
+    /// Bytes that were written to the file.
     end: u64,
-    written: u64,
-    room: usize,
+    /// What has been read of it and not yet been given back: ranges, and how many bytes.
+    read: Vec<Range<u64>>,
+    read_bytes: u64,
     /// Bytes that the page cache may have of the file.
     cached: u64,
-    held: usize,
+    /// Records of a block.
+    block: usize,
+    /// The most blocks.
+    room: usize,
+    /// Blocks that there are: those of streams, and those that wait.
+    blocks: usize,
+    waiting: Vec<Vec<Record<T>>>,
     streams: Vec<Stream<T>>,
 }
 
@@ -104,56 +116,87 @@ pub struct Spill<T> {
 struct Stream<T> {
     /// Where the stream lies in the file: offset and number of records.
     extents: Vec<(u64, usize)>,
-    /// What has not been written.
-    tail: Vec<Record<T>>,
+    /// What has not been written: blocks, of which the last may not be full.
+    tail: Vec<Vec<Record<T>>>,
+}
+
+impl<T> Default for Stream<T> {
+    fn default() -> Stream<T> {
+        Stream {
+            extents: Vec::new(),
+            tail: Vec::new(),
+        }
+    }
+}
+
+impl<T> Stream<T> {
+    fn held(&self) -> usize {
+        self.tail.iter().map(Vec::len).sum()
+    }
 }
 
 impl<T: Stamp> Spill<T> {
     /// So many empty streams that may hold `memory` bytes; what is beyond goes to an anonymous file in `folder`.
     pub fn new(streams: usize, memory: u64, folder: &Path) -> Spill<T> {
-        let mut spill = Spill {
+        let room = memory as usize / size_of::<Record<T>>();
+        // Every stream leaves half a block empty: a sixteenth of the room, where there are few enough streams.
+        let block = (room / (8 * streams.max(1))).clamp(16, 4096);
+        Spill {
             folder: folder.to_owned(),
             file: None,
             end: 0,
-            written: 0,
-            room: (memory as usize / size_of::<Record<T>>()).max(1),
+            read: Vec::new(),
+            read_bytes: 0,
             cached: (memory / 16).clamp(BUFFER as u64, 8 * BUFFER as u64),
-            held: 0,
-            streams: Vec::new(),
-        };
-        (0..streams).for_each(|_| {
-            spill.add_stream();
-        });
-        spill
+            block,
+            room: (room / block).max(1),
+            blocks: 0,
+            waiting: Vec::new(),
+            streams: (0..streams).map(|_| Stream::default()).collect(),
+        }
     }
 
     /// Adds an empty stream and gives its number.
     pub fn add_stream(&mut self) -> usize {
-        self.streams.push(Stream {
-            extents: Vec::new(),
-            tail: Vec::new(),
-        });
+        self.streams.push(Stream::default());
         self.streams.len() - 1
     }
 
     /// Appends records to a stream.
-    pub fn append(&mut self, stream: usize, records: &[Record<T>]) -> Result<()> {
-        if self.held + records.len() > self.room {
+    pub fn append(&mut self, stream: usize, mut records: &[Record<T>]) -> Result<()> {
+        while !records.is_empty() {
+            let last = self.streams[stream].tail.last();
+            if last.is_none_or(|block| block.len() == self.block) {
+                let block = self.empty_block()?;
+                self.streams[stream].tail.push(block);
+            }
+            let block = self.streams[stream].tail.last_mut().expect("has room");
+            let (now, later) = records.split_at(records.len().min(self.block - block.len()));
+            block.extend_from_slice(now);
+            records = later;
+        }
+        Ok(())
+    }
+
+    fn empty_block(&mut self) -> Result<Vec<Record<T>>> {
+        if self.waiting.is_empty() && self.blocks >= self.room {
             self.write_tails()?;
         }
-        self.held += records.len();
-        self.streams[stream].tail.extend_from_slice(records);
-        Ok(())
+        Ok(self.waiting.pop().unwrap_or_else(|| {
+            self.blocks += 1;
+            Vec::with_capacity(self.block)
+        }))
     }
 
     /// Records appended so far.
     pub fn records(&self) -> u64 {
-        self.written / Record::<T>::BYTES as u64 + self.held as u64
+        let held: usize = self.streams.iter().map(Stream::held).sum();
+        self.end / Record::<T>::BYTES as u64 + held as u64
     }
 
     /// Bytes written to disk so far.
     pub fn written(&self) -> u64 {
-        self.written
+        self.end
     }
 
     fn write_tails(&mut self) -> Result<()> {
@@ -167,87 +210,80 @@ impl<T: Stamp> Spill<T> {
         file.seek(SeekFrom::Start(self.end)).at(&self.folder)?;
         let mut bytes = Vec::with_capacity(BUFFER);
         for stream in &mut self.streams {
-            if stream.tail.is_empty() {
+            let held = stream.held();
+            if held == 0 {
                 continue;
             }
-            stream.extents.push((self.end, stream.tail.len()));
-            for record in &stream.tail {
-                record.write(&mut bytes);
-                if bytes.len() + Record::<T>::BYTES > BUFFER {
-                    file.write_all(&bytes).at(&self.folder)?;
-                    bytes.clear();
+            stream.extents.push((self.end, held));
+            for mut block in stream.tail.drain(..) {
+                for record in &block {
+                    record.write(&mut bytes);
+                    if bytes.len() + Record::<T>::BYTES > BUFFER {
+                        file.write_all(&bytes).at(&self.folder)?;
+                        bytes.clear();
+                    }
                 }
+                block.clear();
+                self.waiting.push(block);
             }
-            self.end += (stream.tail.len() * Record::<T>::BYTES) as u64;
-            // A stream's tail is refilled at once: keep a little, give back what only a burst needed.
-            stream.tail.clear();
-            stream.tail.shrink_to(self.room / 1024);
+            self.end += (held * Record::<T>::BYTES) as u64;
         }
-        file.write_all(&bytes).at(&self.folder)?;
-        self.written = self.end;
-        self.held = 0;
+        file.write_all(&bytes).at(&self.folder)
+    }
+
+    /// Holds no more than `memory` bytes from now on, which is no more than before: what is beyond is written.
+    pub fn shrink(&mut self, memory: u64) -> Result<()> {
+        self.room = (memory as usize / size_of::<Record<T>>() / self.block).max(1);
+        if self.blocks > self.room {
+            self.write_tails()?;
+            self.waiting.truncate(self.room);
+            self.blocks = self.waiting.len();
+        }
         Ok(())
     }
 
-    /// Calls `visit` with all records of a stream, in order, at most `at_once` at a time, and forgets them.
-    pub fn drain(
+    /// All records of a stream, in order, at most `at_once` at a time; what has been given is forgotten.
+    pub fn pieces(
         &mut self,
         stream: usize,
         at_once: usize,
-        mut visit: impl FnMut(&[Record<T>]) -> Result<()>,
-    ) -> Result<()> {
-        let tail = std::mem::take(&mut self.streams[stream].tail);
-        self.held -= tail.len();
-        let mut records = Vec::new();
-        for (offset, count) in std::mem::take(&mut self.streams[stream].extents) {
-            let mut done = 0;
-            while done < count {
-                let now = (count - done).min(at_once);
-                records.clear();
-                self.read(
-                    offset + (done * Record::<T>::BYTES) as u64,
-                    now,
-                    &mut records,
-                )?;
-                self.give_back(offset + (done * Record::<T>::BYTES) as u64, now);
-                visit(&records)?;
-                done += now;
-            }
-        }
-        drop(records);
-        tail.chunks(at_once).try_for_each(visit)
+    ) -> impl Iterator<Item = Result<Vec<Record<T>>>> {
+        let Stream { extents, tail } = std::mem::take(&mut self.streams[stream]);
+        self.blocks -= tail.len();
+        let pieces = extents.into_iter().flat_map(move |(offset, count)| {
+            (0..count).step_by(at_once).map(move |done| {
+                let offset = offset + (done * Record::<T>::BYTES) as u64;
+                (offset, (count - done).min(at_once))
+            })
+        });
+        let written = pieces.map(|(offset, count)| {
+            let mut records = Vec::with_capacity(count);
+            self.read(offset, count, &mut records)?;
+            Ok(records)
+        });
+        written.chain(tail.into_iter().map(Ok))
     }
 
     /// All records of a stream, in order, which are forgotten.
     pub fn take(&mut self, stream: usize) -> Result<Vec<Record<T>>> {
-        let stream = &mut self.streams[stream];
-        let tail = std::mem::take(&mut stream.tail);
-        self.held -= tail.len();
-        let extents = std::mem::take(&mut stream.extents);
-        if extents.is_empty() {
-            return Ok(tail);
-        }
-        let count: usize = extents.iter().map(|(_, count)| count).sum();
-        let mut records = Vec::with_capacity(count + tail.len());
+        let taken = &self.streams[stream];
+        let written: usize = taken.extents.iter().map(|(_, count)| count).sum();
+        let mut records = Vec::with_capacity(written + taken.held());
+        let Stream { extents, tail } = std::mem::take(&mut self.streams[stream]);
         for (offset, count) in extents {
             self.read(offset, count, &mut records)?;
-            self.give_back(offset, count);
         }
-        records.extend(tail);
+        self.blocks -= tail.len();
+        tail.iter()
+            .for_each(|block| records.extend_from_slice(block));
         Ok(records)
     }
 
-    /// Gives back the disk space of so many records that have been read: what they become needs it.
-    fn give_back(&self, offset: u64, count: usize) {
-        if let Some(file) = &self.file {
-            file.give_back(offset..offset + (count * Record::<T>::BYTES) as u64);
-        }
-    }
-
-    fn read(&self, offset: u64, count: usize, records: &mut Vec<Record<T>>) -> Result<()> {
+    fn read(&mut self, offset: u64, count: usize, records: &mut Vec<Record<T>>) -> Result<()> {
         let mut file = self.file.as_ref().expect("extents lie in a file");
         file.seek(SeekFrom::Start(offset)).at(&self.folder)?;
         let mut left = count * Record::<T>::BYTES;
+        let range = offset..offset + left as u64;
         let mut bytes = vec![0; left.min(BUFFER / Record::<T>::BYTES * Record::<T>::BYTES)];
         while left > 0 {
             let now = left.min(bytes.len());
@@ -259,7 +295,25 @@ impl<T: Stamp> Spill<T> {
             );
             left -= now;
         }
+        self.read_bytes += range.end - range.start;
+        self.read.push(range);
+        if self.read_bytes >= self.end / 32 {
+            self.give_back();
+        }
         Ok(())
+    }
+
+    /// Gives back the disk space of what has been read: what it becomes needs it. Streams that follow each other lie side
+    /// by side, and a few large holes are made in a fraction of the time of many small ones.
+    fn give_back(&mut self) {
+        self.read.sort_unstable_by_key(|range| range.start);
+        let file = self.file.as_ref().expect("has been read");
+        for side_by_side in self.read.chunk_by(|a, b| a.end == b.start) {
+            let last = &side_by_side[side_by_side.len() - 1];
+            file.give_back(side_by_side[0].start..last.end);
+        }
+        self.read.clear();
+        self.read_bytes = 0;
     }
 }
 
@@ -295,7 +349,7 @@ impl Ranges {
     }
 
     /// The rows of a range.
-    pub fn rows(&self, range: usize) -> std::ops::Range<usize> {
+    pub fn rows(&self, range: usize) -> Range<usize> {
         self.bounds[range] as usize..self.bounds[range + 1] as usize
     }
 
@@ -322,11 +376,15 @@ impl Scatter {
     /// The most ranges that rows can be cut into.
     pub const MAX_RANGES: usize = u16::MAX as usize;
 
-    /// Records that one task scatters.
+    /// The most records of a task.
     const TASK: usize = 1 << 16;
 
-    /// Records that are best scattered in one call.
-    pub const AT_ONCE: usize = 1 << 20;
+    /// How many records a task may have, for all tasks to take no more than so many bytes. A thread has two tasks that wait,
+    /// and two that are sorted or appended, of which each is there twice while it is sorted.
+    pub fn task<T>(memory: u64) -> usize {
+        let tasks = 6 * rayon::current_num_threads();
+        (memory as usize / size_of::<Record<T>>() / tasks).clamp(1 << 10, Self::TASK)
+    }
 
     /// Prepares to scatter by these ranges.
     pub fn new(ranges: &Ranges) -> Scatter {
@@ -337,63 +395,71 @@ impl Scatter {
         }
     }
 
-    /// Scatters `records`, each first put through `change`, in parallel.
-    pub fn scatter<A: Copy + Sync, T: Stamp>(
+    /// Scatters the records of all tasks, each first put through `change`, in parallel.
+    pub fn scatter<T: Stamp>(
         &self,
-        records: &[A],
-        change: impl Fn(A) -> Record<T> + Sync,
+        tasks: impl Iterator<Item = Result<Vec<Record<T>>>>,
+        change: impl Fn(&mut Record<T>) + Sync,
         out: &mut Spill<T>,
     ) -> Result<()> {
         in_waves(
-            records.chunks(Self::TASK).map(Ok),
-            |task| self.sort(task, &change),
-            |(sorted, ends)| {
-                let mut start = 0;
-                for (range, end) in ends.into_iter().enumerate() {
-                    if start < end {
-                        out.append(range, &sorted[start..end])?;
-                    }
-                    start = end;
-                }
-                Ok(())
+            tasks,
+            |mut task| {
+                task.iter_mut().for_each(&change);
+                self.sort(task)
             },
+            |sorted| sorted.append_to(out),
         )
     }
 
-    /// The records in order of their ranges (a stable counting sort), and where each range ends.
-    fn sort<A: Copy, T: Stamp>(
-        &self,
-        records: &[A],
-        change: impl Fn(A) -> Record<T>,
-    ) -> (Vec<Record<T>>, Vec<usize>) {
-        let changed: Vec<Record<T>> = records.iter().map(|&record| change(record)).collect();
+    /// The records in order of their ranges: a stable counting sort.
+    pub fn sort<T: Stamp>(&self, records: Vec<Record<T>>) -> Scattered<T> {
         if self.ranges == 1 {
-            let ends = vec![changed.len()];
-            return (changed, ends);
+            let ends = vec![records.len()];
+            return Scattered { records, ends };
         }
         let mut starts = vec![0; self.ranges];
-        for record in &changed {
+        for record in &records {
             starts[self.of_row[record.row as usize] as usize] += 1;
         }
         let mut sum = 0;
         for start in &mut starts {
             sum += std::mem::replace(start, sum);
         }
-        let mut sorted = changed.clone();
-        for record in &changed {
+        let mut sorted = records.clone();
+        for record in &records {
             let at = &mut starts[self.of_row[record.row as usize] as usize];
             sorted[*at] = *record;
             *at += 1;
         }
-        (sorted, starts)
+        Scattered {
+            records: sorted,
+            ends: starts,
+        }
+    }
+}
+
+/// Records in order of their ranges.
+pub struct Scattered<T> {
+    records: Vec<Record<T>>,
+    /// Where the records of each range end.
+    ends: Vec<usize>,
+}
+
+impl<T: Stamp> Scattered<T> {
+    /// Appends the records of each range to the stream of its number.
+    pub fn append_to(&self, out: &mut Spill<T>) -> Result<()> {
+        let mut start = 0;
+        for (range, &end) in self.ends.iter().enumerate() {
+            out.append(range, &self.records[start..end])?;
+            start = end;
+        }
+        Ok(())
     }
 }
 
 /// Records of one range, by row: a stable counting sort. Gives the records and where each row ends.
-pub fn by_row<T: Stamp>(
-    records: &[Record<T>],
-    rows: std::ops::Range<usize>,
-) -> (Vec<Record<T>>, Vec<usize>) {
+pub fn by_row<T: Stamp>(records: &[Record<T>], rows: Range<usize>) -> (Vec<Record<T>>, Vec<usize>) {
     let mut starts = starts(records, rows.clone());
     let mut sorted = records.to_vec();
     for record in records {
@@ -407,7 +473,7 @@ pub fn by_row<T: Stamp>(
 /// As [`by_row`], columns and values apart.
 pub fn columns_by_row(
     records: &[Record<()>],
-    rows: std::ops::Range<usize>,
+    rows: Range<usize>,
 ) -> (Vec<u32>, Vec<f32>, Vec<usize>) {
     let mut starts = starts(records, rows.clone());
     let (mut cols, mut values) = (vec![0; records.len()], vec![0.0; records.len()]);
@@ -420,7 +486,7 @@ pub fn columns_by_row(
 }
 
 /// Where each row's records start, once they are sorted.
-fn starts<T: Stamp>(records: &[Record<T>], rows: std::ops::Range<usize>) -> Vec<usize> {
+fn starts<T: Stamp>(records: &[Record<T>], rows: Range<usize>) -> Vec<usize> {
     let mut starts = vec![0; rows.len()];
     for record in records {
         starts[record.row as usize - rows.start] += 1;
@@ -462,7 +528,11 @@ mod tests {
             let ranges = Ranges::new(&counts, capacity);
             let mut spill = Spill::new(ranges.len(), memory, folder.path());
             Scatter::new(&ranges)
-                .scatter(&records, |r| r, &mut spill)
+                .scatter(
+                    records.chunks(1000).map(|task| Ok(task.to_vec())),
+                    |_| {},
+                    &mut spill,
+                )
                 .unwrap();
             assert_eq!(spill.written() > 0, memory < 1 << 20);
             for range in 0..ranges.len() {
@@ -494,21 +564,17 @@ mod tests {
     }
 
     #[test]
-    fn draining_goes_through_file_and_memory() {
+    fn pieces_come_from_file_and_memory() {
         let folder = tempfile::tempdir().unwrap();
         let records = records(1000);
         let mut spill = Spill::new(1, 300 * size_of::<Record<i64>>() as u64, folder.path());
         for part in records.chunks(90) {
             spill.append(0, part).unwrap();
         }
-        let mut came = Vec::new();
-        spill
-            .drain(0, 70, |part| {
-                assert!(part.len() <= 70);
-                came.extend_from_slice(part);
-                Ok(())
-            })
-            .unwrap();
+        spill.shrink(100 * size_of::<Record<i64>>() as u64).unwrap();
+        let pieces: Vec<_> = spill.pieces(0, 70).collect::<Result<_>>().unwrap();
+        assert!(pieces.iter().all(|piece| piece.len() <= 70));
+        let came: Vec<_> = pieces.concat();
         assert_eq!(came, records);
     }
 }
