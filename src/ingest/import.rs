@@ -8,7 +8,6 @@
 use std::path::Path;
 
 use super::build::{Build, Shares};
-use super::chunks::longest_line;
 use super::collect::{Collector, Raw};
 use super::dictionary::Numbering;
 use super::rows::{Duplicates, Settle};
@@ -126,10 +125,7 @@ impl Import {
         let folder = store.path();
         let mut collector = Collector::<T>::new(shares.ids, shares.raw, bytes, folder, progress);
         progress.begin("reading", bytes, Unit::Bytes);
-        let options = ReadOptions {
-            longest_line: self.read.longest_line.min(longest_line(plan.budget())),
-            ..self.read.clone()
-        };
+        let options = self.read.clone().within(plan.budget());
         let read = read_ratings(&self.inputs, &options, &mut collector)?;
         if self.split.needs_times() && collector.without_time {
             return Err(Error::new(

@@ -55,6 +55,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("rng", &[]),
     ("loss", &["error"]),
     ("matrix", &["error", "kernel"]),
+    ("lines", &["error", "memory"]),
     ("memory", &["error"]),
     ("threads", &["error"]),
     ("usage", &[]),
@@ -64,7 +65,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "ingest",
         &[
-            "error", "matrix", "memory", "progress", "rng", "store", "threads",
+            "error", "lines", "matrix", "memory", "progress", "rng", "store", "threads",
         ],
     ),
     (
@@ -89,7 +90,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "model",
         &[
-            "error", "kernel", "matrix", "memory", "rng", "solver", "store", "train",
+            "error", "kernel", "lines", "matrix", "memory", "rng", "solver", "store", "train",
         ],
     ),
     (
