@@ -33,6 +33,7 @@ pub mod error;
 pub mod evaluate;
 pub mod ingest;
 pub mod kernel;
+mod lines;
 pub mod loss;
 pub mod matrix;
 pub mod memory;

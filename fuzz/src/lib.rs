@@ -91,6 +91,12 @@ pub const TARGETS: &[Target] = &[
         share: 6,
     },
     Target {
+        name: "times",
+        run: times,
+        seeds: || files(&["timed/by_user/00000.times"]),
+        share: 6,
+    },
+    Target {
         name: "model",
         run: model,
         seeds: || {
@@ -107,7 +113,7 @@ pub const TARGETS: &[Target] = &[
         name: "formula",
         run: formula,
         seeds: formulas,
-        share: 20,
+        share: 14,
     },
 ];
 
@@ -215,6 +221,11 @@ impl Bench {
             ..import
         };
         import.run(&self.path("plain"), &threads, &())?;
+        let import = Import {
+            times: true,
+            ..import
+        };
+        import.run(&self.path("timed"), &threads, &())?;
         let store = Store::open(self.path("s"))?;
         let options = Options {
             solver: "sgd".into(),
@@ -298,7 +309,7 @@ fn delimited(bench: &Bench, case: &[u8]) {
         ..ReadOptions::default()
     };
     let input = Input::from(input);
-    let _ = read_pairs(&input, |user, item| {
+    let _ = read_pairs(&input, Bytes(1 << 20), |user, item| {
         assert!(!user.is_empty() && !item.is_empty());
         Ok(())
     });
@@ -389,6 +400,24 @@ fn tiles(bench: &Bench, case: &[u8]) {
             }
         });
     }
+}
+
+/// What is not refused has a time for each rating.
+fn times(bench: &Bench, case: &[u8]) {
+    bench.swapped("timed/by_user/00000.times", "timed/manifest", case, || {
+        let Ok(store) = Store::open(bench.path("timed")) else {
+            return;
+        };
+        let verified = store.verify(&mut |_| {}).is_ok();
+        let rows = store.part(Part::Train).expect("it was built");
+        for (user, count) in (0..).zip(store.rating_counts(Side::Users).expect("it was built")) {
+            let mut times = Vec::new();
+            match rows.times_of(user, count as usize, &mut times) {
+                Ok(()) => assert_eq!(times.len(), count as usize),
+                Err(_) => assert!(!verified),
+            }
+        }
+    });
 }
 
 /// A record, a file of factors or what a run took, in the place of the model's and of the checkpoint's.

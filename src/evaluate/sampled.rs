@@ -11,7 +11,7 @@ use crate::matrix::{RowScratch, Side};
 use crate::model::Model;
 use crate::recommend::UserTop;
 use crate::rng::{Purpose, Stream, key};
-use crate::solver::Parameters;
+use crate::solver::{Own, Parameters};
 use crate::store::{IdMap, Part, Store};
 
 /// The items that a user's held-out ones are ranked among.
@@ -95,10 +95,16 @@ impl<'a> Sampled<'a> {
             .iter()
             .chain(&listed)
             .for_each(|&item| self.taken[item as usize] = false);
-        let row = self.users.get(user).map(|row| row as usize);
-        let score = |item: u32| Candidate {
-            score: self.parameters.predict(row, Some(item as usize)),
-            item,
+        let (parameters, row) = (self.parameters, self.users.get(user));
+        let gathered = parameters.users.gather(&[row])?;
+        let own = row.map(|_| Own::of(&gathered, 0));
+        let score = |item: u32| {
+            let (row, at) = (row.map(|row| row as usize), Some(item as usize));
+            let score = match parameters.neighbourhood {
+                Some(_) => parameters.predict(row, at),
+                None => parameters.predict_of(own, at),
+            };
+            Candidate { score, item }
         };
         let mut items: Vec<Candidate> = listed.into_iter().map(score).collect();
         items.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item)));

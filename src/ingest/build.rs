@@ -4,8 +4,11 @@
 //! trained on is scattered by ranges of items, where it arrives sorted by user and needs only a counting sort. Where the
 //! ranges come from, the text of an import or a store that is split anew, is the caller's business.
 
+use std::ops::Range;
+
 use super::rows::{Histogram, Rows, Settle, Settled, Twice};
-use super::sort::{Ranges, Record, Scatter, Spill, Stamp, columns_by_row};
+use super::sort::{Ranges, Record, Scatter, Scattered, Stamp, columns_by_row};
+use super::spill::Spill;
 use super::waves::in_waves;
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::Side;
@@ -24,6 +27,8 @@ pub struct Shares {
     pub raw: u64,
     /// Records by user.
     pub by_user: u64,
+    /// Records on their way from the first to the second.
+    pub scatter: u64,
     /// What one thread sorts at a time.
     sort: u64,
     /// A shard being written.
@@ -38,17 +43,18 @@ impl Shares {
     pub fn of(budget: u64, shard_bytes: u64, threads: usize) -> Shares {
         Shares {
             ids: budget / 5,
-            raw: budget / 4,
-            by_user: budget / 4,
+            raw: budget / 5,
+            by_user: budget / 5,
+            scatter: budget / 8,
             sort: budget / 8 / threads as u64,
-            shard: shard_bytes.min(budget / 16),
+            shard: shard_bytes.min(budget / 32),
         }
     }
 }
 
 /// Bytes that sorting takes for each record of a thread's ranges: the records, their counting sort, keys, and what comes
-/// out, of two ranges that wait, one that is sorted and two that are written.
-const SORT_BYTES: u64 = 192;
+/// out by user and by item, of two ranges that wait, one that is sorted and two that are written.
+const SORT_BYTES: u64 = 200;
 
 /// Records that are sorted at a time, even where more would fit: a range should stay in the caches.
 const MAX_SORTED: u64 = 1 << 18;
@@ -174,11 +180,14 @@ impl Build<'_> {
         in_waves(
             (0..ranges.len()).map(|range| Ok((range, load(range)?))),
             |(range, [records, test_file])| {
-                let settled = self.settle.settle(ranges.rows(range), &records, &test_file);
-                (range, settled)
+                let rows = ranges.rows(range);
+                let settled = self.settle.settle(rows.clone(), &records, &test_file)?;
+                drop((records, test_file));
+                let by_item = scatter.sort(settled.train.by_item(rows.start));
+                Ok((rows, settled, by_item))
             },
-            |(range, settled): (usize, Result<Settled, Twice>)| {
-                let settled = settled.map_err(|twice| {
+            |prepared: Result<(Range<usize>, Settled, Scattered<()>), Twice>| {
+                let (rows, settled, sorted) = prepared.map_err(|twice| {
                     let id = |side, row| (self.id)(side, row);
                     twice.error(&id(Side::Users, twice.user), &id(Side::Items, twice.item))
                 })?;
@@ -193,12 +202,10 @@ impl Build<'_> {
                         })?;
                     }
                 }
-                let first = ranges.rows(range).start;
-                fold_in(first, &settled.fold_in)?;
-                scatter.scatter(&settled.train.by_item(first), |record| record, &mut by_item)?;
+                fold_in(rows.start, &settled.fold_in)?;
+                sorted.append_to(&mut by_item)?;
                 parts.add(&settled);
-                self.progress
-                    .advance(counts[ranges.rows(range)].iter().sum());
+                self.progress.advance(counts[rows].iter().sum());
                 Ok(())
             },
         )?;
@@ -225,7 +232,7 @@ impl Build<'_> {
         self.progress
             .begin("sorting by item", Some(counts.iter().sum()), Unit::Ratings);
         in_waves(
-            (0..ranges.len()).map(|range| Ok((range, records.take(range)?))),
+            (0..ranges.len()).map(|range| Ok((range, records.next_stream()?))),
             |(range, records)| (range, columns_by_row(&records, ranges.rows(range))),
             |(range, (cols, values, ends))| {
                 let mut start = 0;

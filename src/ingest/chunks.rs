@@ -6,19 +6,8 @@ use std::mem;
 use memchr::{memchr, memchr_iter, memrchr};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::memory::{Bytes, would_do};
-
-/// No line may be longer: text without newlines is no text.
-pub(super) const LONGEST_LINE: usize = 16 << 20;
-
-/// What part of a budget a line may be. While it is parsed there are the line, what was read ahead of it and after it, and
-/// its records, which take more than the text of a user's many ratings.
-const LINE_SHARE: usize = 64;
-
-/// The longest line that text within a budget may have.
-pub(super) fn longest_line(budget: Bytes) -> usize {
-    usize::try_from(budget.0).map_or(LONGEST_LINE, |bytes| LONGEST_LINE.min(bytes / LINE_SHARE))
-}
+use crate::lines::{LINE_SHARE, LONGEST_LINE};
+use crate::memory::would_do;
 
 /// How much of a text is looked at to recognise its format.
 const SAMPLE: usize = 64 << 10;

@@ -8,11 +8,11 @@
 use std::path::Path;
 
 use super::build::{Build, Shares};
-use super::chunks::longest_line;
 use super::collect::{Collector, Raw};
 use super::dictionary::Numbering;
 use super::rows::{Duplicates, Settle};
-use super::sort::{Ranges, Record, Scatter, Spill, Stamp};
+use super::sort::{Ranges, Record, Scatter, Stamp};
+use super::spill::Spill;
 use super::split::{HoldOut, Split};
 use super::titles;
 use super::{Input, ReadOptions, ReadReport, Titles, read_ratings};
@@ -21,7 +21,7 @@ use crate::matrix::Side;
 use crate::memory::{Bytes, Plan};
 use crate::progress::{Progress, Unit};
 use crate::rng::key;
-use crate::store::{Encoding, InputCounts, Manifest, Seal, StoreWriter};
+use crate::store::{Encoding, InputCounts, Manifest, Seal, StoreWriter, trim_heap};
 use crate::threads::Threads;
 
 /// What to import, and how.
@@ -92,9 +92,7 @@ impl Import {
         // Two batches of chunks, and the records of one.
         let text = 8 * threads.count() * self.read.chunk_bytes;
         plan.hold("text being read", text as u64);
-        if let Some(titles) = &self.titles {
-            plan.hold("titles", titles::memory(titles));
-        }
+        self.hold_titles(&mut plan);
         let mut window = 0;
         for input in self.inputs.iter().chain(&self.test) {
             window = window.max(input.memory()?);
@@ -127,10 +125,7 @@ impl Import {
         let folder = store.path();
         let mut collector = Collector::<T>::new(shares.ids, shares.raw, bytes, folder, progress);
         progress.begin("reading", bytes, Unit::Bytes);
-        let options = ReadOptions {
-            longest_line: self.read.longest_line.min(longest_line(plan.budget())),
-            ..self.read.clone()
-        };
+        let options = self.read.clone().within(plan.budget());
         let read = read_ratings(&self.inputs, &options, &mut collector)?;
         if self.split.needs_times() && collector.without_time {
             return Err(Error::new(
@@ -160,13 +155,28 @@ impl Import {
                 .path(&read.inputs[0].path));
         }
         let Collector {
-            users, items, raw, ..
+            users,
+            items,
+            mut raw,
+            ..
         } = collector;
+        // What reading held is not where the next stages look for memory.
+        trim_heap();
         let numbered = Numbered {
             users: users.finish(store.path())?,
             items: items.finish(store.path())?,
         };
-        numbered.check(plan)?;
+        // The text is gone, and what is kept for each id stays until the end: the rest is shared out anew.
+        let mut plan = Plan::within(self.memory);
+        self.hold_titles(&mut plan);
+        numbered.hold(&mut plan);
+        let shares = Shares::of(
+            plan.rest(Shares::LEAST / 2)?,
+            self.shard_bytes,
+            rayon::current_num_threads(),
+        );
+        raw.spill.shrink(shares.raw)?;
+        trim_heap();
         let (dictionaries, keys, titled) = self.write_dictionaries(&store, &numbered)?;
         let id = |side: Side, row| match side {
             Side::Users => numbered.users.id(row).to_owned(),
@@ -193,7 +203,8 @@ impl Import {
         let ranges = build.ranges(Side::Users)?;
         let mut by_user = self.scatter(raw, &numbered, &ranges, &shares, store.path())?;
         let [records, test_file] = &mut by_user;
-        let load = |range| Ok([records.take(range)?, test_file.take(range)?]);
+        let load = |_range| Ok([records.next_stream()?, test_file.next_stream()?]);
+        trim_heap();
         let built = build.run(&ranges, load, |_, _| Ok(()))?;
         let spilled = build.spilled + by_user.iter().map(Spill::written).sum::<u64>();
         let lines = |report: &ReadReport| report.inputs.iter().map(|i| i.lines).sum::<u64>();
@@ -214,6 +225,10 @@ impl Import {
             titled,
             spilled,
         })
+    }
+
+    fn hold_titles(&self, plan: &mut Plan) {
+        plan.hold("titles", self.titles.as_ref().map_or(0, titles::memory));
     }
 
     /// The size of all inputs, if it can be told before they are read.
@@ -242,23 +257,21 @@ impl Import {
         folder: &Path,
     ) -> Result<[Spill<T>; 2]> {
         let scatter = Scatter::new(ranges);
+        let at_once = Scatter::task::<T>(shares.scatter);
         let spill = |share| Spill::new(ranges.len(), share, folder);
         let mut out = match self.test {
             None => [spill(shares.by_user), spill(0)],
             Some(_) => [spill(shares.by_user / 4 * 3), spill(shares.by_user / 4)],
         };
-        for (index, stream) in raw.streams.iter().enumerate() {
+        for stream in &raw.streams {
             let users = numbered.users.map(stream.users);
             let items = numbered.items.map(stream.items);
-            let renumber = |record: Record<T>| Record {
-                row: users[record.row as usize],
-                col: items[record.col as usize],
-                ..record
+            let renumber = |record: &mut Record<T>| {
+                record.row = users[record.row as usize];
+                record.col = items[record.col as usize];
             };
             let out = &mut out[usize::from(stream.test_file)];
-            raw.spill.drain(index, Scatter::AT_ONCE, |records| {
-                scatter.scatter(records, renumber, out)
-            })?;
+            scatter.scatter(raw.spill.next_pieces(at_once), renumber, out)?;
         }
         Ok(out)
     }
@@ -318,21 +331,11 @@ struct Numbered {
 }
 
 impl Numbered {
-    /// Whether what is kept for each id leaves a third of what is shared out to sort in.
-    fn check(&self, plan: &Plan) -> Result<()> {
-        let sides = [
-            ("numbers of users", self.users.memory()),
-            ("numbers of items", self.items.memory()),
-            (
-                "keys of ids",
-                (self.users.len() + self.items.len()) as u64 * 8,
-            ),
-        ];
-        let mut plan = plan.clone();
-        for (what, bytes) in sides {
-            plan.hold(what, bytes);
-        }
-        let held: u64 = sides.iter().map(|(_, bytes)| bytes).sum();
-        plan.rest(held / 2).map(drop)
+    /// Adds what is kept for each id to a plan.
+    fn hold(&self, plan: &mut Plan) {
+        let ids = (self.users.len() + self.items.len()) as u64;
+        plan.hold("numbers of users", self.users.memory());
+        plan.hold("numbers of items", self.items.memory());
+        plan.hold("keys of ids", ids * 8);
     }
 }

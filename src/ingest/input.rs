@@ -1,17 +1,14 @@
 //! Opening an input: a file or standard input, plain, gzip, zstd, or a zip archive as MovieLens comes in.
 //!
-//! Compression is recognised by the first bytes, never by the name. Archives are read member by member, as streams: no
-//! path inside an archive is ever created.
+//! Compression is recognised by the first bytes, never by the name. Archives are read member by member, as streams.
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
-use zip::ZipArchive;
-use zip::result::ZipError;
 
+use super::archive::Archive;
 use crate::error::{AtPath, Error, ErrorKind, Result};
 
 /// Where text comes from.
@@ -140,12 +137,8 @@ impl Input {
             }
             Packing::Zip => {
                 drop(source);
-                let mut archive = self.archive()?;
-                let index = find_member(&archive, members)
-                    .and_then(|found| found.ok_or_else(|| missing_member(&archive, members)))
-                    .map_err(|e| e.path(name))?;
-                let member = archive.by_index(index).map_err(|e| zip_error(e, name))?;
-                let member_name = name.join(&*member.name().map_err(|e| zip_error(e, name))?);
+                let mut archive = Archive::open(name)?;
+                let (member_name, member) = archive.member(members)?;
                 read(&member_name, &mut Decompressed(member))
             }
         }
@@ -156,8 +149,7 @@ impl Input {
         if *self == Input::Stdin || self.open()?.0 != Packing::Zip {
             return Ok(false);
         }
-        let found = find_member(&self.archive()?, members).map_err(|e| e.path(self.name()))?;
-        Ok(found.is_some())
+        Archive::open(self.name())?.has(members)
     }
 
     fn open(&self) -> Result<(Packing, impl Read + Send + use<>)> {
@@ -179,11 +171,6 @@ impl Input {
             .remedy("give its path, or pipe one member through `unzip -p`"));
         }
         Ok((packing, Cursor::new(head).chain(source)))
-    }
-
-    fn archive(&self) -> Result<Archive> {
-        let path = self.name();
-        ZipArchive::new(BufReader::new(File::open(path).at(path)?)).map_err(|e| zip_error(e, path))
     }
 }
 
@@ -207,63 +194,6 @@ impl<R: Read> Read for Decompressed<R> {
                 _ => io::Error::other(error),
             }
         })
-    }
-}
-
-type Archive = ZipArchive<BufReader<File>>;
-
-/// The index of the member with the first of these file names that occurs; an error if it occurs in two folders.
-fn find_member(archive: &Archive, members: &[&str]) -> Result<Option<usize>> {
-    let names = member_names(archive);
-    for wanted in members {
-        let mut found = names
-            .iter()
-            .filter(|path| path.rsplit('/').next() == Some(wanted));
-        if let Some(first) = found.next() {
-            if let Some(second) = found.next() {
-                return Err(Error::new(
-                    ErrorKind::BadInput,
-                    format!("the archive has both {first} and {second}"),
-                )
-                .remedy("unpack it and give the file you mean"));
-            }
-            return Ok(archive.index_for_name(first));
-        }
-    }
-    Ok(None)
-}
-
-/// The paths of the members, as far as they can be read.
-fn member_names(archive: &Archive) -> Vec<Cow<'_, str>> {
-    archive.file_names().filter_map(|name| name.ok()).collect()
-}
-
-fn missing_member(archive: &Archive, members: &[&str]) -> Error {
-    const SHOWN: usize = 20;
-    let mut names = member_names(archive);
-    if names.is_empty() {
-        names.push("nothing".into());
-    } else if names.len() > SHOWN {
-        names.truncate(SHOWN);
-        names.push("...".into());
-    }
-    Error::new(
-        ErrorKind::BadInput,
-        format!(
-            "the archive has no {}: it has {}",
-            members.join(", "),
-            names.join(", ")
-        ),
-    )
-    .remedy("unpack it and give the file you mean")
-}
-
-fn zip_error(error: ZipError, path: &Path) -> Error {
-    match error {
-        ZipError::Io(source) => Error::io(source, path),
-        other => Error::new(ErrorKind::BadInput, other.to_string())
-            .path(path)
-            .remedy("it may be cut short or damaged: fetch or write it again"),
     }
 }
 

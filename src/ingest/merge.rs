@@ -100,27 +100,30 @@ impl Merge<'_> {
     pub fn run(&self, out: &Path, threads: &Threads, progress: &dyn Progress) -> Result<Merged> {
         let mut plan = Plan::within(self.memory);
         let shape = self.store.shape();
-        let shard_bytes = self.shard_bytes.min(plan.budget().0 / 16);
         plan.hold("ids in order", 32 * (shape.users + shape.items) as u64);
         plan.hold("rows decoded", 2 * self.store.row_memory()?);
-        plan.hold("shards being written", 4 * shard_bytes);
         let text = 8 * threads.count() * self.read.chunk_bytes;
         plan.hold("text being read", text as u64);
-        let room = plan.rest(Merge::LEAST)?;
+        // A quarter of what is left is for shards being written, so that what would do does not grow with the budget.
+        let shard_bytes = self.shard_bytes.min(plan.rest(Merge::LEAST)? / 16);
+        plan.hold("shards being written", 4 * shard_bytes);
+        let room = plan.rest(0)?;
         let writer = StoreWriter::create(out, self.force)?;
-        threads.run(|| self.merge(writer, shard_bytes, room, progress))
+        let read = self.read.clone().within(plan.budget());
+        threads.run(|| self.merge(writer, &read, shard_bytes, room, progress))
     }
 
     fn merge(
         &self,
         writer: StoreWriter,
+        read: &ReadOptions,
         shard_bytes: u64,
         room: u64,
         progress: &dyn Progress,
     ) -> Result<Merged> {
         let store = self.store;
         progress.begin("reading", None, Unit::Bytes);
-        let mut new = Additions::read(store, &self.inputs, &self.read, room)?;
+        let mut new = Additions::read(store, &self.inputs, read, room)?;
         progress.end();
         if store.manifest().times.is_some() && new.without_time {
             let what = "the store keeps times, and there are new ratings without one";

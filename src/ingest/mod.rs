@@ -6,6 +6,7 @@
 
 mod additions;
 mod adjacency;
+mod archive;
 mod build;
 mod chunks;
 mod collect;
@@ -13,6 +14,7 @@ mod columns;
 mod delimited;
 mod dictionary;
 mod fields;
+mod ids;
 mod import;
 mod input;
 mod libmf;
@@ -28,12 +30,14 @@ mod resplit;
 mod rows;
 mod sink;
 mod sort;
+mod spill;
 mod split;
 mod titles;
 mod waves;
 
 pub use columns::{Columns, Role};
 pub use fields::Delimiter;
+pub use ids::read_ids;
 pub use import::{Import, Report};
 pub use input::Input;
 pub use merge::{Grown, Merge, Merged};

@@ -17,6 +17,8 @@ pub struct NewUsers {
     pub ratings: InMemory,
     /// Ratings of items that are not known, which are left out.
     pub unknown: u64,
+    /// Bytes that all this takes, as far as it goes by the number of ratings, users and items.
+    pub bytes: u64,
 }
 
 /// Bytes that a rating takes while it is read and sorted.
@@ -51,6 +53,7 @@ impl NewUsers {
             ids,
             mut ratings,
             unknown,
+            held,
             ..
         } = collector;
         // Stable, so that the last line of a pair comes last.
@@ -67,6 +70,7 @@ impl NewUsers {
             ratings: InMemory::from_triplets(ids.len(), items.len(), &ratings)?,
             ids,
             unknown,
+            bytes: held,
         })
     }
 }

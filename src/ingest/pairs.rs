@@ -3,42 +3,36 @@
 use super::columns::{Role, known_name};
 use super::input::Input;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lines::Records;
+use crate::memory::Bytes;
 
 /// Hands on the user and the item of each line of a CSV, in order, and holds one line at a time.
 ///
 /// A first line with known names for both is a header and says which columns they are; without one they are the first
-/// two. Other columns are passed over. The text may be compressed, as that of ratings.
+/// two. Other columns are passed over. The text may be compressed, as that of ratings. No line may be longer than those of
+/// ratings within the same budget.
 ///
 /// # Errors
-/// [`ErrorKind::BadInput`] with file and line where there is no user or no item; what `visit` returns.
-pub fn read_pairs(input: &Input, mut visit: impl FnMut(&str, &str) -> Result<()>) -> Result<()> {
+/// [`ErrorKind::BadInput`] with file and line where there is no user or no item, or a line is too long; what `visit`
+/// returns.
+pub fn read_pairs(
+    input: &Input,
+    budget: Bytes,
+    mut visit: impl FnMut(&str, &str) -> Result<()>,
+) -> Result<()> {
     input.with_text(&[], |name, text| {
-        let mut reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .trim(csv::Trim::All)
-            .from_reader(text);
-        let mut record = csv::StringRecord::new();
+        let mut records = Records::new(text, budget);
         let mut columns = None;
-        loop {
-            let more = reader.read_record(&mut record);
-            let line = record.position().map_or(1, csv::Position::line);
+        while let Some((line, record)) = records.next().map_err(|e| e.path(name))? {
             let bad = |what: String| {
                 Error::new(ErrorKind::BadInput, what)
                     .path(name)
                     .line(line)
                     .remedy("write a user and an item with a comma between them")
             };
-            match more {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
-                // A damaged archive says so itself; the one thing that CSV cannot be is text of another encoding.
-                Err(error) if error.is_io_error() => return Err(Error::from(error).path(name)),
-                Err(_) => return Err(bad("the line is not UTF-8".to_owned())),
-            }
             let (user, item) = match columns {
                 Some(columns) => columns,
-                None => match header(&record) {
+                None => match header(record) {
                     Some(named) => {
                         columns = Some(named);
                         continue;
@@ -53,6 +47,7 @@ pub fn read_pairs(input: &Input, mut visit: impl FnMut(&str, &str) -> Result<()>
             };
             visit(field(user, "user")?, field(item, "item")?)?;
         }
+        Ok(())
     })
 }
 
@@ -70,11 +65,13 @@ fn header(record: &csv::StringRecord) -> Option<(usize, usize)> {
 mod tests {
     use super::*;
 
+    const BUDGET: Bytes = Bytes(64 << 20);
+
     fn pairs(text: &str) -> Result<Vec<(String, String)>> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         let mut pairs = Vec::new();
-        read_pairs(&Input::from(file.path()), |user, item| {
+        read_pairs(&Input::from(file.path()), BUDGET, |user, item| {
             pairs.push((user.to_owned(), item.to_owned()));
             Ok(())
         })?;
@@ -99,9 +96,11 @@ mod tests {
 
     #[test]
     fn a_line_without_a_pair_is_named() {
+        let long = format!("1,2\n3,{}\n", "x".repeat(2 << 20));
         for (text, line, what) in [
             ("user,item\n1,2\n3\n", ":3: ", "no column for the item"),
             ("1,2\n,2\n", ":2: ", "the user is empty"),
+            (&long, ":2: ", "a line longer than 1048576 bytes"),
         ] {
             let error = pairs(text).unwrap_err().to_string();
             assert!(error.contains(line) && error.contains(what), "{error}");
@@ -113,7 +112,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "1,2\n3,4\n").unwrap();
         let mut visits = 0;
-        let stopped = read_pairs(&Input::from(file.path()), |_, _| {
+        let stopped = read_pairs(&Input::from(file.path()), BUDGET, |_, _| {
             visits += 1;
             Err(Error::new(ErrorKind::Io, "enough"))
         });

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::chunks::{Batch, Chunk, Chunks, LONGEST_LINE};
+use super::chunks::{Batch, Chunk, Chunks};
 use super::columns::Columns;
 use super::delimited::Csv;
 use super::fields::Delimiter;
 use super::sink::{REASONS, Sink, Tally};
 use super::{Format, Input, Parser, RawRating, detect};
 use crate::error::{Error, ErrorKind, Result};
+use crate::lines::{LONGEST_LINE, longest_line};
+use crate::memory::Bytes;
 
 /// The members of a zip archive that hold ratings, the first that occurs is read.
 const RATINGS: &[&str] = &["ratings.csv", "ratings.dat", "u.data"];
@@ -42,6 +44,17 @@ impl Default for ReadOptions {
             skip_bad_lines: false,
             chunk_bytes: 512 << 10,
             longest_line: LONGEST_LINE,
+        }
+    }
+}
+
+impl ReadOptions {
+    /// These, with lines no longer than there is room for within a budget.
+    #[must_use]
+    pub fn within(self, budget: Bytes) -> ReadOptions {
+        ReadOptions {
+            longest_line: self.longest_line.min(longest_line(budget)),
+            ..self
         }
     }
 }

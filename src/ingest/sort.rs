@@ -1,16 +1,14 @@
 //! External sort of ratings, inside the budget.
 //!
-//! A [`Spill`] holds many streams of records: in memory up to its share of the budget, beyond it in one anonymous file, of
-//! which the page cache keeps little, and which shrinks as records are taken out.
 //! Records are scattered into streams by row range ([`Ranges`]), each small enough to be sorted in memory, and come out in
-//! the order in which they went in, so that equal rows keep the order of the input's lines.
+//! the order in which they went in, so that equal rows keep the order of the input's lines. The streams are a
+//! [`Spill`]'s.
 
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::ops::Range;
 
+use super::spill::Spill;
 use super::waves::in_waves;
-use crate::error::{AtPath, Result};
-use crate::store::DiskFile;
+use crate::error::Result;
 
 /// When a rating was given, or nothing where nobody asks.
 pub trait Stamp: Copy + Default + Ord + Send + Sync {
@@ -53,7 +51,7 @@ impl Stamp for i64 {
 }
 
 /// A rating on its way into the store.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Record<T> {
     /// The row that it is sorted by.
     pub row: u32,
@@ -66,16 +64,19 @@ pub struct Record<T> {
 }
 
 impl<T: Stamp> Record<T> {
-    const BYTES: usize = 12 + T::BYTES;
+    /// Bytes on disk.
+    pub(super) const BYTES: usize = 12 + T::BYTES;
 
-    fn write(&self, out: &mut Vec<u8>) {
+    /// Appends its bytes.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.row.to_le_bytes());
         out.extend_from_slice(&self.col.to_le_bytes());
         out.extend_from_slice(&self.value.to_le_bytes());
         self.time.write(out);
     }
 
-    fn read(bytes: &[u8]) -> Record<T> {
+    /// From its bytes.
+    pub(super) fn read(bytes: &[u8]) -> Record<T> {
         let word = |at: usize| bytes[at..at + 4].try_into().expect("four bytes");
         Record {
             row: u32::from_le_bytes(word(0)),
@@ -85,186 +86,6 @@ impl<T: Stamp> Record<T> {
         }
     }
 }
-
-/// Streams of records, in memory or in a file.
-#[derive(Debug)]
-pub struct Spill<T> {
-    folder: PathBuf,
-    file: Option<DiskFile>,
-    end: u64,
-    written: u64,
-    room: usize,
-    /// Bytes that the page cache may have of the file.
-    cached: u64,
-    held: usize,
-    streams: Vec<Stream<T>>,
-}
-
-#[derive(Debug)]
-struct Stream<T> {
-    /// Where the stream lies in the file: offset and number of records.
-    extents: Vec<(u64, usize)>,
-    /// What has not been written.
-    tail: Vec<Record<T>>,
-}
-
-impl<T: Stamp> Spill<T> {
-    /// So many empty streams that may hold `memory` bytes; what is beyond goes to an anonymous file in `folder`.
-    pub fn new(streams: usize, memory: u64, folder: &Path) -> Spill<T> {
-        let mut spill = Spill {
-            folder: folder.to_owned(),
-            file: None,
-            end: 0,
-            written: 0,
-            room: (memory as usize / size_of::<Record<T>>()).max(1),
-            cached: (memory / 16).clamp(BUFFER as u64, 8 * BUFFER as u64),
-            held: 0,
-            streams: Vec::new(),
-        };
-        (0..streams).for_each(|_| {
-            spill.add_stream();
-        });
-        spill
-    }
-
-    /// Adds an empty stream and gives its number.
-    pub fn add_stream(&mut self) -> usize {
-        self.streams.push(Stream {
-            extents: Vec::new(),
-            tail: Vec::new(),
-        });
-        self.streams.len() - 1
-    }
-
-    /// Appends records to a stream.
-    pub fn append(&mut self, stream: usize, records: &[Record<T>]) -> Result<()> {
-        if self.held + records.len() > self.room {
-            self.write_tails()?;
-        }
-        self.held += records.len();
-        self.streams[stream].tail.extend_from_slice(records);
-        Ok(())
-    }
-
-    /// Records appended so far.
-    pub fn records(&self) -> u64 {
-        self.written / Record::<T>::BYTES as u64 + self.held as u64
-    }
-
-    /// Bytes written to disk so far.
-    pub fn written(&self) -> u64 {
-        self.written
-    }
-
-    fn write_tails(&mut self) -> Result<()> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => {
-                let file = DiskFile::unnamed(&self.folder).at(&self.folder)?;
-                none.insert(file.cached_within(self.cached))
-            }
-        };
-        file.seek(SeekFrom::Start(self.end)).at(&self.folder)?;
-        let mut bytes = Vec::with_capacity(BUFFER);
-        for stream in &mut self.streams {
-            if stream.tail.is_empty() {
-                continue;
-            }
-            stream.extents.push((self.end, stream.tail.len()));
-            for record in &stream.tail {
-                record.write(&mut bytes);
-                if bytes.len() + Record::<T>::BYTES > BUFFER {
-                    file.write_all(&bytes).at(&self.folder)?;
-                    bytes.clear();
-                }
-            }
-            self.end += (stream.tail.len() * Record::<T>::BYTES) as u64;
-            // A stream's tail is refilled at once: keep a little, give back what only a burst needed.
-            stream.tail.clear();
-            stream.tail.shrink_to(self.room / 1024);
-        }
-        file.write_all(&bytes).at(&self.folder)?;
-        self.written = self.end;
-        self.held = 0;
-        Ok(())
-    }
-
-    /// Calls `visit` with all records of a stream, in order, at most `at_once` at a time, and forgets them.
-    pub fn drain(
-        &mut self,
-        stream: usize,
-        at_once: usize,
-        mut visit: impl FnMut(&[Record<T>]) -> Result<()>,
-    ) -> Result<()> {
-        let tail = std::mem::take(&mut self.streams[stream].tail);
-        self.held -= tail.len();
-        let mut records = Vec::new();
-        for (offset, count) in std::mem::take(&mut self.streams[stream].extents) {
-            let mut done = 0;
-            while done < count {
-                let now = (count - done).min(at_once);
-                records.clear();
-                self.read(
-                    offset + (done * Record::<T>::BYTES) as u64,
-                    now,
-                    &mut records,
-                )?;
-                self.give_back(offset + (done * Record::<T>::BYTES) as u64, now);
-                visit(&records)?;
-                done += now;
-            }
-        }
-        drop(records);
-        tail.chunks(at_once).try_for_each(visit)
-    }
-
-    /// All records of a stream, in order, which are forgotten.
-    pub fn take(&mut self, stream: usize) -> Result<Vec<Record<T>>> {
-        let stream = &mut self.streams[stream];
-        let tail = std::mem::take(&mut stream.tail);
-        self.held -= tail.len();
-        let extents = std::mem::take(&mut stream.extents);
-        if extents.is_empty() {
-            return Ok(tail);
-        }
-        let count: usize = extents.iter().map(|(_, count)| count).sum();
-        let mut records = Vec::with_capacity(count + tail.len());
-        for (offset, count) in extents {
-            self.read(offset, count, &mut records)?;
-            self.give_back(offset, count);
-        }
-        records.extend(tail);
-        Ok(records)
-    }
-
-    /// Gives back the disk space of so many records that have been read: what they become needs it.
-    fn give_back(&self, offset: u64, count: usize) {
-        if let Some(file) = &self.file {
-            file.give_back(offset..offset + (count * Record::<T>::BYTES) as u64);
-        }
-    }
-
-    fn read(&self, offset: u64, count: usize, records: &mut Vec<Record<T>>) -> Result<()> {
-        let mut file = self.file.as_ref().expect("extents lie in a file");
-        file.seek(SeekFrom::Start(offset)).at(&self.folder)?;
-        let mut left = count * Record::<T>::BYTES;
-        let mut bytes = vec![0; left.min(BUFFER / Record::<T>::BYTES * Record::<T>::BYTES)];
-        while left > 0 {
-            let now = left.min(bytes.len());
-            file.read_exact(&mut bytes[..now]).at(&self.folder)?;
-            records.extend(
-                bytes[..now]
-                    .chunks_exact(Record::<T>::BYTES)
-                    .map(Record::read),
-            );
-            left -= now;
-        }
-        Ok(())
-    }
-}
-
-/// Bytes that are written or read at once.
-const BUFFER: usize = 1 << 20;
 
 /// Rows cut into consecutive ranges of a bounded number of records.
 #[derive(Debug, Clone, PartialEq)]
@@ -295,7 +116,7 @@ impl Ranges {
     }
 
     /// The rows of a range.
-    pub fn rows(&self, range: usize) -> std::ops::Range<usize> {
+    pub fn rows(&self, range: usize) -> Range<usize> {
         self.bounds[range] as usize..self.bounds[range + 1] as usize
     }
 
@@ -322,11 +143,15 @@ impl Scatter {
     /// The most ranges that rows can be cut into.
     pub const MAX_RANGES: usize = u16::MAX as usize;
 
-    /// Records that one task scatters.
+    /// The most records of a task.
     const TASK: usize = 1 << 16;
 
-    /// Records that are best scattered in one call.
-    pub const AT_ONCE: usize = 1 << 20;
+    /// How many records a task may have, for all tasks to take no more than so many bytes. A thread has two tasks that wait,
+    /// and two that are sorted or appended, of which each is there twice while it is sorted.
+    pub fn task<T>(memory: u64) -> usize {
+        let tasks = 6 * rayon::current_num_threads();
+        (memory as usize / size_of::<Record<T>>() / tasks).clamp(1 << 10, Self::TASK)
+    }
 
     /// Prepares to scatter by these ranges.
     pub fn new(ranges: &Ranges) -> Scatter {
@@ -337,63 +162,71 @@ impl Scatter {
         }
     }
 
-    /// Scatters `records`, each first put through `change`, in parallel.
-    pub fn scatter<A: Copy + Sync, T: Stamp>(
+    /// Scatters the records of all tasks, each first put through `change`, in parallel.
+    pub fn scatter<T: Stamp>(
         &self,
-        records: &[A],
-        change: impl Fn(A) -> Record<T> + Sync,
+        tasks: impl Iterator<Item = Result<Vec<Record<T>>>>,
+        change: impl Fn(&mut Record<T>) + Sync,
         out: &mut Spill<T>,
     ) -> Result<()> {
         in_waves(
-            records.chunks(Self::TASK).map(Ok),
-            |task| self.sort(task, &change),
-            |(sorted, ends)| {
-                let mut start = 0;
-                for (range, end) in ends.into_iter().enumerate() {
-                    if start < end {
-                        out.append(range, &sorted[start..end])?;
-                    }
-                    start = end;
-                }
-                Ok(())
+            tasks,
+            |mut task| {
+                task.iter_mut().for_each(&change);
+                self.sort(task)
             },
+            |sorted| sorted.append_to(out),
         )
     }
 
-    /// The records in order of their ranges (a stable counting sort), and where each range ends.
-    fn sort<A: Copy, T: Stamp>(
-        &self,
-        records: &[A],
-        change: impl Fn(A) -> Record<T>,
-    ) -> (Vec<Record<T>>, Vec<usize>) {
-        let changed: Vec<Record<T>> = records.iter().map(|&record| change(record)).collect();
+    /// The records in order of their ranges: a stable counting sort.
+    pub fn sort<T: Stamp>(&self, records: Vec<Record<T>>) -> Scattered<T> {
         if self.ranges == 1 {
-            let ends = vec![changed.len()];
-            return (changed, ends);
+            let ends = vec![records.len()];
+            return Scattered { records, ends };
         }
         let mut starts = vec![0; self.ranges];
-        for record in &changed {
+        for record in &records {
             starts[self.of_row[record.row as usize] as usize] += 1;
         }
         let mut sum = 0;
         for start in &mut starts {
             sum += std::mem::replace(start, sum);
         }
-        let mut sorted = changed.clone();
-        for record in &changed {
+        let mut sorted = records.clone();
+        for record in &records {
             let at = &mut starts[self.of_row[record.row as usize] as usize];
             sorted[*at] = *record;
             *at += 1;
         }
-        (sorted, starts)
+        Scattered {
+            records: sorted,
+            ends: starts,
+        }
+    }
+}
+
+/// Records in order of their ranges.
+pub struct Scattered<T> {
+    records: Vec<Record<T>>,
+    /// Where the records of each range end.
+    ends: Vec<usize>,
+}
+
+impl<T: Stamp> Scattered<T> {
+    /// Appends the records of each range to the stream of its number.
+    pub fn append_to(&self, out: &mut Spill<T>) -> Result<()> {
+        let mut start = 0;
+        for (range, &end) in self.ends.iter().enumerate() {
+            out.append(range, &self.records[start..end])?;
+            start = end;
+        }
+        Ok(())
     }
 }
 
 /// Records of one range, by row: a stable counting sort. Gives the records and where each row ends.
-pub fn by_row<T: Stamp>(
-    records: &[Record<T>],
-    rows: std::ops::Range<usize>,
-) -> (Vec<Record<T>>, Vec<usize>) {
+pub fn by_row<T: Stamp>(records: &[Record<T>], rows: Range<usize>) -> (Vec<Record<T>>, Vec<usize>) {
     let mut starts = starts(records, rows.clone());
     let mut sorted = records.to_vec();
     for record in records {
@@ -407,7 +240,7 @@ pub fn by_row<T: Stamp>(
 /// As [`by_row`], columns and values apart.
 pub fn columns_by_row(
     records: &[Record<()>],
-    rows: std::ops::Range<usize>,
+    rows: Range<usize>,
 ) -> (Vec<u32>, Vec<f32>, Vec<usize>) {
     let mut starts = starts(records, rows.clone());
     let (mut cols, mut values) = (vec![0; records.len()], vec![0.0; records.len()]);
@@ -420,7 +253,7 @@ pub fn columns_by_row(
 }
 
 /// Where each row's records start, once they are sorted.
-fn starts<T: Stamp>(records: &[Record<T>], rows: std::ops::Range<usize>) -> Vec<usize> {
+fn starts<T: Stamp>(records: &[Record<T>], rows: Range<usize>) -> Vec<usize> {
     let mut starts = vec![0; rows.len()];
     for record in records {
         starts[record.row as usize - rows.start] += 1;
@@ -462,7 +295,11 @@ mod tests {
             let ranges = Ranges::new(&counts, capacity);
             let mut spill = Spill::new(ranges.len(), memory, folder.path());
             Scatter::new(&ranges)
-                .scatter(&records, |r| r, &mut spill)
+                .scatter(
+                    records.chunks(1000).map(|task| Ok(task.to_vec())),
+                    |_| {},
+                    &mut spill,
+                )
                 .unwrap();
             assert_eq!(spill.written() > 0, memory < 1 << 20);
             for range in 0..ranges.len() {
@@ -473,7 +310,7 @@ mod tests {
                     .copied()
                     .collect();
                 assert!(expected.len() as u64 <= capacity || rows.len() == 1);
-                let came = spill.take(range).unwrap();
+                let came = spill.next_stream().unwrap();
                 assert_eq!(came, expected);
                 let (sorted, ends) = by_row(&came, rows.clone());
                 assert!(sorted.is_sorted_by_key(|r| (r.row, r.col)));
@@ -491,24 +328,5 @@ mod tests {
                 assert!(pairs.eq(sorted.iter().map(|r| (r.col, r.value))));
             }
         }
-    }
-
-    #[test]
-    fn draining_goes_through_file_and_memory() {
-        let folder = tempfile::tempdir().unwrap();
-        let records = records(1000);
-        let mut spill = Spill::new(1, 300 * size_of::<Record<i64>>() as u64, folder.path());
-        for part in records.chunks(90) {
-            spill.append(0, part).unwrap();
-        }
-        let mut came = Vec::new();
-        spill
-            .drain(0, 70, |part| {
-                assert!(part.len() <= 70);
-                came.extend_from_slice(part);
-                Ok(())
-            })
-            .unwrap();
-        assert_eq!(came, records);
     }
 }

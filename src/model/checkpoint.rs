@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    BEST_FILES, Draft, FACTOR_FILES, FactorsFile, Record, Run, Unfinished, UsersIn, carried_name,
+    BEST_FILES, Draft, FACTOR_FILES, FactorsFile, Held, Record, Run, Unfinished, carried_name,
     files, read_run,
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -80,12 +80,12 @@ impl Checkpoint {
             &record.files,
             FACTOR_FILES,
             placement,
-            UsersIn::Memory,
+            Held::Everything,
         )?;
         let best = match &record.best_files {
             None => None,
             Some(seals) => {
-                Some(record.parameters(path, seals, BEST_FILES, placement, UsersIn::Memory)?)
+                Some(record.parameters(path, seals, BEST_FILES, placement, Held::Everything)?)
             }
         };
         let of_file = |(index, file): (usize, &FactorsFile)| {

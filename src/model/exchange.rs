@@ -6,7 +6,9 @@ use std::path::Path;
 
 use super::Model;
 use crate::error::{AtPath, Error, ErrorKind, Result};
+use crate::lines::Records;
 use crate::matrix::{Factors, Side};
+use crate::memory::{Bytes, Plan};
 use crate::rng::{key, mix};
 use crate::solver::Options;
 use crate::store::{AtomicFile, Dictionary};
@@ -55,15 +57,33 @@ fn write_csv(out: &mut impl Write, factors: &Factors, ids: &Dictionary) -> Resul
     let header = std::iter::once("id".to_owned()).chain(names);
     let bias = factors.has_biases().then(|| "bias".to_owned());
     writer.write_record(header.chain(bias))?;
-    for row in 0..factors.rows() {
-        writer.write_field(ids.id(row)?)?;
-        let bias = factors.has_biases().then(|| factors.bias(row));
-        for number in factors.row(row).iter().copied().chain(bias) {
+    each_row(factors, ids, |id, row, bias| {
+        writer.write_field(id)?;
+        for number in row.iter().copied().chain(bias) {
             writer.write_field(number.to_string())?;
         }
-        writer.write_record(None::<&[u8]>)?;
-    }
+        Ok(writer.write_record(None::<&[u8]>)?)
+    })?;
     writer.flush()?;
+    Ok(())
+}
+
+/// Shows every id with its factors, and its bias if there is one, in order. Of what is not in memory, a band is at a time.
+fn each_row(
+    factors: &Factors,
+    ids: &Dictionary,
+    mut visit: impl FnMut(&str, &[f32], Option<f32>) -> Result<()>,
+) -> Result<()> {
+    let mut band = factors.empty_band();
+    for rows in factors.bands(0..factors.rows()) {
+        let (loaded, first) = factors.load(rows.clone(), &mut band)?;
+        for row in rows {
+            let at = row - first;
+            let bias = loaded.has_biases().then(|| loaded.bias(at));
+            visit(ids.id(row)?, loaded.row(at), bias)?;
+        }
+        ids.release();
+    }
     Ok(())
 }
 
@@ -71,8 +91,11 @@ fn write_csv(out: &mut impl Write, factors: &Factors, ids: &Dictionary) -> Resul
 /// that the data is aligned to 64 bytes, then the records in little-endian.
 fn write_npy(out: &mut impl Write, factors: &Factors, ids: &Dictionary) -> Result<()> {
     let mut width = 1;
-    for row in 0..ids.len() {
-        width = width.max(ids.id(row)?.chars().count());
+    for rows in factors.bands(0..ids.len()) {
+        for row in rows {
+            width = width.max(ids.id(row)?.chars().count());
+        }
+        ids.release();
     }
     let bias = if factors.has_biases() {
         ", ('bias', '<f4')"
@@ -91,33 +114,32 @@ fn write_npy(out: &mut impl Write, factors: &Factors, ids: &Dictionary) -> Resul
     out.write_all(b"\x93NUMPY\x01\x00")?;
     out.write_all(&(padded as u16).to_le_bytes())?;
     out.write_all(header.as_bytes())?;
-    for row in 0..factors.rows() {
-        let mut id = ids.id(row)?.chars();
+    each_row(factors, ids, |id, row, bias| {
+        let mut id = id.chars();
         for _ in 0..width {
             let character = id.next().map_or(0, u32::from);
             out.write_all(&character.to_le_bytes())?;
         }
-        let bias = factors.has_biases().then(|| factors.bias(row));
-        for number in factors.row(row).iter().copied().chain(bias) {
+        for number in row.iter().copied().chain(bias) {
             out.write_all(&number.to_le_bytes())?;
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Reads the factors that training shall start from: CSV lines of an id and its factors, with a header or without; a
 /// column named `bias` is a bias. Gives the factors by the dictionary's numbers, and a fingerprint of them.
 ///
 /// # Errors
-/// If an id of the dictionary is missing or twice in the file, or lines differ in length or hold what is not a number.
-pub fn read_start(path: &Path, ids: &Dictionary, biases: bool) -> Result<(Factors, u64)> {
-    let file = File::open(path).at(path)?;
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .from_reader(file);
-    let mut record = csv::StringRecord::new();
+/// If an id of the dictionary is missing or twice in the file, or lines differ in length or hold what is not a number; if the
+/// factors, or a line, take more than a budget.
+pub fn read_start(
+    path: &Path,
+    ids: &Dictionary,
+    biases: bool,
+    budget: Bytes,
+) -> Result<(Factors, u64)> {
+    let mut records = Records::new(File::open(path).at(path)?, budget);
     let mut layout: Option<Layout> = None;
     let mut factors = Factors::zeros(0, 1, false);
     let mut given = vec![false; ids.len()];
@@ -127,31 +149,28 @@ pub fn read_start(path: &Path, ids: &Dictionary, biases: bool) -> Result<(Factor
             .path(path)
             .line(line)
     };
-    loop {
-        let more = reader.read_record(&mut record);
-        let line = record.position().map_or(1, csv::Position::line);
-        if !more.map_err(|e| bad(line, e.to_string()))? {
-            break;
-        }
-        let Some(layout) = &layout else {
-            let found = Layout::of(&record).map_err(|what| bad(line, what))?;
-            if found.bias.is_some() && !biases {
-                return Err(
-                    bad(line, "there are biases here, and the model has none".into())
-                        .remedy("leave out the column, or --no-biases"),
-                );
+    while let Some((line, record)) = records.next().map_err(|e| e.path(path))? {
+        let layout = match &layout {
+            Some(layout) => layout,
+            None => {
+                let found = Layout::of(record).map_err(|what| bad(line, what))?;
+                if found.bias.is_some() && !biases {
+                    return Err(
+                        bad(line, "there are biases here, and the model has none".into())
+                            .remedy("leave out the column, or --no-biases"),
+                    );
+                }
+                let mut plan = Plan::new(budget);
+                let bytes = Factors::bytes(ids.len(), found.rank, biases);
+                plan.hold("the factors to start from", bytes);
+                plan.rest(0)?;
+                factors = Factors::zeros(ids.len(), found.rank, biases);
+                let found = layout.insert(found);
+                if found.header {
+                    continue;
+                }
+                found
             }
-            factors = Factors::zeros(ids.len(), found.rank, biases);
-            let has_header = found.header;
-            layout = Some(found);
-            if has_header {
-                continue;
-            }
-            // Read this first line again as numbers.
-            reader
-                .seek(csv::Position::new())
-                .map_err(|e| bad(line, e.to_string()))?;
-            continue;
         };
         let fields = 1 + layout.rank + usize::from(layout.bias.is_some());
         if record.len() != fields {

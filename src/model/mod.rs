@@ -22,7 +22,7 @@ pub use checkpoint::Checkpoint;
 pub use exchange::{FactorTable, export_factors, read_start};
 pub use refresh::{Refresh, Updated};
 pub use run::{Run, read_run};
-pub use stored::{GATHERED, UsersIn};
+pub use stored::{GATHERED, Held};
 pub use verify::Verified;
 
 use stored::has_factors;
@@ -189,22 +189,22 @@ impl Model {
     /// # Errors
     /// If there is no model, or it is damaged or of a later version.
     pub fn open(path: &Path) -> Result<Model> {
-        Model::open_with(path, UsersIn::Memory)
+        Model::open_with(path, Held::Everything)
     }
 
-    /// Opens a model whose users' factors may stay in their file. Every byte is checked.
+    /// Opens a model whose factors may stay in their files. Every byte is checked.
     ///
     /// # Errors
     /// As [`open`](Model::open).
-    pub fn open_with(path: &Path, users: UsersIn) -> Result<Model> {
-        retry_if_replaced(path, || Model::open_all(path, users))
+    pub fn open_with(path: &Path, held: Held) -> Result<Model> {
+        retry_if_replaced(path, || Model::open_all(path, held))
     }
 
-    fn open_all(path: &Path, users: UsersIn) -> Result<Model> {
+    fn open_all(path: &Path, held: Held) -> Result<Model> {
         let record = Record::read(path)?;
         let nowhere_else = Placement::default();
         let parameters =
-            record.parameters(path, &record.files, FACTOR_FILES, &nowhere_else, users)?;
+            record.parameters(path, &record.files, FACTOR_FILES, &nowhere_else, held)?;
         let dictionary = |side: Side| record.dictionary(path, side);
         Ok(Model {
             users: dictionary(Side::Users)?,
@@ -219,7 +219,7 @@ impl Model {
         Ok(Record::read(path)?.parameters_bytes())
     }
 
-    /// The factors of one side.
+    /// The factors of one side, in memory or in their file, as the model was opened.
     ///
     /// # Errors
     /// If the model has none.
@@ -301,9 +301,23 @@ impl Model {
     }
 
     /// The prediction for a user and an item by their rows, as [`Parameters::predict`].
-    pub fn predict(&self, user: Option<u32>, item: Option<u32>) -> f32 {
+    ///
+    /// # Errors
+    /// If factors that lie in their file cannot be read.
+    pub fn predict(&self, user: Option<u32>, item: Option<u32>) -> Result<f32> {
+        let parameters = &self.parameters;
+        let (users, items) = (&parameters.users, &parameters.items);
         let row = |row: Option<u32>| row.map(|row| row as usize);
-        self.parameters.predict(row(user), row(item))
+        if !users.is_spilled() && !items.is_spilled() {
+            return Ok(parameters.predict(row(user), row(item)));
+        }
+        let pair = Parameters {
+            users: users.gather(&[user])?,
+            items: items.gather(&[item])?,
+            neighbourhood: None,
+            ..*parameters
+        };
+        Ok(pair.predict(user.map(|_| 0), item.map(|_| 0)))
     }
 
     /// A prediction on the scale of the ratings.

@@ -1,9 +1,9 @@
-//! Where the factors of a model are read to: memory, scratch files, or for users nowhere, while rows are read as they are asked for.
+//! Where the factors of a model are read to: memory, scratch files, or nowhere, while rows are read as they are asked for.
 
 use std::path::Path;
 
 use super::files::{self, BIASES, FACTORS};
-use super::{FACTOR_FILES, Record, sparse};
+use super::{Record, sparse};
 use crate::error::Result;
 use crate::matrix::{Factors, Room, Scratch, Shape, Side, Traffic};
 use crate::memory::Plan;
@@ -11,48 +11,64 @@ use crate::solver::{Neighbourhood, Options, Parameters, method};
 use crate::store::{Container, Seal, SparseFile, Store};
 use crate::train::Placement;
 
-/// Where the factors of users are while a model is open. Those of items are in memory.
+/// Which factors of a model are in memory while it is open. The others stay in their files, for those who go over all rows
+/// in [bands](Factors::bands), or [gather](Factors::gather) some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum UsersIn {
-    /// In memory.
+pub enum Held {
+    /// Those of both sides.
     #[default]
-    Memory,
-    /// In their file: for those who go by many users at a time, and [gather](Factors::gather) their rows.
-    File,
+    Everything,
+    /// Those of items.
+    Items,
+    /// None.
+    Nothing,
 }
 
-/// Rows of users that are gathered at a time, for those who may choose.
+/// Rows that are gathered at a time, for those who may choose.
 pub const GATHERED: usize = 1 << 12;
 
-impl UsersIn {
-    /// Finds where users' factors fit beside what the plan has, and adds what an open model takes.
+impl Held {
+    /// The first of some ways to hold a model that fits beside what the plan has; adds what an open model then takes.
     ///
     /// # Errors
-    /// If there is no model, or it fits neither way; the error names the smallest budget that would do.
-    pub fn plan(plan: &mut Plan, path: &Path) -> Result<UsersIn> {
+    /// If there is no model, or it fits in none of the ways; the error names the smallest budget that would do.
+    pub fn plan(plan: &mut Plan, path: &Path, ways: &[Held]) -> Result<Held> {
         let record = Record::read(path)?;
-        if !has_factors(&record.options) {
-            plan.hold("the model", record.parameters_bytes());
-            return plan.rest(0).map(|_| UsersIn::Memory);
-        }
+        let planned = ways.iter().map(|held| {
+            let mut plan = plan.clone();
+            held.hold(&record, &mut plan);
+            (*held, plan)
+        });
+        let planned: Vec<_> = planned.collect();
+        let fits = planned.iter().find(|(_, plan)| plan.rest(0).is_ok());
+        // If none does, the one that takes least tells what would.
+        let least = || planned.iter().min_by_key(|(_, plan)| plan.total());
+        let (held, enough) = fits.or_else(least).expect("a way to hold a model");
+        enough.rest(0)?;
+        *plan = enough.clone();
+        Ok(*held)
+    }
+
+    fn hold(self, record: &Record, plan: &mut Plan) {
         let Record { shape, options, .. } = record;
-        let parameters = |users| {
-            let shape = Shape { users, ..shape };
-            Parameters::bytes(shape, options.rank, options.biases)
+        if !has_factors(options) {
+            return plan.hold("the model", record.parameters_bytes());
+        }
+        let (what, users, items) = match self {
+            Held::Everything => ("the model", shape.users, shape.items),
+            Held::Items => ("the model's items", 0, shape.items),
+            Held::Nothing => ("the model's factors", 0, 0),
         };
-        let mut whole = plan.clone();
-        whole.hold("the model", parameters(shape.users));
-        let mut items = plan.clone();
-        items.hold("the model's items", parameters(0));
-        let rows = Factors::bytes(GATHERED, options.rank, options.biases);
-        items.hold("users at hand", 2 * rows + 2 * Container::PIECE);
-        let (users, held) = match whole.rest(0) {
-            Ok(_) => (UsersIn::Memory, whole),
-            Err(refused) if whole.total() <= items.total() => return Err(refused),
-            Err(_) => items.rest(0).map(|_| (UsersIn::File, items))?,
+        let held = Shape {
+            users,
+            items,
+            ..*shape
         };
-        *plan = held;
-        Ok(users)
+        plan.hold(what, Parameters::bytes(held, options.rank, options.biases));
+        if self != Held::Everything {
+            let rows = Factors::bytes(GATHERED, options.rank, options.biases);
+            plan.hold("rows at hand", 2 * rows + 2 * Container::PIECE);
+        }
     }
 }
 
@@ -78,17 +94,19 @@ impl Record {
         seals: &[Seal],
         names: [&str; 2],
         placement: &Placement,
-        users_in: UsersIn,
+        held: Held,
     ) -> Result<Parameters> {
         let Shape { users, items, .. } = self.shape;
         let (users, items, neighbourhood) = if has_factors(&self.options) {
-            let read =
-                |at: usize, side| self.factors(&path.join(names[at]), seals[at], side, placement);
-            let users = match users_in {
-                UsersIn::Memory => read(0, Side::Users)?,
-                UsersIn::File => self.stored_users(path)?,
+            let read = |at: usize, side, in_memory| {
+                let (file, seal) = (path.join(names[at]), seals[at]);
+                match in_memory {
+                    true => self.factors(&file, seal, side, placement),
+                    false => self.stored(&file, seal, side),
+                }
             };
-            (users, read(1, Side::Items)?, None)
+            let users = read(0, Side::Users, held == Held::Everything)?;
+            (users, read(1, Side::Items, held != Held::Nothing)?, None)
         } else {
             let sparse =
                 |at: usize, rows| sparse::read(&path.join(names[at]), seals[at], [rows, items]);
@@ -122,16 +140,10 @@ impl Record {
         files::read(file, seal, [rows, rank], biases, new)
     }
 
-    /// Opens the users' factors in their file. Every byte is checked on the way.
-    fn stored_users(&self, path: &Path) -> Result<Factors> {
+    /// Opens a side's factors in their file. Every byte is checked on the way.
+    fn stored(&self, file: &Path, seal: Seal, side: Side) -> Result<Factors> {
         let Options { rank, biases, .. } = self.options;
-        let rows = self.shape.users;
-        open(
-            &path.join(FACTOR_FILES[0]),
-            self.files[0],
-            [rows, rank],
-            biases,
-        )
+        open(file, seal, [self.shape.rows(side), rank], biases)
     }
 }
 

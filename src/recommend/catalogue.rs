@@ -1,7 +1,6 @@
 //! What may be recommended at all, and what popular items are held back by.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::{Factors, Side};
@@ -30,26 +29,26 @@ impl Catalogue {
         }
     }
 
-    /// The items of a model that are among `only`, if such a list is given, and not among `deny`. Gives how many ids of
-    /// either list the model does not know, too.
+    /// The items of a model that are among `only`, if that is given, and not among `deny`: both say for each item whether it
+    /// is.
     ///
     /// # Errors
-    /// If nothing is left, or an id cannot be read.
+    /// If nothing is left.
+    ///
+    /// # Panics
+    /// If there are not as many as the model has items.
     pub fn of(
         model: &Model,
-        only: Option<&HashSet<String>>,
-        deny: Option<&HashSet<String>>,
-    ) -> Result<(Catalogue, usize)> {
-        let ids = model.dictionary(Side::Items);
-        let mut unknown = 0;
-        let mut allowed = vec![only.is_none(); ids.len()];
-        for (list, value) in [(only, true), (deny, false)] {
-            for id in list.into_iter().flatten() {
-                match ids.lookup(id)? {
-                    Some(row) => allowed[row as usize] = value,
-                    None => unknown += 1,
-                }
-            }
+        only: Option<Vec<bool>>,
+        deny: Option<Vec<bool>>,
+    ) -> Result<Catalogue> {
+        let all = model.dictionary(Side::Items).len();
+        let mut allowed = only.unwrap_or_else(|| vec![true; all]);
+        assert_eq!(allowed.len(), all, "a word for each item");
+        if let Some(deny) = deny {
+            assert_eq!(deny.len(), all, "a word for each item");
+            let denied = allowed.iter_mut().zip(deny);
+            denied.for_each(|(allowed, denied)| *allowed &= !denied);
         }
         let items = allowed.iter().filter(|&&allowed| allowed).count();
         if items == 0 {
@@ -57,15 +56,11 @@ impl Catalogue {
             return Err(Error::new(ErrorKind::BadInput, what)
                 .remedy("allow some that it knows, by their ids, or deny fewer"));
         }
-        let whole = items == ids.len();
-        Ok((
-            Catalogue {
-                allowed: (!whole).then_some(allowed),
-                items,
-                discounts: None,
-            },
-            unknown,
-        ))
+        Ok(Catalogue {
+            allowed: (items < all).then_some(allowed),
+            items,
+            discounts: None,
+        })
     }
 
     /// Takes `weight * log2(1 + n)` off the score of an item that `n` users of the store have in the training part.

@@ -82,7 +82,7 @@ pub fn explain(model: &Model, store: &Store, user: u32, item: u32) -> Result<Exp
         }
         None => {
             let own = IdMap::new(store.users(), model.dictionary(Side::Users))?.get(user);
-            let score = model.predict(own, Some(item));
+            let score = model.predict(own, Some(item))?;
             let likeness = |&other: &u32| likeness(model, item, other);
             let numbers: Vec<f32> = cols.iter().map(likeness).collect();
             (Because::Likeness, score, numbers)

@@ -31,12 +31,16 @@ impl Neighbours {
         let factors = model.factors(side)?;
         let isa = Isa::best();
         let mut rows = Factors::zeros(factors.rows(), factors.rank(), false);
-        for row in 0..factors.rows() {
-            let own = factors.padded_row(row);
-            let length = kernel::dot(isa, own, own).sqrt();
-            if length > 0.0 {
-                for (x, &y) in rows.row_mut(row).iter_mut().zip(own) {
-                    *x = y / length;
+        let mut band = factors.empty_band();
+        for of_band in factors.bands(0..factors.rows()) {
+            let (loaded, first) = factors.load(of_band.clone(), &mut band)?;
+            for row in of_band {
+                let own = loaded.padded_row(row - first);
+                let length = kernel::dot(isa, own, own).sqrt();
+                if length > 0.0 {
+                    for (x, &y) in rows.row_mut(row).iter_mut().zip(own) {
+                        *x = y / length;
+                    }
                 }
             }
         }
@@ -58,31 +62,34 @@ impl Neighbours {
 /// Equal ones come in the model's order. Runs on the thread pool it is called in.
 ///
 /// # Errors
-/// If the model has no factors.
+/// If the model has no factors, or they cannot be read.
 pub fn similar(model: &Model, side: Side, row: u32, top: usize) -> Result<Vec<Similar>> {
     let factors = model.factors(side)?;
     let isa = Isa::best();
-    let own = factors.padded_row(row as usize);
+    let gathered = factors.gather(&[Some(row)])?;
+    let own = gathered.padded_row(0);
     let length = |row: &[f32]| kernel::dot(isa, row, row).sqrt();
     let own_length = length(own);
-    let mut all: Vec<Similar> = (0..factors.rows() as u32)
-        .into_par_iter()
-        .filter(|&other| other != row)
-        .map(|other| {
-            let row = factors.padded_row(other as usize);
+    let order = |a: &Similar, b: &Similar| b.cosine.total_cmp(&a.cosine).then(a.row.cmp(&b.row));
+    let (mut best, mut band) = (Vec::new(), factors.empty_band());
+    for rows in factors.bands(0..factors.rows()) {
+        let (loaded, first) = factors.load(rows.clone(), &mut band)?;
+        let others = rows.into_par_iter().filter(|&other| other != row as usize);
+        best.par_extend(others.map(|other| {
+            let row = loaded.padded_row(other - first);
             let lengths = own_length * length(row);
             let cosine = match lengths > 0.0 {
                 true => (kernel::dot(isa, own, row) / lengths).clamp(-1.0, 1.0),
                 false => 0.0,
             };
-            Similar { row: other, cosine }
-        })
-        .collect();
-    let order = |a: &Similar, b: &Similar| b.cosine.total_cmp(&a.cosine).then(a.row.cmp(&b.row));
-    if top < all.len() {
-        all.select_nth_unstable_by(top, order);
-        all.truncate(top);
+            let row = other as u32;
+            Similar { row, cosine }
+        }));
+        if top < best.len() {
+            best.select_nth_unstable_by(top, order);
+            best.truncate(top);
+        }
     }
-    all.sort_unstable_by(order);
-    Ok(all)
+    best.sort_unstable_by(order);
+    Ok(best)
 }

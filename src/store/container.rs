@@ -224,3 +224,49 @@ pub fn kind_of(path: &Path) -> Option<Kind> {
         .ok()?;
     Some(Header::decode(&start).ok()?.kind)
 }
+
+/// Files too large to be written in a test: most of them are holes, and sections fail their checksums.
+#[cfg(test)]
+pub(super) mod sparse {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    /// A section that is zeros but for its last bytes.
+    pub struct Hollow<'a> {
+        pub name: &'static str,
+        pub length: u64,
+        pub end: &'a [u8],
+    }
+
+    /// Writes a file of such sections.
+    pub fn write(path: &Path, kind: Kind, counts: [u64; 3], sections: &[Hollow<'_>]) {
+        let mut end = HEADER_BYTES as u64 + header::table_bytes(sections.len() as u32);
+        let file = File::create_new(path).unwrap();
+        let place = |hollow: &Hollow<'_>| {
+            let section = Section {
+                name: Section::name(hollow.name),
+                offset: end,
+                length: hollow.length,
+                crc: 0,
+            };
+            end = (end + hollow.length).next_multiple_of(ALIGNMENT);
+            let last = section.offset + hollow.length - hollow.end.len() as u64;
+            file.write_all_at(hollow.end, last).unwrap();
+            section
+        };
+        let table = header::encode_table(&sections.iter().map(place).collect::<Vec<_>>());
+        let header = Header {
+            kind,
+            sections: sections.len() as u32,
+            length: end,
+            counts,
+            codes: [0; 2],
+            table_crc: crc32fast::hash(&table),
+        };
+        file.write_all_at(&header.encode(), 0).unwrap();
+        file.write_all_at(&table, HEADER_BYTES as u64).unwrap();
+        file.set_len(end).unwrap();
+    }
+}

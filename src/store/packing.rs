@@ -200,3 +200,60 @@ pub fn file_bytes(rows: usize, ratings: usize, id_bytes: usize, different: Optio
         + section(id_bytes)
         + values
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::RowScratch;
+    use crate::store::container::sparse::{self, Hollow};
+
+    /// Nearly as many ratings, and bytes of columns, as a shard can count; only the last two rows have content.
+    #[test]
+    fn rows_are_found_behind_four_billion_ratings() {
+        const RATINGS: u64 = u32::MAX as u64 - 5;
+        const ID_BYTES: u64 = u32::MAX as u64 - 100;
+        let (mut ids, mut rows) = (Vec::new(), vec![(0, 0); 62]);
+        pack_ids(&[1, 8, 900], &mut ids);
+        let first = ids.len();
+        pack_ids(&[0, 7], &mut ids);
+        rows.push((RATINGS as u32 - 5, ID_BYTES as u32 - ids.len() as u32));
+        rows.push((3, first as u32));
+        rows.push((2, (ids.len() - first) as u32));
+        let (groups, starts) = pack_starts(&rows);
+        let groups: Vec<u8> = groups.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let starts: Vec<u8> = starts.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let codebook: Vec<u8> = (0..16_u8)
+            .flat_map(|x| f32::from(x).to_le_bytes())
+            .collect();
+        // The last five of an even number of ratings: one is the upper half of a byte.
+        let codes = [0x50, 0x76, 0x98];
+        let section = |name, length, end| Hollow { name, length, end };
+        let whole = |name, bytes| section(name, Vec::len(bytes) as u64, bytes);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("0");
+        sparse::write(
+            &path,
+            Kind::Shard,
+            [0, rows.len() as u64, RATINGS],
+            &[
+                whole(GROUPS, &groups),
+                whole(STARTS, &starts),
+                section(IDS, ID_BYTES, &ids),
+                section(CODES, RATINGS / 2, &codes),
+                whole(CODEBOOK, &codebook),
+            ],
+        );
+        let container = Container::open(&path, Kind::Shard).unwrap();
+        let view = view(&container).unwrap();
+        assert_eq!(view.ratings() as u64, RATINGS);
+        assert_eq!(view.row_len(62) as u64, RATINGS - 5);
+        let scratch = &mut RowScratch::default();
+        let row = view.decode(63, scratch);
+        assert_eq!(
+            (row.cols, row.values),
+            (&[1, 8, 900][..], &[5.0, 6.0, 7.0][..])
+        );
+        let row = view.decode(64, scratch);
+        assert_eq!((row.cols, row.values), (&[0, 7][..], &[8.0, 9.0][..]));
+    }
+}

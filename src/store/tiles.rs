@@ -374,6 +374,7 @@ fn write_wave(path: &Path, number: usize, wave: &HeldWave, census: &Census) -> R
 mod tests {
     use super::*;
     use crate::matrix::{HeldTiles, InMemory};
+    use crate::store::container::sparse::{self, Hollow};
 
     fn ratings(value: impl Fn(u32, u32) -> f32) -> InMemory {
         let triplets: Vec<_> = (0..50)
@@ -447,5 +448,62 @@ mod tests {
         let error = StoredTiles::open(dir.path(), one, ratings.shape()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Damaged);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    /// A wave of which the first tile has more ratings than 32 bits count, and the last two.
+    #[test]
+    fn tiles_may_start_behind_four_billion_ratings() {
+        const BEFORE: u64 = 5_000_000_000;
+        let shape = Shape {
+            users: 640,
+            items: 640,
+            ratings: BEFORE + 2,
+        };
+        let grid = Grid::new(shape);
+        let last = grid.bands() - 1;
+        let mut starts = vec![0, 0];
+        for _ in 0..last {
+            starts.extend([0, BEFORE]);
+        }
+        starts.extend([1, BEFORE + 2]);
+        let starts: Vec<u8> = starts
+            .iter()
+            .flat_map(|start| start.to_le_bytes())
+            .collect();
+        let section = |name, length, end| Hollow { name, length, end };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(wave_file(0));
+        sparse::write(
+            &path,
+            Kind::Tiles,
+            [0; 3],
+            &[
+                section(STARTS, starts.len() as u64, &starts),
+                section(USERS, 2, &[3, 0]),
+                section(LENGTHS, 2, &[1, 0]),
+                section(ITEMS, 2 * (BEFORE + 2), &[5, 0, 9, 0]),
+                section(CODES, BEFORE + 2, &[1, 0]),
+            ],
+        );
+        let tiles = StoredTiles {
+            dir: dir.path().to_owned(),
+            grid,
+            counts: [Vec::new(), Vec::new()],
+            codebook: Some(vec![0.5, 4.0]),
+            index: Seal::default(),
+            waves: vec![WaveFile {
+                container: Container::open(&path, Kind::Tiles).unwrap(),
+                checked: AtomicBool::new(true),
+                kept: false,
+            }],
+        };
+        let tile = tiles.wave(0).unwrap().tile(last);
+        assert_eq!(
+            (tile.users, tile.lengths, tile.items),
+            (&[3][..], &[1][..], &[5, 9][..])
+        );
+        let mut values = Vec::new();
+        tile.values.map_into(|value| value, &mut values);
+        assert_eq!(values, [4.0, 0.5]);
     }
 }

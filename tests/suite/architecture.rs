@@ -57,6 +57,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("rng", &[]),
     ("loss", &["error"]),
     ("matrix", &["error", "kernel"]),
+    ("lines", &["error", "memory"]),
     ("memory", &["error"]),
     ("threads", &["error"]),
     ("usage", &[]),
@@ -66,7 +67,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "ingest",
         &[
-            "error", "matrix", "memory", "progress", "rng", "store", "threads",
+            "error", "lines", "matrix", "memory", "progress", "rng", "store", "threads",
         ],
     ),
     (
@@ -91,7 +92,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "model",
         &[
-            "error", "kernel", "matrix", "memory", "rng", "solver", "store", "train",
+            "error", "kernel", "lines", "matrix", "memory", "rng", "solver", "store", "train",
         ],
     ),
     (

@@ -90,6 +90,7 @@ fn every_solver_names_the_smallest_budget_and_trains_in_it() {
 #[test]
 fn every_command_names_the_smallest_budget_and_runs_in_it() {
     let program = crate::refused::trained();
+    program.write("more.csv", "user,item,rating\nu1,new,3\n");
     for arguments in [
         "import good.csv --out n",
         "import good.csv --out n --encoding plain --test-last 1 --threads 3",
@@ -100,8 +101,15 @@ fn every_command_names_the_smallest_budget_and_runs_in_it() {
         "recommend m s --out n --exhaustive --top 12",
         "evaluate m s",
         "evaluate m s --metrics rmse,ndcg --at 3",
+        "recommend m s --out n --fold-in good.csv",
         "similar m --item i1",
+        "similar m --user u1",
+        "similar m --all --top 3 --out n",
         "predict m --user u1 --item i1",
+        "predict m --pairs good.csv --out n",
+        "explain m s --user u1 --item i1",
+        "export m --users n",
+        "update s more.csv --out n",
     ] {
         let with = |mib: u64| format!("{arguments} --memory {mib}MiB");
         let enough = named(&refused(&program, &with(1), 1, &["budget is 1 MiB"]));
@@ -114,5 +122,64 @@ fn every_command_names_the_smallest_budget_and_runs_in_it() {
         } else if made.exists() {
             std::fs::remove_file(made).unwrap();
         }
+    }
+}
+
+/// Of a model that is larger than the budget, rows are read as they are asked for; what comes of it is the same.
+#[test]
+fn commands_that_look_at_rows_hold_no_more_than_some_of_them() {
+    let program = Program::new();
+    let mut text = String::from("user,item,rating\n");
+    for user in 0..40_000 {
+        text += &format!(
+            "{user},{},{}\n{user},{},3\n",
+            user % 30,
+            1 + user % 5,
+            30 + user % 7
+        );
+    }
+    program.write("in.csv", text);
+    program.done("import in.csv --out s");
+    program.done("train s --out m --solver coordinate --rank 128 --epochs 1");
+    program.write(
+        "some.csv",
+        "user,item,rating\n17,3,4\n39999,2,1\n5,31,2\nnobody,0,3\n0,0,5\n",
+    );
+    let users = Store::open(program.path("s")).unwrap().shape().users as u64;
+    let held = users * 129 * 4 / MIB;
+    for (command, out) in [
+        ("export m --users n.npy", "n.npy"),
+        ("export m --items n.csv", "n.csv"),
+        ("predict m --pairs some.csv --out n", "n"),
+        ("recommend m s --fold-in some.csv --out n", "n"),
+        ("recommend m s --users 17,39999 --out n", "n"),
+        (
+            "evaluate m s --on train --sampled 5 --metrics recall,rmse --at 3",
+            "",
+        ),
+        ("similar m --all --out n", "n"),
+        ("similar m --user 17", ""),
+        ("predict m --user 39999 --item 2", ""),
+        ("explain m s --user 17 --item 2", ""),
+    ] {
+        let run = |memory: &str| {
+            let told = program.done(&format!("{command} {memory}"));
+            match out {
+                "" => told.to_string().into_bytes(),
+                name => {
+                    let made = std::fs::read(program.path(name)).unwrap();
+                    std::fs::remove_file(program.path(name)).unwrap();
+                    made
+                }
+            }
+        };
+        let least = named(&refused(
+            &program,
+            &format!("{command} --memory 1MiB"),
+            1,
+            &[],
+        ));
+        assert!(least < 12 + held, "{command}: {least} MiB");
+        assert!(run(&format!("--memory {least}MiB")) == run(""), "{command}");
     }
 }

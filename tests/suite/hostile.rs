@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -138,12 +139,11 @@ fn confined(program: &Program, arguments: &str) -> std::process::Output {
         .unwrap()
 }
 
+/// A piece of text so many times, each compressed by itself: what follows one another is one text.
 fn gzipped(piece: &[u8], times: usize) -> Vec<u8> {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    for _ in 0..times {
-        gzip.write_all(piece).unwrap();
-    }
-    gzip.finish().unwrap()
+    gzip.write_all(piece).unwrap();
+    gzip.finish().unwrap().repeat(times)
 }
 
 #[test]
@@ -257,6 +257,103 @@ fn what_a_text_asks_of_memory_is_refused_or_planned_for() {
     let output = confined(&program, "import later.zst --memory 64MiB --out s --force");
     let refused = "later.zst: cannot be decompressed";
     assert!(said(&output).contains(refused), "{}", said(&output));
+}
+
+/// Lines without an end, in every text that is read line by line or whole.
+#[test]
+fn lines_of_any_length_are_refused_by_file_and_line() {
+    let program = trained();
+    let endless = gzipped(&[b'x'; 1 << 20], 1024);
+    for (name, first) in [("long.gz", "u1,i1\n"), ("ids.gz", "u1\n")] {
+        let good = gzipped(first.as_bytes(), 1);
+        program.write(name, [good.as_slice(), endless.as_slice()].concat());
+    }
+    for (command, file) in [
+        ("recommend m s --out t --items", "ids.gz"),
+        ("recommend m s --out t --deny", "ids.gz"),
+        ("recommend m s --out t --users", "ids.gz"),
+        ("recommend m s --out t --exclude-pairs", "long.gz"),
+        ("recommend m s --out t --fold-in", "long.gz"),
+        ("predict m --out t --pairs", "long.gz"),
+        ("update s --out t", "long.gz"),
+    ] {
+        let command = format!("{command} {file}");
+        let output = confined(&program, &format!("{command} --memory 64MiB"));
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{command}: {said}");
+        assert!(
+            said.contains(&format!("{file}:2: a line longer than")),
+            "{command}: {said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{command}: {said}");
+    }
+    // These are not compressed: a line that is a hole of a file.
+    let hole = fs::File::create(program.path("hole")).unwrap();
+    hole.set_len(1 << 30).unwrap();
+    for (command, what) in [
+        (
+            "train s --out t --init-users hole --init-items hole",
+            "hole:1: a line longer than",
+        ),
+        ("train s --out t --options hole", "hole: more than 16 MiB"),
+        (
+            "train s --out t --solver gradient --learning-rates hole",
+            "hole: more than 16 MiB",
+        ),
+        ("plot hole --out t.svg", "hole: more than 16 MiB"),
+    ] {
+        let output = confined(&program, &format!("{command} --memory 64MiB"));
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{command}: {said}");
+        assert!(said.contains(what), "{command}: {said}");
+    }
+    // Twelve characters an item, and more pairs than a budget has room for.
+    let pairs: String = (0..1_000_000)
+        .map(|at| format!("u{},i{}\n", at % 30, at % 12))
+        .collect();
+    program.write("pairs.csv", pairs);
+    let command = "recommend m s --out t --exclude-pairs pairs.csv";
+    let least = named(&confined(&program, &format!("{command} --memory 1MiB")));
+    refused(
+        &program,
+        &format!("{command} --threads 1 --memory {least}"),
+        1,
+        &["pairs.csv: these pairs take more than", "--memory"],
+    );
+}
+
+/// An archive whose directory has, or claims to have, millions of members: it is never held.
+#[test]
+fn the_directory_of_an_archive_is_walked_through() {
+    let program = Program::new();
+    let archive = sealing::archive(&[("ratings.csv", "1,2,3\n2,3,4\n")]);
+    let end = archive.len() - 22;
+    // In a hole of 2 GiB, as many members as that has room for: the numbers are those of the record of 64 bits.
+    let members = (2_u64 << 30) / 64;
+    let mut record = b"PK\x06\x06".to_vec();
+    record.extend(44_u64.to_le_bytes());
+    record.extend([45, 0, 45, 0]);
+    record.extend([0; 8]);
+    for number in [members, members, 2 << 30, 1000] {
+        record.extend(number.to_le_bytes());
+    }
+    let mut locator = b"PK\x06\x07\0\0\0\0".to_vec();
+    locator.extend((2_u64 << 30).to_le_bytes());
+    locator.extend(1_u32.to_le_bytes());
+    let mut last = b"PK\x05\x06\0\0\0\0".to_vec();
+    last.extend([0xff; 12]);
+    last.extend([0; 2]);
+    let file = fs::File::create(program.path("forged.zip")).unwrap();
+    file.write_all_at(&archive[..end], 0).unwrap();
+    file.write_all_at(&[record, locator, last].concat(), 2 << 30)
+        .unwrap();
+    let output = confined(&program, "import forged.zip --memory 256MiB --out s");
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("forged.zip") && said.lines().count() == 1,
+        "{said}"
+    );
 }
 
 /// A checkpoint of the right options and ratings, all checksums right, whose solver carries what it does not carry.

@@ -27,6 +27,7 @@ mod real_data;
 mod recommend;
 mod refused;
 mod same_bits;
+mod small_disk;
 mod solvers;
 mod split;
 mod stochastic;

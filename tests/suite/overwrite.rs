@@ -183,39 +183,6 @@ fn a_disk_that_is_full_leaves_what_was_there() {
     }
 }
 
-/// The same on a file system that is really full, where this may mount one.
-#[test]
-fn a_full_file_system_is_called_by_its_name() {
-    let program = Program::new();
-    program.write("big.csv", ratings(600, 200));
-    fs::create_dir(program.path("full")).unwrap();
-    let script = "mount -t tmpfs -o size=64k none full || exit 77
-        \"$0\" import big.csv --out full/s --quiet
-        echo $? $(ls -A full)";
-    let output = Command::new("unshare")
-        .args([
-            "--map-root-user",
-            "--mount",
-            "sh",
-            "-c",
-            script,
-            env!("CARGO_BIN_EXE_lowrank"),
-        ])
-        .current_dir(program.path(""))
-        .output();
-    match output {
-        Ok(output) if output.status.success() => {
-            assert_eq!(String::from_utf8_lossy(&output.stdout), "1\n");
-            assert!(
-                said(&output).contains("no space left on the device; free some space"),
-                "{}",
-                said(&output)
-            );
-        }
-        _ => eprintln!("skipped: a file system cannot be mounted here"),
-    }
-}
-
 /// A process that is killed leaves what was there, and the next one clears away what it had begun.
 #[test]
 fn a_killed_import_leaves_the_old_store() {

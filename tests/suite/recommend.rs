@@ -1,6 +1,6 @@
 //! Everybody's recommendations: whole, sorted, none seen, and those that a plain search over all pairs finds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::Path;
 
@@ -99,7 +99,10 @@ impl BruteForce {
     fn compare(&self, user: &str, seen: &BTreeSet<(String, String)>, found: &[Line], top: usize) {
         const ROUNDING: f64 = 1e-5;
         let scores = self.scores.get(user).unwrap_or(&self.for_nobody);
-        let unseen = |item: &String| !seen.contains(&(user.to_owned(), item.clone()));
+        let own = seen.range((user.to_owned(), String::new())..);
+        let own = own.take_while(|(other, _)| other == user);
+        let own: HashSet<&str> = own.map(|(_, item)| item.as_str()).collect();
+        let unseen = |item: &String| !own.contains(item.as_str());
         let mut best: Vec<(f64, &String)> = scores
             .iter()
             .copied()

@@ -7,7 +7,7 @@ use lowrank::evaluate::{
     Activity, Errors, METRICS, Measure, Metric, Protocol, Ranking, Sample, folded_in_errors,
     folded_in_ranking, metric, ranking, rating_errors,
 };
-use lowrank::model::{Model, Record, UsersIn};
+use lowrank::model::{Held, Model, Record};
 use lowrank::solver::{Learns, method};
 use lowrank::store::{Part, Store};
 use lowrank::{Ratings, Result};
@@ -139,15 +139,15 @@ pub fn run(args: EvaluateArgs, session: &Session) -> Result<()> {
         let lists = protocol.memory(store.shape(), items, rank, threads);
         plan.hold("packed items and lists", lists);
     }
-    let users_in = UsersIn::plan(&mut plan, &args.model)?;
-    let room = plan.rest(0)?;
-    let model = Model::open_with(&args.model, users_in)?;
+    let ways = [Held::Everything, Held::Items];
+    let held = Held::plan(&mut plan, &args.model, &ways)?;
+    let model = Model::open_with(&args.model, held)?;
     let folded_in = match &args.fold_in {
         Some(path) => Some(NewUsers::fold_in(
             path,
             &model,
             Some(&store),
-            room,
+            &mut plan,
             session,
         )?),
         None => None,

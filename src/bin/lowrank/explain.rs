@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use lowrank::matrix::Side;
-use lowrank::model::Model;
-use lowrank::recommend::{Because, explain};
+use lowrank::model::{Held, Model, Record};
+use lowrank::recommend::{Because, Exclude, explain};
 use lowrank::store::Store;
 use lowrank::{Error, ErrorKind, Result};
 use serde::Serialize;
@@ -59,10 +59,12 @@ struct Line<'a> {
 /// Runs the command.
 pub fn run(args: ExplainArgs, session: &Session) -> Result<()> {
     let mut plan = session.plan();
-    plan.hold("the model", Model::memory(&args.model)?);
-    plan.rest(0)?;
-    let model = Model::open(&args.model)?;
     let store = Store::open_within(&args.store, 0)?;
+    plan.hold("shards in use", Exclude::Train.memory(&store));
+    let matching = Record::read(&args.model)?.matching(&store);
+    plan.hold("numbers of users and items", matching);
+    let held = Held::plan(&mut plan, &args.model, &[Held::Items])?;
+    let model = Model::open_with(&args.model, held)?;
     let user = store.users().lookup(&args.user)?.ok_or_else(|| {
         let what = format!("there is no user {:?}", args.user);
         Error::new(ErrorKind::UnknownId, what).path(store.path())

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 use lowrank::matrix::Side;
-use lowrank::model::{Model, export_factors};
+use lowrank::model::{Held, Model, export_factors};
 use lowrank::store::AtomicFile;
 use lowrank::{Error, ErrorKind, Result};
 use serde::Serialize;
@@ -54,9 +54,8 @@ pub fn run(args: ExportArgs, session: &Session) -> Result<()> {
         AtomicFile::create(path, args.force).map(drop)?;
     }
     let mut plan = session.plan();
-    plan.hold("the model", Model::memory(&args.model)?);
-    plan.rest(0)?;
-    let model = Model::open(&args.model)?;
+    let held = Held::plan(&mut plan, &args.model, &[Held::Nothing])?;
+    let model = Model::open_with(&args.model, held)?;
     let mut lines = Vec::new();
     for (side, path) in targets {
         let Some(path) = path else { continue };

@@ -1,10 +1,10 @@
 //! What may be recommended, and in which order: options of `recommend`.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use lowrank::ingest::{Input, read_categories, read_pairs};
+use lowrank::ingest::{Input, read_categories, read_ids, read_pairs};
 use lowrank::matrix::Side;
 use lowrank::memory::Bytes;
 use lowrank::model::Model;
@@ -54,6 +54,51 @@ pub struct FilterArgs {
     popularity_discount: Option<f32>,
 }
 
+/// What filters are made of, and the bytes of memory that are left for them.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    pub model: &'a Model,
+    pub store: Option<&'a Store>,
+    pub room: u64,
+}
+
+/// Some of a model's items.
+struct Listed {
+    /// Whether each of them is listed.
+    rows: Vec<bool>,
+    /// Ids that are listed, too, and that the model does not know.
+    unknown: u64,
+}
+
+impl Listed {
+    fn nothing(model: &Model) -> Listed {
+        Listed {
+            rows: vec![false; model.dictionary(Side::Items).len()],
+            unknown: 0,
+        }
+    }
+
+    /// The items of a file of ids, one a line.
+    fn read(path: &Path, model: &Model, session: &Session) -> Result<Listed> {
+        let (mut listed, mut ids) = (Listed::nothing(model), 0_u64);
+        let items = model.dictionary(Side::Items);
+        read_ids(&Input::from(path), session.plan().budget(), |_, id| {
+            ids += 1;
+            match items.lookup(id)? {
+                Some(row) => listed.rows[row as usize] = true,
+                None => listed.unknown += 1,
+            }
+            Ok(())
+        })?;
+        match ids {
+            0 => Err(Error::new(ErrorKind::BadInput, "there is no id in it")
+                .path(path)
+                .remedy("write one item's id a line")),
+            _ => Ok(listed),
+        }
+    }
+}
+
 impl FilterArgs {
     /// How many items have to be found for lists of so many.
     pub fn found(&self, top: usize) -> usize {
@@ -65,17 +110,9 @@ impl FilterArgs {
 
     /// The items of the categories that are asked for, among `only` if that is given. Those that the model does not know are
     /// not the user's, but the file's, and count for nothing.
-    fn of_category(
-        &self,
-        path: &Path,
-        model: &Model,
-        only: Option<HashSet<String>>,
-        session: &Session,
-    ) -> Result<HashSet<String>> {
-        // Most of the budget is for what comes after.
-        let most = Bytes(session.plan().budget().0 / 4);
-        let categories = read_categories(&Input::from(path), most)?;
-        let known: BTreeSet<String> = categories
+    fn of_category(&self, path: &Path, known: Known<'_>, only: Option<Listed>) -> Result<Listed> {
+        let categories = read_categories(&Input::from(path), Bytes(known.room / 2))?;
+        let there_are: BTreeSet<String> = categories
             .values()
             .flatten()
             .map(|name| name.to_lowercase())
@@ -85,21 +122,21 @@ impl FilterArgs {
             .iter()
             .map(|name| name.to_lowercase())
             .collect();
-        if let Some(at) = asked.iter().position(|name| !known.contains(name)) {
+        if let Some(at) = asked.iter().position(|name| !there_are.contains(name)) {
             let what = format!("no item is of the category {:?}", self.category[at]);
-            let few: Vec<&str> = known.iter().take(LISTED).map(String::as_str).collect();
+            let few: Vec<&str> = there_are.iter().take(LISTED).map(String::as_str).collect();
             return Err(Error::new(ErrorKind::BadOption, what)
                 .path(path)
                 .remedy(format!("there are {}", few.join(", "))));
         }
-        let mut of_category = HashSet::new();
+        let mut of_category = Listed::nothing(known.model);
         for (id, names) in &categories {
             let mut names = names.iter().map(|name| name.to_lowercase());
             if names.any(|name| asked.contains(&name))
-                && only.as_ref().is_none_or(|only| only.contains(&**id))
-                && model.dictionary(Side::Items).lookup(id)?.is_some()
+                && let Some(row) = known.model.dictionary(Side::Items).lookup(id)?
             {
-                of_category.insert(id.to_string());
+                let row = row as usize;
+                of_category.rows[row] = only.as_ref().is_none_or(|only| only.rows[row]);
             }
         }
         Ok(of_category)
@@ -110,21 +147,30 @@ impl FilterArgs {
     pub fn apply<'a>(
         &self,
         recommender: Recommender<'a>,
-        model: &Model,
-        store: Option<&Store>,
+        known: Known<'_>,
         asked: Option<usize>,
         user: impl Fn(&str) -> Result<Option<u32>>,
         session: &Session,
     ) -> Result<Recommender<'a>> {
-        let only = self.items.as_deref().map(ids).transpose()?;
+        let read = |path: &Option<PathBuf>| {
+            let path = path.as_deref();
+            path.map(|path| Listed::read(path, known.model, session))
+                .transpose()
+        };
+        let (only, deny) = (read(&self.items)?, read(&self.deny)?);
         let only = match &self.categories {
-            Some(path) => Some(self.of_category(path, model, only, session)?),
+            Some(path) => Some(self.of_category(path, known, only)?),
             None => only,
         };
-        let deny = self.deny.as_deref().map(ids).transpose()?;
-        let (mut catalogue, unknown) = Catalogue::of(model, only.as_ref(), deny.as_ref())?;
+        let rows = |list: &Option<Listed>| list.as_ref().map(|list| list.rows.clone());
+        let mut catalogue = Catalogue::of(known.model, rows(&only), rows(&deny))?;
+        let unknown: u64 = [&only, &deny]
+            .into_iter()
+            .flatten()
+            .map(|list| list.unknown)
+            .sum();
         if unknown > 0 {
-            let unknown = counted(unknown as u64, "item");
+            let unknown = counted(unknown, "item");
             session.say(format!(
                 "note: {unknown} of these lists are not known to the model"
             ));
@@ -136,15 +182,15 @@ impl FilterArgs {
             );
             return Err(Error::new(ErrorKind::BadOption, what).remedy("give a lower --top"));
         }
-        if let (Some(weight), Some(store)) = (self.popularity_discount, store) {
-            catalogue = catalogue.discount(model, store, weight)?;
+        if let (Some(weight), Some(store)) = (self.popularity_discount, known.store) {
+            catalogue = catalogue.discount(known.model, store, weight)?;
         }
         if self.min_score.is_some_and(f32::is_nan) {
             let what = "the lowest score is not a number";
             return Err(Error::new(ErrorKind::BadOption, what));
         }
         let withheld = match &self.exclude_pairs {
-            Some(path) => withheld(path, model, user, session)?,
+            Some(path) => withheld(path, known, user, session)?,
             None => HashMap::new(),
         };
         recommender
@@ -155,37 +201,40 @@ impl FilterArgs {
     }
 }
 
-/// The ids of a file, one a line.
-fn ids(path: &Path) -> Result<HashSet<String>> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(e, path))?;
-    let ids: HashSet<String> = text
-        .lines()
-        .map(str::trim)
-        .filter(|id| !id.is_empty())
-        .map(str::to_owned)
-        .collect();
-    match ids.is_empty() {
-        false => Ok(ids),
-        true => Err(Error::new(ErrorKind::BadInput, "there is no id in it")
-            .path(path)
-            .remedy("write one item's id a line")),
-    }
-}
+/// Bytes that a user takes in a table of lists, and that another item takes in one.
+const USER_BYTES: u64 = 128;
+const ITEM_BYTES: u64 = 8;
 
 /// The items that single users do not get.
 fn withheld(
     path: &Path,
-    model: &Model,
+    known: Known<'_>,
     user: impl Fn(&str) -> Result<Option<u32>>,
     session: &Session,
 ) -> Result<HashMap<u32, Vec<u32>>> {
     let mut withheld: HashMap<u32, Vec<u32>> = HashMap::new();
-    let mut unknown = 0;
-    read_pairs(&Input::from(path), |user_id, item_id| {
-        let item = model.dictionary(Side::Items).lookup(item_id)?;
-        match (user(user_id)?, item) {
-            (Some(user), Some(item)) => withheld.entry(user).or_default().push(item),
+    let (mut unknown, mut held) = (0, 0);
+    let (items, budget) = (known.model.dictionary(Side::Items), session.plan().budget());
+    read_pairs(&Input::from(path), budget, |user_id, item_id| {
+        match (user(user_id)?, items.lookup(item_id)?) {
+            (Some(user), Some(item)) => {
+                let of_user = withheld.entry(user).or_insert_with(|| {
+                    held += USER_BYTES;
+                    Vec::new()
+                });
+                of_user.push(item);
+                held += ITEM_BYTES;
+            }
             _ => unknown += 1,
+        }
+        if held > known.room / 2 {
+            let what = format!(
+                "these pairs take more than {} of memory",
+                Bytes(known.room / 2)
+            );
+            return Err(Error::new(ErrorKind::OverBudget, what)
+                .path(path)
+                .remedy("raise --memory, or recommend part by part with --users"));
         }
         Ok(())
     })?;

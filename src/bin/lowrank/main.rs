@@ -20,6 +20,7 @@ mod plot;
 mod predict;
 mod recommend;
 mod session;
+mod short_text;
 mod similar;
 mod space;
 mod split;

@@ -5,6 +5,7 @@ use std::path::Path;
 use lowrank::Result;
 use lowrank::ingest::{Input, NewUsers as Read, ReadOptions};
 use lowrank::matrix::{Ratings, Side};
+use lowrank::memory::Plan;
 use lowrank::model::Model;
 use lowrank::recommend::FoldedIn;
 use lowrank::store::{Dictionary, Store};
@@ -20,17 +21,18 @@ pub struct NewUsers {
 }
 
 impl NewUsers {
-    /// Reads their ratings, within so many bytes, and solves for their rows. Of a model whose solver asks for the ratings that
-    /// it was trained on, the store is needed.
+    /// Reads their ratings and solves for their rows, which have to fit beside what the plan has. Of a model whose solver
+    /// asks for the ratings that it was trained on, the store is needed.
     pub fn fold_in(
         path: &Path,
         model: &Model,
         store: Option<&Store>,
-        room: u64,
+        plan: &mut Plan,
         session: &Session,
     ) -> Result<NewUsers> {
         let items = model.dictionary(Side::Items);
-        let read = Read::read(Input::from(path), &ReadOptions::default(), items, room)?;
+        let options = ReadOptions::default().within(plan.budget());
+        let read = Read::read(Input::from(path), &options, items, plan.rest(0)?)?;
         if read.unknown > 0 {
             let unknown = counted(read.unknown, "rating");
             session.say(format!(
@@ -47,11 +49,7 @@ impl NewUsers {
             ));
         }
         let (users, rank) = (read.ids.len(), model.parameters().items.rank());
-        let mut plan = session.plan();
-        plan.hold(
-            "the model and the file",
-            plan.budget().0.saturating_sub(room),
-        );
+        plan.hold("ratings of new users", read.bytes);
         plan.hold("rows of new users", FoldedIn::memory(users, rank));
         plan.rest(0)?;
         let trained = store.filter(|store| FoldedIn::is_of(store, model));

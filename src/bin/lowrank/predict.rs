@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::{ArgGroup, Args};
 use lowrank::ingest::{Input, read_pairs};
 use lowrank::matrix::Side;
-use lowrank::model::Model;
+use lowrank::memory::Bytes;
+use lowrank::model::{Held, Model};
 use lowrank::store::AtomicFile;
 use lowrank::{Error, Result};
 use serde::Serialize;
@@ -55,10 +56,15 @@ pub fn run(args: PredictArgs, session: &Session) -> Result<()> {
         session.give_stdout_to_data()?;
     }
     let mut plan = session.plan();
-    plan.hold("the model", Model::memory(&args.model)?);
-    plan.rest(0)?;
+    // Of a single pair two rows are asked for.
+    let ways = match args.pairs {
+        Some(_) => &[Held::Everything, Held::Nothing][..],
+        None => &[Held::Nothing],
+    };
+    let held = Held::plan(&mut plan, &args.model, ways)?;
     let predictor = Predictor {
-        model: Model::open(&args.model)?,
+        model: Model::open_with(&args.model, held)?,
+        budget: plan.budget(),
         clip: !args.no_clip,
     };
     match (&args.pairs, &args.user, &args.item) {
@@ -81,8 +87,12 @@ pub fn run(args: PredictArgs, session: &Session) -> Result<()> {
     }
 }
 
+/// Pairs whose ids are in memory before those of the next ones are looked up.
+const IDS: u64 = 1 << 16;
+
 struct Predictor {
     model: Model,
+    budget: Bytes,
     clip: bool,
 }
 
@@ -97,7 +107,7 @@ impl Predictor {
     fn predict(&self, user: &str, item: &str) -> Result<(f32, bool, bool)> {
         let user = self.model.dictionary(Side::Users).lookup(user)?;
         let item = self.model.dictionary(Side::Items).lookup(item)?;
-        let prediction = self.model.predict(user, item);
+        let prediction = self.model.predict(user, item)?;
         let prediction = match self.clip {
             true => self.model.clip(prediction),
             false => prediction,
@@ -112,9 +122,13 @@ impl Predictor {
         out.write_record(["user", "item", "prediction"])
             .map_err(failed)?;
         let mut outcome = Outcome::default();
-        read_pairs(pairs, |user, item| {
+        let sides = [Side::Users, Side::Items].map(|side| self.model.dictionary(side));
+        read_pairs(pairs, self.budget, |user, item| {
             let (prediction, user_known, item_known) = self.predict(user, item)?;
             outcome.predictions += 1;
+            if outcome.predictions.is_multiple_of(IDS) {
+                sides.iter().for_each(|ids| ids.release());
+            }
             outcome.unknown += u64::from(!user_known || !item_known);
             out.write_record([user, item, &prediction.to_string()])
                 .map_err(failed)

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use lowrank::ingest::{Input, read_ids};
 use lowrank::kernel::Candidate;
 use lowrank::matrix::Side;
-use lowrank::model::{Model, Record, UsersIn};
+use lowrank::memory::Bytes;
+use lowrank::model::{Held, Model, Record};
 use lowrank::progress::{Progress, Unit};
 use lowrank::recommend::{
     Exclude, Ids, RecommendationFormat, RecommendationText, Recommender, Search, UserTop,
@@ -16,7 +18,7 @@ use lowrank::store::{AtomicFile, Store};
 use lowrank::{Error, ErrorKind, Result};
 use serde::Serialize;
 
-use crate::filters::FilterArgs;
+use crate::filters::{FilterArgs, Known};
 use crate::new_users::NewUsers;
 use crate::session::{Session, aligned, counted, grouped};
 use crate::table::{Lean, Table};
@@ -98,9 +100,6 @@ pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
         plan.hold("shards in use", exclude.memory(store));
         plan.hold("numbers of users and items", record.matching(store));
     }
-    if let Some(list) = &args.users {
-        plan.hold("users who are asked for", asked_for(list));
-    }
     let search = match args.exhaustive {
         true => Search::Exhaustive,
         false => Search::Screened,
@@ -113,13 +112,18 @@ pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
         session.threads.count(),
     );
     plan.hold("items made ready to search, and lists", searching);
-    let users_in = UsersIn::plan(&mut plan, &args.model)?;
-    let room = plan.rest(0)?;
-    let model = Model::open_with(&args.model, users_in)?;
+    // Who is folded in has a row of their own, and no other user's is looked at.
+    let ways = match args.fold_in {
+        Some(_) => &[Held::Items][..],
+        None => &[Held::Everything, Held::Items],
+    };
+    let held = Held::plan(&mut plan, &args.model, ways)?;
+    let model = Model::open_with(&args.model, held)?;
     let new_users = match &args.fold_in {
-        Some(path) => Some(NewUsers::fold_in(path, &model, store, room, session)?),
+        Some(path) => Some(NewUsers::fold_in(path, &model, store, &mut plan, session)?),
         None => None,
     };
+    let room = plan.rest(0)?;
     let (recommender, ids) = match &new_users {
         Some(users) => {
             let folded_in = &users.folded_in;
@@ -136,12 +140,17 @@ pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
         }
     };
     let find = |id: &str| ids.find(id);
+    let known = Known {
+        model: &model,
+        store,
+        room,
+    };
     let recommender = args
         .filters
-        .apply(recommender, &model, store, asked, find, session)?;
+        .apply(recommender, known, asked, find, session)?;
     let users: Option<Vec<u32>> = match (&args.users, &new_users) {
         (Some(list), _) => {
-            let mut users = wanted(list, ids)?;
+            let mut users = wanted(list, ids, room, session)?;
             if args.out.is_some() {
                 // In the store's order, so that what is read of it and of the model is read once.
                 users.sort_unstable();
@@ -250,38 +259,33 @@ impl Job<'_> {
     }
 }
 
-/// Memory that a list of users takes, in bytes: its text, and where each line of a few letters starts.
-fn asked_for(list: &str) -> u64 {
-    let of_file = std::fs::metadata(list).map(|file| file.len());
-    8 * of_file.unwrap_or(list.len() as u64)
-}
+/// Bytes that a user takes in a list that grows.
+const USER_BYTES: u64 = 12;
 
-/// The rows of the users that were asked for: a list of ids, or a file of them.
-fn wanted(list: &str, known: Ids<'_>) -> Result<Vec<u32>> {
-    let text;
+/// The rows of the users that were asked for, by a list of ids or a file of them, within so many bytes.
+fn wanted(list: &str, known: Ids<'_>, room: u64, session: &Session) -> Result<Vec<u32>> {
+    let row = |id: &str| {
+        known
+            .find(id)?
+            .ok_or_else(|| Error::new(ErrorKind::UnknownId, format!("there is no user {id:?}")))
+    };
     let path = Path::new(list);
-    let is_file = path.is_file();
-    let ids: Vec<&str> = if is_file {
-        text = std::fs::read_to_string(path).map_err(|e| Error::io(e, path))?;
-        text.lines().map(str::trim).collect()
-    } else {
-        list.split(',').map(str::trim).collect()
-    };
-    let row = |(line, id): (u64, &str)| {
-        known.find(id)?.ok_or_else(|| {
-            let error = Error::new(ErrorKind::UnknownId, format!("there is no user {id:?}"));
-            if is_file {
-                error.path(path).line(line)
-            } else {
-                error
-            }
-        })
-    };
-    let blank = |id: &str| is_file && id.is_empty();
-    let ids = (1..).zip(ids).filter(|(_, id)| !blank(id));
-    let rows = ids.map(row).collect();
+    if !path.is_file() {
+        return list.split(',').map(|id| row(id.trim())).collect();
+    }
+    let mut rows = Vec::new();
+    read_ids(&Input::from(path), session.plan().budget(), |line, id| {
+        rows.push(row(id).map_err(|e| e.path(path).line(line))?);
+        if USER_BYTES * rows.len() as u64 > room {
+            let what = format!("these users take more than {} of memory", Bytes(room));
+            return Err(Error::new(ErrorKind::OverBudget, what)
+                .path(path)
+                .remedy("raise --memory, or recommend to them part by part"));
+        }
+        Ok(())
+    })?;
     known.release();
-    rows
+    Ok(rows)
 }
 
 /// A table for each of a few users.

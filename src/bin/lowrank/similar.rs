@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
 use lowrank::matrix::Side;
-use lowrank::model::Model;
+use lowrank::model::{GATHERED, Held, Model, Record};
 use lowrank::progress::{Progress, Unit};
 use lowrank::recommend::{
     Neighbours, RecommendationFormat, RecommendationText, Recommender, Search, Similar, similar,
@@ -70,12 +70,11 @@ pub fn run(args: SimilarArgs, session: &Session) -> Result<()> {
         return all(&args, out, session);
     }
     let mut plan = session.plan();
-    plan.hold("the model", Model::memory(&args.model)?);
-    let shape = lowrank::model::Record::read(&args.model)?.shape;
-    let rows = shape.users.max(shape.items);
-    plan.hold("cosines", (rows * size_of::<Similar>()) as u64);
-    plan.rest(0)?;
-    let model = Model::open(&args.model)?;
+    let shape = Record::read(&args.model)?.shape;
+    let rows = shape.users.max(shape.items).min(args.top as usize) + GATHERED;
+    plan.hold("cosines", 2 * (rows * size_of::<Similar>()) as u64);
+    let held = Held::plan(&mut plan, &args.model, &[Held::Nothing])?;
+    let model = Model::open_with(&args.model, held)?;
     let (side, row) = match (&args.item, &args.user) {
         (Some(item), _) => (Side::Items, model.find_item(item)?),
         (None, user) => (
@@ -130,7 +129,7 @@ struct Written<'a> {
 
 /// The items most like every item, to a file.
 fn all(args: &SimilarArgs, out: &Path, session: &Session) -> Result<()> {
-    let record = lowrank::model::Record::read(&args.model)?;
+    let record = Record::read(&args.model)?;
     let (items, rank) = (record.shape.items, record.options.rank);
     let (top, threads) = (args.top as usize, session.threads.count());
     if top >= items {
@@ -141,13 +140,12 @@ fn all(args: &SimilarArgs, out: &Path, session: &Session) -> Result<()> {
         return Err(Error::new(ErrorKind::BadOption, what).remedy("give a lower --top"));
     }
     let mut plan = session.plan();
-    plan.hold("the model", Model::memory(&args.model)?);
     plan.hold("factors of length 1", Neighbours::memory(items, rank));
     let searching = Recommender::memory(items, rank, top, Search::default(), threads);
     plan.hold("items made ready to search, and lists", searching);
-    plan.rest(0)?;
+    let held = Held::plan(&mut plan, &args.model, &[Held::Nothing])?;
     let mut file = AtomicFile::create(out, args.force)?;
-    let model = Model::open(&args.model)?;
+    let model = Model::open_with(&args.model, held)?;
     let neighbours = Neighbours::new(&model, Side::Items)?;
     let format = RecommendationFormat::of(out);
     let text = RecommendationText::of_likeness(format, &model, Side::Items);

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plot::{Chart, Line, Series, draw};
 use crate::session::{Session, aligned, counted};
+use crate::short_text;
 use crate::space::{SpaceArgs, described};
 use crate::table::{Lean, Table};
 
@@ -218,7 +219,7 @@ fn without_epochs(mut options: Choice) -> Choice {
 
 /// The trials of a record, which must be of a search like this one.
 fn read(path: &Path, now: &Record) -> Result<Vec<Trial>> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(e, path))?;
+    let text = short_text::read(path)?;
     let record: Record = serde_json::from_str(&text).map_err(|e| {
         Error::new(ErrorKind::Damaged, format!("no record of trials: {e}"))
             .path(path)

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use lowrank::{Error, ErrorKind, Result};
 
+use crate::short_text;
+
 /// Columns of numbers, by name. A cell may be empty.
 pub struct Curves {
     path: PathBuf,
@@ -18,8 +20,8 @@ impl Curves {
     /// If it cannot be read, has no line, or a cell is not a number.
     pub fn read(path: &Path) -> Result<Curves> {
         let bad = |what: String| Error::new(ErrorKind::BadInput, what).path(path);
-        let text = std::fs::read(path).map_err(|e| Error::io(e, path))?;
-        let mut reader = csv::Reader::from_reader(text.as_slice());
+        let text = short_text::read(path)?;
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
         let of_csv = |e: csv::Error| Error::from(e).path(path);
         let names: Vec<String> = reader
             .headers()

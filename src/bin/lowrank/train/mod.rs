@@ -9,7 +9,7 @@ use std::time::Instant;
 use lowrank::evaluate::{Target, Watch};
 use lowrank::ingest::{Resplit, Split};
 use lowrank::matrix::{Ratings, Side};
-use lowrank::memory::Plan;
+use lowrank::memory::{Bytes, Plan};
 use lowrank::model::{Checkpoint, Model, Record, Run, read_start};
 use lowrank::rng::mix;
 use lowrank::solver::Options;
@@ -35,7 +35,7 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     let path = whole.as_ref().map_or(args.store.clone(), whole_store);
     // Planning looks at all shards, and must not fill the memory with them.
     let mut store = Store::open_within(path, session.plan().budget().0 / 2)?;
-    let start = Start::read(&args, &store)?;
+    let start = Start::read(&args, &store, session.plan().budget())?;
     let options = options(&args, start.as_ref().map(|start| start.users.rank()))?;
     let (plan, placement) = plan(&args, &options, &store, session)?;
     store.keep_within(plan.rest(0)?);
@@ -160,11 +160,12 @@ struct Start {
 }
 
 impl Start {
-    fn read(args: &TrainArgs, store: &Store) -> Result<Option<Start>> {
+    fn read(args: &TrainArgs, store: &Store, budget: Bytes) -> Result<Option<Start>> {
         let (Some(users), Some(items)) = (&args.init_users, &args.init_items) else {
             return Ok(None);
         };
-        let read = |path: &Path, side| read_start(path, store.dictionary(side), !args.no_biases);
+        let read =
+            |path: &Path, side| read_start(path, store.dictionary(side), !args.no_biases, budget);
         let (users, of_users) = read(users, Side::Users)?;
         let (items, of_items) = read(items, Side::Items)?;
         if users.rank() != items.rank() {

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::args::choices;
+use crate::short_text;
 
 /// Factorize the ratings of a store.
 ///
@@ -383,7 +384,7 @@ impl TrainArgs {
 /// # Errors
 /// If it cannot be read, or is no JSON object.
 pub fn read_options(path: &Path) -> Result<Map<String, Value>> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(e, path))?;
+    let text = short_text::read(path)?;
     serde_json::from_str(&text).map_err(|e| {
         Error::new(ErrorKind::BadInput, format!("no options in JSON: {e}"))
             .path(path)
@@ -403,7 +404,7 @@ fn rates(list: &str) -> Result<Vec<f32>> {
     if let Ok(rates) = parse(list) {
         return Ok(rates);
     }
-    let text = std::fs::read_to_string(list).map_err(|e| Error::io(e, list))?;
+    let text = short_text::read(Path::new(list))?;
     parse(&text).map_err(|word| {
         Error::new(
             ErrorKind::BadInput,
