@@ -23,6 +23,8 @@ use crate::solver::{Method, Options, Solver};
 pub const METHOD: Method = Method {
     suited: |options| Options {
         positive_at: Some(4.0),
+        // Of few items each would be told apart from the others of its kind.
+        temperature: 1.0,
         regularization: None,
         epochs: 60,
         ..options
