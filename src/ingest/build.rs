@@ -7,7 +7,8 @@
 use std::ops::Range;
 
 use super::rows::{Histogram, Rows, Settle, Settled, Twice};
-use super::sort::{Ranges, Record, Scatter, Scattered, Spill, Stamp, columns_by_row};
+use super::sort::{Ranges, Record, Scatter, Scattered, Stamp, columns_by_row};
+use super::spill::Spill;
 use super::waves::in_waves;
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::Side;
@@ -42,11 +43,11 @@ impl Shares {
     pub fn of(budget: u64, shard_bytes: u64, threads: usize) -> Shares {
         Shares {
             ids: budget / 5,
-            raw: budget / 4,
-            by_user: budget / 4,
+            raw: budget / 5,
+            by_user: budget / 5,
             scatter: budget / 8,
             sort: budget / 8 / threads as u64,
-            shard: shard_bytes.min(budget / 16),
+            shard: shard_bytes.min(budget / 32),
         }
     }
 }
@@ -231,7 +232,7 @@ impl Build<'_> {
         self.progress
             .begin("sorting by item", Some(counts.iter().sum()), Unit::Ratings);
         in_waves(
-            (0..ranges.len()).map(|range| Ok((range, records.take(range)?))),
+            (0..ranges.len()).map(|range| Ok((range, records.next_stream()?))),
             |(range, records)| (range, columns_by_row(&records, ranges.rows(range))),
             |(range, (cols, values, ends))| {
                 let mut start = 0;

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::dictionary::{Generations, Interner};
-use super::sort::{Record, Spill, Stamp};
+use super::sort::{Record, Stamp};
+use super::spill::Spill;
 use super::{Consumer, RawRating};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::Bytes;

@@ -11,7 +11,8 @@ use super::build::{Build, Shares};
 use super::collect::{Collector, Raw};
 use super::dictionary::Numbering;
 use super::rows::{Duplicates, Settle};
-use super::sort::{Ranges, Record, Scatter, Spill, Stamp};
+use super::sort::{Ranges, Record, Scatter, Stamp};
+use super::spill::Spill;
 use super::split::{HoldOut, Split};
 use super::titles;
 use super::{Input, ReadOptions, ReadReport, Titles, read_ratings};
@@ -20,7 +21,7 @@ use crate::matrix::Side;
 use crate::memory::{Bytes, Plan};
 use crate::progress::{Progress, Unit};
 use crate::rng::key;
-use crate::store::{Encoding, InputCounts, Manifest, Seal, StoreWriter};
+use crate::store::{Encoding, InputCounts, Manifest, Seal, StoreWriter, trim_heap};
 use crate::threads::Threads;
 
 /// What to import, and how.
@@ -159,6 +160,8 @@ impl Import {
             mut raw,
             ..
         } = collector;
+        // What reading held is not where the next stages look for memory.
+        trim_heap();
         let numbered = Numbered {
             users: users.finish(store.path())?,
             items: items.finish(store.path())?,
@@ -173,6 +176,7 @@ impl Import {
             rayon::current_num_threads(),
         );
         raw.spill.shrink(shares.raw)?;
+        trim_heap();
         let (dictionaries, keys, titled) = self.write_dictionaries(&store, &numbered)?;
         let id = |side: Side, row| match side {
             Side::Users => numbered.users.id(row).to_owned(),
@@ -199,7 +203,8 @@ impl Import {
         let ranges = build.ranges(Side::Users)?;
         let mut by_user = self.scatter(raw, &numbered, &ranges, &shares, store.path())?;
         let [records, test_file] = &mut by_user;
-        let load = |range| Ok([records.take(range)?, test_file.take(range)?]);
+        let load = |_range| Ok([records.next_stream()?, test_file.next_stream()?]);
+        trim_heap();
         let built = build.run(&ranges, load, |_, _| Ok(()))?;
         let spilled = build.spilled + by_user.iter().map(Spill::written).sum::<u64>();
         let lines = |report: &ReadReport| report.inputs.iter().map(|i| i.lines).sum::<u64>();
@@ -258,7 +263,7 @@ impl Import {
             None => [spill(shares.by_user), spill(0)],
             Some(_) => [spill(shares.by_user / 4 * 3), spill(shares.by_user / 4)],
         };
-        for (index, stream) in raw.streams.iter().enumerate() {
+        for stream in &raw.streams {
             let users = numbered.users.map(stream.users);
             let items = numbered.items.map(stream.items);
             let renumber = |record: &mut Record<T>| {
@@ -266,7 +271,7 @@ impl Import {
                 record.col = items[record.col as usize];
             };
             let out = &mut out[usize::from(stream.test_file)];
-            scatter.scatter(raw.spill.pieces(index, at_once), renumber, out)?;
+            scatter.scatter(raw.spill.next_pieces(at_once), renumber, out)?;
         }
         Ok(out)
     }

@@ -30,6 +30,7 @@ mod resplit;
 mod rows;
 mod sink;
 mod sort;
+mod spill;
 mod split;
 mod titles;
 mod waves;

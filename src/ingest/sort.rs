@@ -1,17 +1,14 @@
 //! External sort of ratings, inside the budget.
 //!
-//! A [`Spill`] holds many streams of records: in memory up to its share of the budget, beyond it in one anonymous file, of
-//! which the page cache keeps little, and which shrinks as records are taken out.
 //! Records are scattered into streams by row range ([`Ranges`]), each small enough to be sorted in memory, and come out in
-//! the order in which they went in, so that equal rows keep the order of the input's lines.
+//! the order in which they went in, so that equal rows keep the order of the input's lines. The streams are a
+//! [`Spill`]'s.
 
-use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 
+use super::spill::Spill;
 use super::waves::in_waves;
-use crate::error::{AtPath, Result};
-use crate::store::DiskFile;
+use crate::error::Result;
 
 /// When a rating was given, or nothing where nobody asks.
 pub trait Stamp: Copy + Default + Ord + Send + Sync {
@@ -54,7 +51,7 @@ impl Stamp for i64 {
 }
 
 /// A rating on its way into the store.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Record<T> {
     /// The row that it is sorted by.
     pub row: u32,
@@ -67,16 +64,19 @@ pub struct Record<T> {
 }
 
 impl<T: Stamp> Record<T> {
-    const BYTES: usize = 12 + T::BYTES;
+    /// Bytes on disk.
+    pub(super) const BYTES: usize = 12 + T::BYTES;
 
-    fn write(&self, out: &mut Vec<u8>) {
+    /// Appends its bytes.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.row.to_le_bytes());
         out.extend_from_slice(&self.col.to_le_bytes());
         out.extend_from_slice(&self.value.to_le_bytes());
         self.time.write(out);
     }
 
-    fn read(bytes: &[u8]) -> Record<T> {
+    /// From its bytes.
+    pub(super) fn read(bytes: &[u8]) -> Record<T> {
         let word = |at: usize| bytes[at..at + 4].try_into().expect("four bytes");
         Record {
             row: u32::from_le_bytes(word(0)),
@@ -86,239 +86,6 @@ impl<T: Stamp> Record<T> {
         }
     }
 }
-
-/// Streams of records, in memory or in a file.
-///
-/// What is in memory lies in blocks of one size, which streams take and give back: however streams grow, no more is held
-/// than the share, and what is freed fits what is asked for next.
-#[derive(Debug)]
-pub struct Spill<T> {
-    folder: PathBuf,
-    file: Option<DiskFile>,
-    /// Bytes that were written to the file.
-    end: u64,
-    /// What has been read of it and not yet been given back: ranges, and how many bytes.
-    read: Vec<Range<u64>>,
-    read_bytes: u64,
-    /// Bytes that the page cache may have of the file.
-    cached: u64,
-    /// Records of a block.
-    block: usize,
-    /// The most blocks.
-    room: usize,
-    /// Blocks that there are: those of streams, and those that wait.
-    blocks: usize,
-    waiting: Vec<Vec<Record<T>>>,
-    streams: Vec<Stream<T>>,
-}
-
-#[derive(Debug)]
-struct Stream<T> {
-    /// Where the stream lies in the file: offset and number of records.
-    extents: Vec<(u64, usize)>,
-    /// What has not been written: blocks, of which the last may not be full.
-    tail: Vec<Vec<Record<T>>>,
-}
-
-impl<T> Default for Stream<T> {
-    fn default() -> Stream<T> {
-        Stream {
-            extents: Vec::new(),
-            tail: Vec::new(),
-        }
-    }
-}
-
-impl<T> Stream<T> {
-    fn held(&self) -> usize {
-        self.tail.iter().map(Vec::len).sum()
-    }
-}
-
-impl<T: Stamp> Spill<T> {
-    /// So many empty streams that may hold `memory` bytes; what is beyond goes to an anonymous file in `folder`.
-    pub fn new(streams: usize, memory: u64, folder: &Path) -> Spill<T> {
-        let room = memory as usize / size_of::<Record<T>>();
-        // Every stream leaves half a block empty: a sixteenth of the room, where there are few enough streams.
-        let block = (room / (8 * streams.max(1))).clamp(16, 4096);
-        Spill {
-            folder: folder.to_owned(),
-            file: None,
-            end: 0,
-            read: Vec::new(),
-            read_bytes: 0,
-            cached: (memory / 16).clamp(BUFFER as u64, 8 * BUFFER as u64),
-            block,
-            room: (room / block).max(1),
-            blocks: 0,
-            waiting: Vec::new(),
-            streams: (0..streams).map(|_| Stream::default()).collect(),
-        }
-    }
-
-    /// Adds an empty stream and gives its number.
-    pub fn add_stream(&mut self) -> usize {
-        self.streams.push(Stream::default());
-        self.streams.len() - 1
-    }
-
-    /// Appends records to a stream.
-    pub fn append(&mut self, stream: usize, mut records: &[Record<T>]) -> Result<()> {
-        while !records.is_empty() {
-            let last = self.streams[stream].tail.last();
-            if last.is_none_or(|block| block.len() == self.block) {
-                let block = self.empty_block()?;
-                self.streams[stream].tail.push(block);
-            }
-            let block = self.streams[stream].tail.last_mut().expect("has room");
-            let (now, later) = records.split_at(records.len().min(self.block - block.len()));
-            block.extend_from_slice(now);
-            records = later;
-        }
-        Ok(())
-    }
-
-    fn empty_block(&mut self) -> Result<Vec<Record<T>>> {
-        if self.waiting.is_empty() && self.blocks >= self.room {
-            self.write_tails()?;
-        }
-        Ok(self.waiting.pop().unwrap_or_else(|| {
-            self.blocks += 1;
-            Vec::with_capacity(self.block)
-        }))
-    }
-
-    /// Records appended so far.
-    pub fn records(&self) -> u64 {
-        let held: usize = self.streams.iter().map(Stream::held).sum();
-        self.end / Record::<T>::BYTES as u64 + held as u64
-    }
-
-    /// Bytes written to disk so far.
-    pub fn written(&self) -> u64 {
-        self.end
-    }
-
-    fn write_tails(&mut self) -> Result<()> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => {
-                let file = DiskFile::unnamed(&self.folder).at(&self.folder)?;
-                none.insert(file.cached_within(self.cached))
-            }
-        };
-        file.seek(SeekFrom::Start(self.end)).at(&self.folder)?;
-        let mut bytes = Vec::with_capacity(BUFFER);
-        for stream in &mut self.streams {
-            let held = stream.held();
-            if held == 0 {
-                continue;
-            }
-            stream.extents.push((self.end, held));
-            for mut block in stream.tail.drain(..) {
-                for record in &block {
-                    record.write(&mut bytes);
-                    if bytes.len() + Record::<T>::BYTES > BUFFER {
-                        file.write_all(&bytes).at(&self.folder)?;
-                        bytes.clear();
-                    }
-                }
-                block.clear();
-                self.waiting.push(block);
-            }
-            self.end += (held * Record::<T>::BYTES) as u64;
-        }
-        file.write_all(&bytes).at(&self.folder)
-    }
-
-    /// Holds no more than `memory` bytes from now on, which is no more than before: what is beyond is written.
-    pub fn shrink(&mut self, memory: u64) -> Result<()> {
-        self.room = (memory as usize / size_of::<Record<T>>() / self.block).max(1);
-        if self.blocks > self.room {
-            self.write_tails()?;
-            self.waiting.truncate(self.room);
-            self.blocks = self.waiting.len();
-        }
-        Ok(())
-    }
-
-    /// All records of a stream, in order, at most `at_once` at a time; what has been given is forgotten.
-    pub fn pieces(
-        &mut self,
-        stream: usize,
-        at_once: usize,
-    ) -> impl Iterator<Item = Result<Vec<Record<T>>>> {
-        let Stream { extents, tail } = std::mem::take(&mut self.streams[stream]);
-        self.blocks -= tail.len();
-        let pieces = extents.into_iter().flat_map(move |(offset, count)| {
-            (0..count).step_by(at_once).map(move |done| {
-                let offset = offset + (done * Record::<T>::BYTES) as u64;
-                (offset, (count - done).min(at_once))
-            })
-        });
-        let written = pieces.map(|(offset, count)| {
-            let mut records = Vec::with_capacity(count);
-            self.read(offset, count, &mut records)?;
-            Ok(records)
-        });
-        written.chain(tail.into_iter().map(Ok))
-    }
-
-    /// All records of a stream, in order, which are forgotten.
-    pub fn take(&mut self, stream: usize) -> Result<Vec<Record<T>>> {
-        let taken = &self.streams[stream];
-        let written: usize = taken.extents.iter().map(|(_, count)| count).sum();
-        let mut records = Vec::with_capacity(written + taken.held());
-        let Stream { extents, tail } = std::mem::take(&mut self.streams[stream]);
-        for (offset, count) in extents {
-            self.read(offset, count, &mut records)?;
-        }
-        self.blocks -= tail.len();
-        tail.iter()
-            .for_each(|block| records.extend_from_slice(block));
-        Ok(records)
-    }
-
-    fn read(&mut self, offset: u64, count: usize, records: &mut Vec<Record<T>>) -> Result<()> {
-        let mut file = self.file.as_ref().expect("extents lie in a file");
-        file.seek(SeekFrom::Start(offset)).at(&self.folder)?;
-        let mut left = count * Record::<T>::BYTES;
-        let range = offset..offset + left as u64;
-        let mut bytes = vec![0; left.min(BUFFER / Record::<T>::BYTES * Record::<T>::BYTES)];
-        while left > 0 {
-            let now = left.min(bytes.len());
-            file.read_exact(&mut bytes[..now]).at(&self.folder)?;
-            records.extend(
-                bytes[..now]
-                    .chunks_exact(Record::<T>::BYTES)
-                    .map(Record::read),
-            );
-            left -= now;
-        }
-        self.read_bytes += range.end - range.start;
-        self.read.push(range);
-        if self.read_bytes >= self.end / 32 {
-            self.give_back();
-        }
-        Ok(())
-    }
-
-    /// Gives back the disk space of what has been read: what it becomes needs it. Streams that follow each other lie side
-    /// by side, and a few large holes are made in a fraction of the time of many small ones.
-    fn give_back(&mut self) {
-        self.read.sort_unstable_by_key(|range| range.start);
-        let file = self.file.as_ref().expect("has been read");
-        for side_by_side in self.read.chunk_by(|a, b| a.end == b.start) {
-            let last = &side_by_side[side_by_side.len() - 1];
-            file.give_back(side_by_side[0].start..last.end);
-        }
-        self.read.clear();
-        self.read_bytes = 0;
-    }
-}
-
-/// Bytes that are written or read at once.
-const BUFFER: usize = 1 << 20;
 
 /// Rows cut into consecutive ranges of a bounded number of records.
 #[derive(Debug, Clone, PartialEq)]
@@ -543,7 +310,7 @@ mod tests {
                     .copied()
                     .collect();
                 assert!(expected.len() as u64 <= capacity || rows.len() == 1);
-                let came = spill.take(range).unwrap();
+                let came = spill.next_stream().unwrap();
                 assert_eq!(came, expected);
                 let (sorted, ends) = by_row(&came, rows.clone());
                 assert!(sorted.is_sorted_by_key(|r| (r.row, r.col)));
@@ -561,20 +328,5 @@ mod tests {
                 assert!(pairs.eq(sorted.iter().map(|r| (r.col, r.value))));
             }
         }
-    }
-
-    #[test]
-    fn pieces_come_from_file_and_memory() {
-        let folder = tempfile::tempdir().unwrap();
-        let records = records(1000);
-        let mut spill = Spill::new(1, 300 * size_of::<Record<i64>>() as u64, folder.path());
-        for part in records.chunks(90) {
-            spill.append(0, part).unwrap();
-        }
-        spill.shrink(100 * size_of::<Record<i64>>() as u64).unwrap();
-        let pieces: Vec<_> = spill.pieces(0, 70).collect::<Result<_>>().unwrap();
-        assert!(pieces.iter().all(|piece| piece.len() <= 70));
-        let came: Vec<_> = pieces.concat();
-        assert_eq!(came, records);
     }
 }

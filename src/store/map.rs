@@ -240,6 +240,16 @@ fn address_range(map: &Mmap) -> Range<usize> {
     range.start.addr()..range.end.addr()
 }
 
+/// Gives back to the system what the allocator keeps for later: it keeps what was freed in pieces, and the next stage of a
+/// work that lives within a budget asks for other pieces. Does nothing where the allocator is not that of glibc.
+pub fn trim_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it takes no pointers, and the allocator locks what it looks at.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// From now on, reading a page of a mapped file that cannot be had, since the file was cut short or its disk failed, ends
 /// the process with a line that names file and offset on standard error, and exit status 1, rather than by SIGBUS.
 ///
