@@ -71,6 +71,7 @@ pub const SOLVERS: &[Method] = &[
     implicit::STEPS,
     implicit::BLOCKS,
     svd::METHOD,
+    ranking::SOFTMAX,
     ranking::CCL,
     ranking::BPR,
     ranking::WARP,

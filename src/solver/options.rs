@@ -144,6 +144,8 @@ pub struct Options {
     pub margin: Option<f32>,
     /// For sampled rankings: what negatives weigh, taken together, beside a positive; the method's own if none.
     pub negative_weight: Option<f32>,
+    /// For softmax: what cosines are divided by.
+    pub temperature: f32,
     /// For sampled rankings: the share of a user's factors that are left out each time that the user is met.
     pub dropout: f32,
     /// For sampled rankings: users of a mini-batch; the method's own number if none.
@@ -193,6 +195,7 @@ impl Default for Options {
             negatives: None,
             margin: None,
             negative_weight: None,
+            temperature: 0.1,
             dropout: 0.0,
             batch_size: None,
             neighbours: 20,
@@ -258,6 +261,12 @@ impl Options {
             return bad(format!(
                 "the dropout is {}; it must be from 0 up to, not including, 1",
                 self.dropout
+            ));
+        }
+        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
+            return bad(format!(
+                "the temperature is {}; it must be a number above 0",
+                self.temperature
             ));
         }
         if self.negatives == Some(0) || self.batch_size == Some(0) {

@@ -13,7 +13,7 @@ use lowrank::rng::{Purpose, Stream};
 use lowrank::synthetic::{Recipe, Synthetic};
 
 /// Options that train each solver on anything, a little.
-const SOLVERS: [&str; 12] = [
+const SOLVERS: [&str; 13] = [
     "--solver als --rank 8 --epochs 3",
     "--solver coordinate --rank 18 --epochs 2",
     "--solver cg --rank 18 --epochs 2 --no-biases",
@@ -24,6 +24,7 @@ const SOLVERS: [&str; 12] = [
     "--solver gradient --rank 8 --epochs 4",
     "--solver sgd --rank 8 --epochs 3",
     "--solver ccl --rank 8 --epochs 2 --batch-size 16 --negatives 40",
+    "--solver softmax --rank 8 --epochs 2 --batch-size 16 --negatives 40",
     "--solver bpr --rank 8 --epochs 2 --batch-size 16",
     "--solver nmf --no-biases --rank 6 --epochs 3",
 ];

@@ -9,9 +9,12 @@
 //!
 //! With dropout a visit sees its user without some factors, drawn anew each time: what is left tells more, and the others stay.
 //!
-//! Negatives that a whole batch shares are scored for all its users by a matrix product, as recommendations are.
+//! Negatives that a whole batch shares are scored for all its users by a matrix product, as recommendations are. Most contrasts have
+//! slopes at a few of them, which are pairs like others; one that samples the whole catalogue has a slope at each.
 
+mod met;
 mod rows;
+mod shared;
 mod window;
 
 use std::cell::RefCell;
@@ -20,12 +23,14 @@ use rayon::prelude::*;
 
 use super::Tick;
 use crate::error::Result;
-use crate::kernel::{self, Isa, PackedItems, TILE, UserRows};
+use crate::kernel::{self, Isa, PackedItems, UserRows};
 use crate::matrix::{Factors, Ratings, Shape};
 use crate::rng::{Purpose, Stream};
 
+use met::Met;
 pub use rows::Moving;
-use rows::Others;
+use rows::Terms;
+use shared::{Chances, Shared};
 use window::{Visit, Window, for_each_window};
 
 /// Visits of a task, scored together: a matter of balance only.
@@ -38,6 +43,12 @@ const ITEMS: usize = 64;
 pub trait Contrast: Sync {
     /// How many negatives a batch shares, drawn with replacement from all items.
     fn shared(&self) -> usize;
+
+    /// Whether what a batch shares stands for the whole catalogue: drawn the more often the more popular, weighted by how many items
+    /// it stands for, with a slope at each.
+    fn samples_catalogue(&self) -> bool {
+        false
+    }
 
     /// Gives the pairs of a visit with the slopes of the loss at their scores, and returns the loss. Every positive has one pair
     /// or more, with a slope below zero or -0, and no other pair has such a slope.
@@ -56,6 +67,8 @@ pub struct Scored<'a> {
     pub shared: &'a [u32],
     /// Their scores.
     pub shared_scores: &'a [f32],
+    /// How many items of the catalogue each stands for, if they are a sample of it; else nothing.
+    pub shared_weights: &'a [f32],
     /// For draws of the visit's own.
     pub stream: &'a mut Stream,
     user: User<'a>,
@@ -118,6 +131,7 @@ fn score(isa: Isa, user: User<'_>, items: &Factors, rows: &[u32], out: &mut Vec<
 pub struct Pairs {
     items: Vec<u32>,
     slopes: Vec<f32>,
+    shared: Vec<f32>,
 }
 
 impl Pairs {
@@ -125,6 +139,12 @@ impl Pairs {
     pub fn push(&mut self, item: u32, slope: f32) {
         self.items.push(item);
         self.slopes.push(slope);
+    }
+
+    /// The slopes at the scores of what the batch shares, visit by visit, to which a contrast that samples the catalogue
+    /// adds one for each, none below zero.
+    pub fn shared(&mut self) -> &mut Vec<f32> {
+        &mut self.shared
     }
 }
 
@@ -150,6 +170,8 @@ pub struct Steps {
     pub bias_ridge: f32,
     /// Whether rows stay on the unit sphere.
     pub unit: bool,
+    /// Whether biases move, too.
+    pub biases: bool,
 }
 
 /// What draws depend on.
@@ -184,12 +206,12 @@ struct Task {
     loss: f64,
 }
 
-/// The negatives that a batch shares.
-struct Shared {
-    items: Vec<u32>,
-    packed: Vec<f32>,
-    /// What their scores start from, filled up to whole tiles.
-    starts: Vec<f32>,
+/// What a batch looks like from where the rows stand.
+struct Look {
+    /// Copies of the users' rows.
+    rows: Factors,
+    shared: Shared,
+    tasks: Vec<Task>,
 }
 
 thread_local! {
@@ -221,10 +243,19 @@ impl<C: Contrast> MiniBatches<'_, C> {
     ) -> Result<()> {
         for_each_window(ratings, |window| {
             let batches = self.batches(window);
+            let chances = self.chances(window, items.factors.rows());
             let mut stream = self.stream(Purpose::Batches, window.number() as u64);
             for number in stream.permutation(batches.len()) {
                 let batch = &batches[number];
-                self.step(window, number, batch, steps, &mut users, &mut items);
+                let seen = self.look(
+                    window,
+                    number,
+                    batch,
+                    &chances,
+                    users.factors,
+                    items.factors,
+                );
+                self.step(&seen, batch, steps, &mut users, &mut items);
                 let positives = |visit: &Visit| visit.positives(window.items(visit.user)).len();
                 tick(batch.iter().map(positives).sum::<usize>() as u64);
             }
@@ -239,9 +270,10 @@ impl<C: Contrast> MiniBatches<'_, C> {
     pub fn loss(&self, ratings: &dyn Ratings, users: &Factors, items: &Factors) -> Result<f64> {
         let mut loss = 0.0;
         for_each_window(ratings, |window| {
+            let chances = self.chances(window, items.rows());
             for (number, batch) in self.batches(window).iter().enumerate() {
-                let (_, tasks) = self.look(window, number, batch, users, items);
-                loss += tasks.iter().map(|task| task.loss).sum::<f64>();
+                let seen = self.look(window, number, batch, &chances, users, items);
+                loss += seen.tasks.iter().map(|task| task.loss).sum::<f64>();
             }
             Ok(())
         })?;
@@ -252,19 +284,28 @@ impl<C: Contrast> MiniBatches<'_, C> {
         window.batches(self.batching.users, self.batching.positives)
     }
 
+    /// The chances by which the batches of a window draw what they share.
+    fn chances(&self, window: &Window, items: usize) -> Chances {
+        match self.contrast.samples_catalogue() {
+            true => Chances::by_popularity(window, items),
+            false => Chances::even(items),
+        }
+    }
+
     fn stream(&self, purpose: Purpose, row: u64) -> Stream {
         Stream::new(self.draws.seed, purpose, self.draws.epoch as u64, row)
     }
 
-    /// Copies of the users' rows of a batch, and what its visits lead to.
+    /// Draws what a batch is held against, and sees what its visits lead to.
     fn look(
         &self,
         window: &Window,
         number: usize,
         batch: &[Visit],
+        chances: &Chances,
         users: &Factors,
         items: &Factors,
-    ) -> (Factors, Vec<Task>) {
+    ) -> Look {
         let mut rows = Factors::zeros(batch.len(), users.rank(), true);
         for (at, visit) in batch.iter().enumerate() {
             rows.row_mut(at).copy_from_slice(users.row(visit.user));
@@ -274,7 +315,15 @@ impl<C: Contrast> MiniBatches<'_, C> {
                 drop_out(rows.row_mut(at), self.dropout, &mut stream);
             }
         }
-        let shared = self.share(window, number, items);
+        let row = (window.number() as u64) << 32 | number as u64;
+        let mut stream = self.stream(Purpose::SharedNegatives, row);
+        let shared = Shared::draw(
+            self.contrast.shared(),
+            chances,
+            &mut stream,
+            items,
+            self.isa,
+        );
         let stride = rows.stride();
         let of_tasks = rows
             .flat()
@@ -294,38 +343,10 @@ impl<C: Contrast> MiniBatches<'_, C> {
                 })
             });
         let tasks = tasks.collect();
-        (rows, tasks)
-    }
-
-    /// Draws and packs what the batch shares.
-    fn share(&self, window: &Window, number: usize, items: &Factors) -> Shared {
-        let row = (window.number() as u64) << 32 | number as u64;
-        let mut stream = self.stream(Purpose::SharedNegatives, row);
-        let count = items.rows() as u64;
-        let drawn: Vec<u32> = (0..self.contrast.shared())
-            .map(|_| stream.below(count) as u32)
-            .collect();
-        let (rank, stride) = (items.rank(), items.stride());
-        let mut packed = vec![0.0; kernel::packed_len(drawn.len(), rank)];
-        let tiles = packed
-            .par_chunks_mut(ITEMS * rank)
-            .zip(drawn.par_chunks(ITEMS));
-        tiles.for_each(|(packed, drawn)| {
-            let mut rows = vec![0.0; drawn.len() * stride];
-            for (row, &item) in rows.chunks_exact_mut(stride).zip(drawn) {
-                row.copy_from_slice(items.padded_row(item as usize));
-            }
-            kernel::pack_items(self.isa, &rows, stride, rank, 0..drawn.len(), packed);
-        });
-        let mut starts: Vec<f32> = drawn
-            .iter()
-            .map(|&item| items.bias(item as usize))
-            .collect();
-        starts.resize(drawn.len().next_multiple_of(TILE), 0.0);
-        Shared {
-            items: drawn,
-            packed,
-            starts,
+        Look {
+            rows,
+            shared,
+            tasks,
         }
     }
 
@@ -339,13 +360,9 @@ impl<C: Contrast> MiniBatches<'_, C> {
         scratch: &mut Scratch,
     ) -> Task {
         let stride = items.stride();
-        let width = shared.starts.len();
+        let packed: PackedItems<'_> = shared.packed(items.rank());
+        let width = packed.starts.len();
         scratch.shared_scores.resize(TASK * width, 0.0);
-        let packed = PackedItems {
-            packed: &shared.packed,
-            rank: items.rank(),
-            starts: &shared.starts,
-        };
         kernel::score(self.isa, users, packed, &mut scratch.shared_scores);
         let mut task = Task::default();
         for (at, visit) in visits.iter().enumerate() {
@@ -369,6 +386,7 @@ impl<C: Contrast> MiniBatches<'_, C> {
                 scores: &scratch.scores,
                 shared: &shared.items,
                 shared_scores: &scratch.shared_scores[at * width..][..shared.items.len()],
+                shared_weights: &shared.weights,
                 stream: &mut self.stream(Purpose::Negatives, visit.stream()),
                 user,
                 items,
@@ -384,14 +402,26 @@ impl<C: Contrast> MiniBatches<'_, C> {
     /// Moves the rows of a batch.
     fn step(
         &self,
-        window: &Window,
-        number: usize,
+        seen: &Look,
         batch: &[Visit],
         steps: Steps,
         users: &mut Moving<'_>,
         items: &mut Moving<'_>,
     ) {
-        let (rows, tasks) = self.look(window, number, batch, users.factors, items.factors);
+        let Look {
+            rows,
+            shared,
+            tasks,
+        } = seen;
+        let sampled: &[u32] = match self.contrast.samples_catalogue() {
+            true => &shared.items,
+            false => &[],
+        };
+        // The slopes of a softmax add up to nothing but rounding: a user's bias changes no order.
+        let of_users = Steps {
+            biases: steps.biases && !self.contrast.samples_catalogue(),
+            ..steps
+        };
         let flat = items.factors.flat();
         let spans = users.spans(
             batch
@@ -401,57 +431,54 @@ impl<C: Contrast> MiniBatches<'_, C> {
         let work = spans
             .into_par_iter()
             .zip(batch.par_chunks(TASK))
-            .zip(&tasks)
+            .zip(tasks)
             .enumerate();
         work.for_each(|(number, ((mut span, visits), task))| {
-            let visits = (number * TASK..).zip(visits);
             SCRATCH.with_borrow_mut(|scratch| {
                 scratch.gradient.resize(rows.stride(), 0.0);
                 let mut start = 0;
-                for ((at, visit), &end) in visits.zip(&task.ends) {
-                    let slopes = &task.pairs.slopes[start..end];
-                    let others = Others {
+                for (at, (visit, &end)) in visits.iter().zip(&task.ends).enumerate() {
+                    let of_pairs = Terms {
+                        slopes: &task.pairs.slopes[start..end],
                         flat,
                         rows: &task.pairs.items[start..end],
-                        through: (self.dropout > 0.0).then(|| rows.padded_row(at)),
                     };
+                    let of_shared = Terms {
+                        slopes: &task.pairs.shared[at * sampled.len()..][..sampled.len()],
+                        flat,
+                        rows: sampled,
+                    };
+                    let through = rows.padded_row(number * TASK + at);
                     span.step(
                         self.isa,
                         visit.user,
-                        slopes,
-                        others,
+                        [of_pairs, of_shared],
+                        (self.dropout > 0.0).then_some(through),
                         &mut scratch.gradient,
-                        steps,
+                        of_users,
                     );
                     start = end;
                 }
             });
         });
-        let met = Met::new(&tasks);
-        let groups: Vec<_> = met.groups().collect();
+        let met = Met::new(tasks, sampled, batch.len());
         let spans = items.spans(
-            groups
+            met.groups
                 .chunks(ITEMS)
-                .map(|groups| (groups[0].0, groups[groups.len() - 1].0)),
+                .map(|groups| (groups[0].item, groups[groups.len() - 1].item)),
         );
         spans
             .into_par_iter()
-            .zip(groups.par_chunks(ITEMS))
+            .zip(met.groups.par_chunks(ITEMS))
             .for_each(|(mut span, groups)| {
                 SCRATCH.with_borrow_mut(|scratch| {
                     scratch.gradient.resize(rows.stride(), 0.0);
-                    for (item, range) in groups {
-                        let slopes = &met.slopes[range.clone()];
-                        let others = Others {
-                            flat: rows.flat(),
-                            rows: &met.visits[range.clone()],
-                            through: None,
-                        };
+                    for group in groups {
                         span.step(
                             self.isa,
-                            *item,
-                            slopes,
-                            others,
+                            group.item,
+                            met.terms(group, rows.flat()),
+                            None,
                             &mut scratch.gradient,
                             steps,
                         );
@@ -477,55 +504,27 @@ fn drop_out(row: &mut [f32], chance: f32, stream: &mut Stream) {
     }
 }
 
-/// The pairs of a batch by item, and by visit within an item.
-struct Met {
-    items: Vec<u32>,
-    visits: Vec<u32>,
-    slopes: Vec<f32>,
-}
-
-impl Met {
-    fn new(tasks: &[Task]) -> Met {
-        let mut keys = Vec::new();
-        let mut pairs = Vec::new();
-        for (number, task) in tasks.iter().enumerate() {
-            let mut start = 0;
-            for (at, &end) in task.ends.iter().enumerate() {
-                for pair in start..end {
-                    keys.push(u64::from(task.pairs.items[pair]) << 32 | pairs.len() as u64);
-                    pairs.push(((number * TASK + at) as u32, task.pairs.slopes[pair]));
-                }
-                start = end;
-            }
-        }
-        keys.par_sort_unstable();
-        let of = |&key: &u64| pairs[key as u32 as usize];
-        Met {
-            items: keys.iter().map(|key| (key >> 32) as u32).collect(),
-            visits: keys.iter().map(|key| of(key).0).collect(),
-            slopes: keys.iter().map(|key| of(key).1).collect(),
-        }
-    }
-
-    /// Each item with the range of its pairs.
-    fn groups(&self) -> impl Iterator<Item = (usize, std::ops::Range<usize>)> {
-        let mut start = 0;
-        self.items.chunk_by(|a, b| a == b).map(move |group| {
-            let range = start..start + group.len();
-            start = range.end;
-            (group[0] as usize, range)
-        })
-    }
-}
-
 /// Memory that batches of this size take, in bytes.
-pub fn memory(shape: Shape, rank: usize, batching: Batching, shared: usize, threads: usize) -> u64 {
+pub fn memory(
+    contrast: &impl Contrast,
+    shape: Shape,
+    rank: usize,
+    batching: Batching,
+    threads: usize,
+) -> u64 {
     let stride = rank.next_multiple_of(kernel::LANES);
+    let shared = contrast.shared();
     let positives = batching.positives.min(shape.items) * batching.users;
-    let pairs = positives.min(shape.ratings as usize) * batching.pairs + batching.users * shared;
+    let mut pairs = positives.min(shape.ratings as usize) * batching.pairs;
+    let mut of_batch = batching.users * stride * 4 + 2 * shared * (stride + 4) * 4;
+    if contrast.samples_catalogue() {
+        // Slopes by visit, in vectors that may have grown to twice their length, and by item; chances and counts of items.
+        of_batch += 3 * batching.users * shared * 4 + shape.items * (8 + 4);
+    } else {
+        pairs += batching.users * shared;
+    }
     // Each pair in its task, as a key with its slope, and by item.
     let of_pair = 8 + 8 + 8 + 12;
-    let of_batch = batching.users * stride * 4 + 2 * shared * (stride + 2) * 4;
     let of_thread = TASK * shared * 4 + 8 * shape.items + stride * 4;
     Window::bytes(shape) + (2 * pairs * of_pair + of_batch + threads * of_thread) as u64
 }

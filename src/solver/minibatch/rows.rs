@@ -62,21 +62,20 @@ fn cut<'a>(rest: &mut &'a mut [f32], skip: usize, take: usize, floats: usize) ->
 }
 
 impl Span<'_> {
-    /// Moves a row, and its bias, by the slopes at some rows of the other side.
+    /// Moves a row, and its bias, by the slopes at some rows of the other side; of the row as these saw it, if some of its factors
+    /// were left out, the others stay.
     pub fn step(
         &mut self,
         isa: Isa,
         row: usize,
-        slopes: &[f32],
-        others: Others<'_>,
+        terms: [Terms<'_>; 2],
+        through: Option<&[f32]>,
         gradient: &mut [f32],
         steps: Steps,
     ) {
         let at = row - self.first;
-        let positives = slopes
-            .iter()
-            .filter(|slope| slope.is_sign_negative())
-            .count() as f32;
+        let slopes = || terms.iter().flat_map(|terms| terms.slopes);
+        let positives = slopes().filter(|slope| slope.is_sign_negative()).count() as f32;
         let descent = Descent {
             rate: steps.rate,
             ridge: steps.ridge * positives,
@@ -84,10 +83,12 @@ impl Span<'_> {
             unit: steps.unit,
         };
         gradient.fill(0.0);
-        kernel::add_scaled_rows(isa, slopes, others.flat, others.rows, gradient);
+        for terms in terms {
+            kernel::add_scaled_rows(isa, terms.slopes, terms.flat, terms.rows, gradient);
+        }
         for (x, _) in gradient
             .iter_mut()
-            .zip(others.through.unwrap_or_default())
+            .zip(through.unwrap_or_default())
             .filter(|&(_, &seen)| seen == 0.0)
         {
             *x = 0.0;
@@ -100,8 +101,8 @@ impl Span<'_> {
             &mut self.squares[at * self.pitch],
             descent,
         );
-        if let Some(bias) = self.biases.get_mut(at) {
-            let slope = slopes.iter().sum::<f32>() + steps.bias_ridge * positives * *bias;
+        if let Some(bias) = self.biases.get_mut(at).filter(|_| steps.biases) {
+            let slope = slopes().sum::<f32>() + steps.bias_ridge * positives * *bias;
             let squares = &mut self.bias_squares[at];
             *squares += slope * slope;
             if *squares > 0.0 {
@@ -111,13 +112,13 @@ impl Span<'_> {
     }
 }
 
-/// Rows of the other side, as they stood before the batch.
+/// A part of a row's gradient: slopes at rows of the other side, as they stood before the batch.
 #[derive(Debug, Clone, Copy)]
-pub struct Others<'a> {
+pub struct Terms<'a> {
+    /// One for each of the rows.
+    pub slopes: &'a [f32],
     /// All rows, padded.
     pub flat: &'a [f32],
     /// Which of them.
     pub rows: &'a [u32],
-    /// The row that moves as they saw it, if some of its factors were left out: these stay.
-    pub through: Option<&'a [f32]>,
 }

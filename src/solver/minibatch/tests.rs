@@ -72,6 +72,7 @@ fn a_batch_is_a_step_of_both_sides_from_where_they_stood() {
         ridge: 0.02,
         bias_ridge: 0.01,
         unit: false,
+        biases: true,
     };
     let ratings = ratings();
     let (users, items) = (side(1, USERS), side(2, CATALOGUE));
@@ -82,8 +83,9 @@ fn a_batch_is_a_step_of_both_sides_from_where_they_stood() {
         let driver = driver(&contrast, Isa::best());
         let batches = driver.batches(window);
         assert_eq!(batches.len(), 1);
-        let (_, tasks) = driver.look(window, 0, &batches[0], &users, &items);
-        let task = &tasks[0];
+        let chances = Chances::even(CATALOGUE);
+        let seen = driver.look(window, 0, &batches[0], &chances, &users, &items);
+        let task = &seen.tasks[0];
         let mut start = 0;
         for (visit, &end) in batches[0].iter().zip(&task.ends) {
             for pair in start..end {
@@ -166,7 +168,9 @@ fn what_is_drawn_was_not_taken() {
     for_each_window(&ratings(), |window| {
         let driver = driver(&contrast, Isa::best());
         let batches = driver.batches(window);
-        let (_, tasks) = driver.look(window, 0, &batches[0], &users, &items);
+        let chances = Chances::even(CATALOGUE);
+        let seen = driver.look(window, 0, &batches[0], &chances, &users, &items);
+        let tasks = &seen.tasks;
         let mut start = 0;
         for (visit, &end) in batches[0].iter().zip(&tasks[0].ends) {
             let taken = window.items(visit.user);
@@ -246,6 +250,7 @@ fn factors_that_are_left_out_do_not_move() {
             ridge: 0.0,
             bias_ridge: 0.0,
             unit: false,
+            biases: true,
         };
         let driver = MiniBatches {
             dropout,

@@ -56,6 +56,11 @@ impl Window {
         &self.items[start..self.ends[at]]
     }
 
+    /// The items of all its users, one user after the other.
+    pub fn all_items(&self) -> &[u32] {
+        &self.items
+    }
+
     /// Batches of about `users` visits of at most `positives` each, of which none has a user twice. Visits go to the batches in
     /// turn, and so those of a batch come in order of users and are alike in activity from batch to batch.
     pub fn batches(&self, users: usize, positives: usize) -> Vec<Vec<Visit>> {

@@ -11,7 +11,7 @@
 //! Cost: 8 k flops a pair, of which there are two for each negative, and as much as for the scores to measure. Reads:
 //! by-user ratings twice, and a row of an item for each pair.
 
-use super::{Sampling, boxed, by_positives};
+use super::{POSITIVES, Sampling, USERS, boxed, by_positives};
 use crate::error::Result;
 use crate::solver::minibatch::{Contrast, Pairs, Scored};
 use crate::solver::{Method, Options, Solver};
@@ -28,6 +28,8 @@ fn build(options: &Options) -> Result<Box<dyn Solver>> {
     let negatives = options.negatives.unwrap_or(1);
     let sampling = Sampling {
         contrast: Bpr { negatives },
+        users: USERS,
+        positives: POSITIVES,
         pairs: 2 * negatives,
         rate: 0.1,
         unit: false,

@@ -11,7 +11,7 @@
 //! Cost: 2 N k flops a visit, of at most eight positives, for scores of negatives, by a matrix product, and 6 k for each positive and
 //! for the few negatives beyond the margin; as much again without the steps to measure. Reads: by-user ratings twice.
 
-use super::{Sampling, boxed};
+use super::{POSITIVES, Sampling, USERS, boxed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::solver::minibatch::{Contrast, Pairs, Scored};
 use crate::solver::{Learns, Method, Missing, Options, Solver};
@@ -49,6 +49,8 @@ fn build(options: &Options) -> Result<Box<dyn Solver>> {
             margin: options.margin.unwrap_or(0.6),
             weight: options.negative_weight,
         },
+        users: USERS,
+        positives: POSITIVES,
         pairs: 1,
         rate: 0.1,
         unit: true,

@@ -11,7 +11,7 @@
 //! Cost: 6 k flops a pair, of which each positive has 1 + N, and a third of it to measure. Reads: by-user ratings twice,
 //! and a row of an item for each pair.
 
-use super::{Sampling, boxed, by_positives};
+use super::{POSITIVES, Sampling, USERS, boxed, by_positives};
 use crate::error::Result;
 use crate::solver::minibatch::{Contrast, Pairs, Scored};
 use crate::solver::{Method, Options, Solver};
@@ -31,6 +31,8 @@ fn build(options: &Options) -> Result<Box<dyn Solver>> {
             negatives,
             weight: options.negative_weight.unwrap_or(negatives as f32) / negatives as f32,
         },
+        users: USERS,
+        positives: POSITIVES,
         pairs: 1 + negatives,
         rate: 0.1,
         unit: false,

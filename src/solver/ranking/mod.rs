@@ -8,6 +8,7 @@
 mod bpr;
 mod ccl;
 mod logistic;
+mod softmax;
 mod warp;
 
 use super::alternating::PART;
@@ -26,12 +27,13 @@ use crate::matrix::{Factors, Ratings, Shape};
 pub use bpr::METHOD as BPR;
 pub use ccl::METHOD as CCL;
 pub use logistic::METHOD as LOGISTIC;
+pub use softmax::METHOD as SOFTMAX;
 pub use warp::METHOD as WARP;
 
-/// Users of a batch, where no other number is given.
+/// Users of a batch, where neither the method nor an option gives another number.
 const USERS: usize = 512;
 
-/// The most positives of a visit: a user with more is met, and steps, several times in an epoch.
+/// The most positives of a visit, where it costs little: a user with more is met, and steps, several times in an epoch.
 const POSITIVES: usize = 8;
 
 /// A solver, from its contrast.
@@ -77,6 +79,10 @@ const fn by_positives(
 /// What a method says of itself.
 struct Sampling<C> {
     contrast: C,
+    /// Users of a batch, where no other number is given.
+    users: usize,
+    /// The most positives of a visit.
+    positives: usize,
     /// The most pairs that a positive leads to, those with shared negatives apart.
     pairs: usize,
     /// The learning rate, where none is given.
@@ -119,12 +125,12 @@ fn boxed<C: Contrast + Send + 'static>(
             "leave out --regularization-row and --bias-regularization-row",
         );
     }
-    let users = options.batch_size.unwrap_or(USERS);
+    let users = options.batch_size.unwrap_or(sampling.users);
     Ok(Box::new(Sampled {
         contrast: sampling.contrast,
         batching: Batching {
             users,
-            positives: POSITIVES,
+            positives: sampling.positives,
             pairs: sampling.pairs,
         },
         rates: Rates::given(options)?,
@@ -190,6 +196,7 @@ impl<C: Contrast + Send> Solver for Sampled<C> {
             ridge: self.ridge.on_factors(1),
             bias_ridge: self.ridge.on_bias(1),
             unit: self.unit,
+            biases: true,
         };
         let users = Rows {
             factors: users,
@@ -218,13 +225,7 @@ impl<C: Contrast + Send> Solver for Sampled<C> {
     fn memory(&self, shape: Shape, threads: usize) -> u64 {
         let predictions = (threads * shape.items.max(PART) * 4) as u64;
         Parameters::bytes(shape, 1, true)
-            + minibatch::memory(
-                shape,
-                self.rank,
-                self.batching,
-                self.contrast.shared(),
-                threads,
-            )
+            + minibatch::memory(&self.contrast, shape, self.rank, self.batching, threads)
             + predictions
     }
 
@@ -269,6 +270,7 @@ mod tests {
     use super::bpr::Bpr;
     use super::ccl::Cosine;
     use super::logistic::Logistic;
+    use super::softmax::Softmax;
     use super::warp::Warp;
     use super::*;
     use crate::matrix::InMemory;
@@ -288,15 +290,16 @@ mod tests {
         factors
     }
 
-    /// The slope of the loss by a bias is the sum of the slopes of its pairs, which a first step shows: its square, and the way.
-    /// Compared with central differences of the loss on the same draws.
-    fn check_slopes(contrast: &impl Contrast) {
-        const STEP: f32 = 1e-3;
+    fn ratings() -> InMemory {
         let cells = (0..ROWS as u32).flat_map(|u| (0..ROWS as u32).map(move |i| (u, i)));
         let rated = cells.filter(|(u, i)| (u * 7 + i * 5) % 4 == 0);
         let triplets: Vec<_> = rated.map(|(u, i)| (u, i, 1.0)).collect();
-        let ratings = InMemory::from_triplets(ROWS, ROWS, &triplets).unwrap();
-        let batches = MiniBatches {
+        InMemory::from_triplets(ROWS, ROWS, &triplets).unwrap()
+    }
+
+    /// All users in one batch.
+    fn one_batch<C: Contrast>(contrast: &C) -> MiniBatches<'_, C> {
+        MiniBatches {
             contrast,
             batching: Batching {
                 users: ROWS,
@@ -306,12 +309,21 @@ mod tests {
             dropout: 0.0,
             draws: Draws { seed: 7, epoch: 1 },
             isa: Isa::best(),
-        };
+        }
+    }
+
+    /// The slope of the loss by a bias is the sum of the slopes of its pairs, which a first step shows: its square, and the way.
+    /// Compared with central differences of the loss on the same draws.
+    fn check_slopes(contrast: &impl Contrast) {
+        const STEP: f32 = 1e-3;
+        let ratings = ratings();
+        let batches = one_batch(contrast);
         let steps = Steps {
             rate: 0.1,
             ridge: 0.0,
             bias_ridge: 0.0,
             unit: false,
+            biases: true,
         };
         let start = [side(1), side(2)];
         let [mut users, mut items] = start.clone();
@@ -361,9 +373,39 @@ mod tests {
             negatives: 3,
             weight: 0.5,
         });
+        for negatives in [ROWS / 2, ROWS] {
+            check_slopes(&Softmax {
+                negatives,
+                temperature: 0.5,
+            });
+        }
         check_slopes(&Warp {
             negatives: 5,
             margin: 1.0,
         });
+    }
+
+    /// A catalogue no larger than the sample is not sampled: the loss is the plain sum, in f64.
+    #[test]
+    fn a_softmax_over_few_items_is_exact() {
+        let (users, items) = (side(1), side(2));
+        let contrast = Softmax {
+            negatives: ROWS,
+            temperature: 0.5,
+        };
+        let found = one_batch(&contrast).loss(&ratings(), &users, &items);
+        let score = |u: usize, i: usize| {
+            let products = users.row(u).iter().zip(items.row(i));
+            let products = products.map(|(&p, &q)| f64::from(p) * f64::from(q));
+            (products.sum::<f64>() + f64::from(items.bias(i))) / 0.5
+        };
+        let mut expected = 0.0;
+        for u in 0..ROWS {
+            let all: f64 = (0..ROWS).map(|i| score(u, i).exp()).sum();
+            let taken = (0..ROWS).filter(|i| (u * 7 + i * 5) % 4 == 0);
+            expected += taken.map(|i| all.ln() - score(u, i)).sum::<f64>();
+        }
+        let found = found.unwrap();
+        assert!((found / expected - 1.0).abs() < 1e-6, "{found} {expected}");
     }
 }

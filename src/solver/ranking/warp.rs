@@ -12,7 +12,7 @@
 //! are looked at than there are. A user's own bias would change no order, and stays zero.
 //! Cost: 2 N k flops a visit for scores of N negatives, by a matrix product, and 12 k for each positive. Reads: by-user ratings twice.
 
-use super::{Sampling, boxed, by_positives};
+use super::{POSITIVES, Sampling, USERS, boxed, by_positives};
 use crate::error::Result;
 use crate::solver::minibatch::{Contrast, Pairs, Scored};
 use crate::solver::{Method, Options, Solver};
@@ -31,6 +31,8 @@ fn build(options: &Options) -> Result<Box<dyn Solver>> {
             negatives: options.negatives.unwrap_or(512),
             margin: options.margin.unwrap_or(1.0),
         },
+        users: USERS,
+        positives: POSITIVES,
         pairs: 2,
         rate: 0.1,
         unit: false,

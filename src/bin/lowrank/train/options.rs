@@ -102,8 +102,8 @@ pub struct TrainArgs {
     /// The power of a row's weight, of its ratings and cells together, that its ridge is multiplied by
     #[arg(help_heading = "Implicit feedback", long, value_name = "X", default_value_t = Options::default().regularization_exponent)]
     pub regularization_exponent: f32,
-    /// For ccl and warp: items drawn for each batch, shared by its users; for bpr and logistic-mf: items drawn for each positive
-    /// [default: 1024 for ccl, 512 for warp, 1 for bpr, 8 for logistic-mf]
+    /// For softmax, ccl and warp: items drawn for each batch, shared by its users; for bpr and logistic-mf: items drawn for each positive
+    /// [default: 2048 for softmax, 1024 for ccl, 512 for warp, 1 for bpr, 8 for logistic-mf]
     #[arg(help_heading = "Implicit feedback", long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub negatives: Option<u32>,
     /// For ccl: the cosine beyond which a negative is pushed away; for warp: by how much a positive shall outdo a negative
@@ -114,10 +114,13 @@ pub struct TrainArgs {
     /// negative for logistic-mf]
     #[arg(help_heading = "Implicit feedback", long, value_name = "X")]
     pub negative_weight: Option<f32>,
-    /// For ccl, bpr, warp and logistic-mf: the share of a user's factors that are left out, drawn anew each time that the user is met
+    /// For softmax: what cosines are divided by; the lower, the more the nearest items count
+    #[arg(help_heading = "Implicit feedback", long, value_name = "X", default_value_t = Options::default().temperature)]
+    pub temperature: f32,
+    /// For softmax, ccl, bpr, warp and logistic-mf: the share of a user's factors that are left out, drawn anew each time that the user is met
     #[arg(help_heading = "Implicit feedback", long, value_name = "SHARE", default_value_t = Options::default().dropout)]
     pub dropout: f32,
-    /// For ccl, bpr, warp and logistic-mf: users of a mini-batch [default: 512]
+    /// For softmax, ccl, bpr, warp and logistic-mf: users of a mini-batch [default: 256 for softmax, 512 for the others]
     #[arg(help_heading = "Implicit feedback", long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     pub batch_size: Option<u32>,
     /// For item-knn: how many of each item's nearest neighbours are kept
@@ -143,7 +146,7 @@ pub struct TrainArgs {
     #[arg(help_heading = "Gradient descent", long, default_value = "adagrad", value_parser = choice::<Step>(&["plain", "adagrad"]))]
     pub step: Step,
     /// The step along the gradient [default: the exact one, for squares; for sgd 0.2, or 0.02 with --step plain; for
-    /// ccl, bpr, warp and logistic-mf 0.1]
+    /// softmax, ccl, bpr, warp and logistic-mf 0.1]
     #[arg(
         help_heading = "Gradient descent",
         long,
@@ -332,6 +335,7 @@ pub fn options(args: &TrainArgs, start: Option<usize>) -> Result<Options> {
         negatives: args.negatives.map(|n| n as usize),
         margin: args.margin,
         negative_weight: args.negative_weight,
+        temperature: args.temperature,
         dropout: args.dropout,
         batch_size: args.batch_size.map(|n| n as usize),
         neighbours: args.neighbours as usize,
