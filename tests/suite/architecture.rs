@@ -28,6 +28,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
         &[
             "ingest/import.rs",
             "ingest/read.rs",
+            "ingest/sort.rs",
             "ingest/waves.rs",
             "recommend/mod.rs",
             "recommend/similar.rs",

@@ -64,7 +64,7 @@ fn an_import_is_refused_when_it_is_clear_that_the_disk_is_too_small() {
         ("- < big.csv", "importing more than "),
     ] {
         let import = import.replace("big.csv", text);
-        if let Some(said) = failed(&program, &format!("{import} --memory {least}"), 3000) {
+        if let Some(said) = failed(&program, &format!("{import} --memory {least}"), 7000) {
             for words in [about, "of disk on the way", "are free", "make room there"] {
                 assert!(said.contains(words), "{said}");
             }
