@@ -24,7 +24,7 @@ pub const METHOD: Method = Method {
     suited: |options| Options {
         positive_at: Some(4.0),
         // Of few items each would be told apart from the others of its kind.
-        temperature: 1.0,
+        temperature: 0.2,
         regularization: None,
         epochs: 60,
         ..options
