@@ -47,7 +47,7 @@ impl Shares {
             by_user: budget / 5,
             scatter: budget / 8,
             sort: budget / 8 / threads as u64,
-            shard: shard_bytes.min(budget / 32),
+            shard: shard_bytes.min(budget / 16),
         }
     }
 }
