@@ -128,6 +128,42 @@ def implicit_top(folder, rank, threads):
     return {"seconds": time.perf_counter() - began}
 
 
+def implicit_ranking(folder, method, rank, epochs, threads, positive):
+    """Recall at 20 over all items, those of the training part left out, as the mean over users; what is rated at least
+    `positive` was taken. For als every rating counts, by its weight."""
+    import numpy as np
+    from implicit.cpu.als import AlternatingLeastSquares
+    from implicit.cpu.bpr import BayesianPersonalizedRanking
+
+    ratings = matrix(folder)
+    taken = ratings.copy()
+    taken.data[taken.data < positive] = 0.0
+    taken.eliminate_zeros()
+    times = []
+    if method == "bpr":
+        taken.data[:] = 1.0
+        model = BayesianPersonalizedRanking(factors=rank, iterations=epochs, num_threads=threads, random_state=1)
+        began = time.perf_counter()
+        model.fit(taken, show_progress=False)
+        epoch = (time.perf_counter() - began) / epochs
+    else:
+        model = AlternatingLeastSquares(
+            factors=rank, regularization=0.1, alpha=10.0, iterations=epochs, num_threads=threads, random_state=1
+        )
+        model.fit(taken, show_progress=False, callback=lambda _epoch, seconds, *_: times.append(seconds))
+        epoch = sorted(times)[len(times) // 2]
+    users, items, values = arrays(folder, "test_")
+    users, items = users[values >= positive].astype(np.int64), items[values >= positive]
+    of_user = np.bincount(users, minlength=ratings.shape[0])
+    hits = np.zeros(ratings.shape[0])
+    wanted = users * ratings.shape[1] + items
+    asked = np.flatnonzero(of_user)
+    for batch in np.array_split(asked, max(1, len(asked) // 20_000)):
+        listed, _ = model.recommend(batch, ratings[batch], N=20)
+        hits[batch] = np.isin(batch[:, None].astype(np.int64) * ratings.shape[1] + listed, wanted).sum(axis=1)
+    return {"epoch": epoch, "quality": float((hits[asked] / of_user[asked]).mean())}
+
+
 def cmfrec(folder, rank, epochs, threads, cg):
     from cmfrec import CMF
 
@@ -147,7 +183,7 @@ def cmfrec(folder, rank, epochs, threads, cg):
 
     seconds, model = per_epoch(fit, epochs)
     users, items, values = arrays(folder, "test_")
-    return {"epoch": seconds, "rmse": rmse(model.predict(user=users, item=items), values)}
+    return {"epoch": seconds, "quality": rmse(model.predict(user=users, item=items), values)}
 
 
 def buffalo(folder, rank, epochs, threads):
@@ -206,7 +242,7 @@ def libmf(folder, rank, epochs, threads):
     return {
         "epoch": gaps[len(gaps) // 2],
         "seconds": whole,
-        "rmse": rmse(predictions, test[2]),
+        "quality": rmse(predictions, test[2]),
         "curve": [float(line.split()[2]) for _, line in lines],
     }
 
@@ -281,7 +317,7 @@ def machine(folder):
     return {"copy": 2 * size / best / 1e9, "write": size / write / 1e9, "read": size / cold / 1e9}
 
 
-FUNCTIONS = [prepare, read, implicit, implicit_top, cmfrec, buffalo, libmf, sklearn, machine]
+FUNCTIONS = [prepare, read, implicit, implicit_top, implicit_ranking, cmfrec, buffalo, libmf, sklearn, machine]
 
 
 def main():
