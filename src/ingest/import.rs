@@ -160,7 +160,7 @@ impl Import {
             mut raw,
             ..
         } = collector;
-        // What reading held is not where the next stages look for memory.
+        // What a stage held is not where the next one looks for memory: here, and where the later ones begin.
         trim_heap();
         let numbered = Numbered {
             users: users.finish(store.path())?,

@@ -162,13 +162,10 @@ impl FilterArgs {
             Some(path) => Some(self.of_category(path, known, only)?),
             None => only,
         };
-        let rows = |list: &Option<Listed>| list.as_ref().map(|list| list.rows.clone());
-        let mut catalogue = Catalogue::of(known.model, rows(&only), rows(&deny))?;
-        let unknown: u64 = [&only, &deny]
-            .into_iter()
-            .flatten()
-            .map(|list| list.unknown)
-            .sum();
+        let lists = [&only, &deny].into_iter().flatten();
+        let unknown: u64 = lists.map(|list| list.unknown).sum();
+        let rows = |list: Option<Listed>| list.map(|list| list.rows);
+        let mut catalogue = Catalogue::of(known.model, rows(only), rows(deny))?;
         if unknown > 0 {
             let unknown = counted(unknown, "item");
             session.say(format!(

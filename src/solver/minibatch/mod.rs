@@ -288,7 +288,7 @@ impl<C: Contrast> MiniBatches<'_, C> {
     fn chances(&self, window: &Window, items: usize) -> Chances {
         match self.contrast.samples_catalogue() {
             true => Chances::by_popularity(window, items),
-            false => Chances::even(items),
+            false => Chances::Even(items),
         }
     }
 

@@ -17,11 +17,6 @@ pub enum Chances {
 }
 
 impl Chances {
-    /// The same chance for each of so many items.
-    pub fn even(items: usize) -> Chances {
-        Chances::Even(items)
-    }
-
     /// By the root of how often the window has an item, and once more: popular items are what users are most likely to take, and
     /// so matter most in a sum over the catalogue.
     pub fn by_popularity(window: &Window, items: usize) -> Chances {

@@ -83,7 +83,7 @@ fn a_batch_is_a_step_of_both_sides_from_where_they_stood() {
         let driver = driver(&contrast, Isa::best());
         let batches = driver.batches(window);
         assert_eq!(batches.len(), 1);
-        let chances = Chances::even(CATALOGUE);
+        let chances = Chances::Even(CATALOGUE);
         let seen = driver.look(window, 0, &batches[0], &chances, &users, &items);
         let task = &seen.tasks[0];
         let mut start = 0;
@@ -168,7 +168,7 @@ fn what_is_drawn_was_not_taken() {
     for_each_window(&ratings(), |window| {
         let driver = driver(&contrast, Isa::best());
         let batches = driver.batches(window);
-        let chances = Chances::even(CATALOGUE);
+        let chances = Chances::Even(CATALOGUE);
         let seen = driver.look(window, 0, &batches[0], &chances, &users, &items);
         let tasks = &seen.tasks;
         let mut start = 0;
