@@ -6,6 +6,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::spilled::{Room, Scratch, Spilled, Traffic};
 use crate::error::Result;
+use crate::store::prefer_huge_pages;
 
 /// Sixteen floats: one cache line, one AVX-512 register.
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
@@ -35,10 +36,14 @@ impl Factors {
 
     /// All zeros.
     pub fn zeros(rows: usize, rank: usize, biases: bool) -> Factors {
+        let count = rows * rank.div_ceil(Self::LANES);
+        let mut lines = Vec::with_capacity(count);
+        prefer_huge_pages(lines.spare_capacity_mut());
+        lines.resize(count, Line::zeroed());
         Factors {
             rows,
             rank,
-            lines: vec![Line::zeroed(); rows * rank.div_ceil(Self::LANES)],
+            lines,
             biases: vec![0.0; if biases { rows } else { 0 }],
             spilled: None,
         }

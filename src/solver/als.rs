@@ -27,6 +27,7 @@ pub const METHOD: Method = Method {
     factors: true,
     spills: true,
     learns: Learns::Ratings,
+    searched: &[],
     suited: |options| options,
     regularization: 0.05,
     missing: &[Missing::Skip],

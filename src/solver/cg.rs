@@ -28,6 +28,7 @@ pub const METHOD: Method = Method {
     factors: true,
     spills: false,
     learns: Learns::Ratings,
+    searched: &[],
     suited: |options| options,
     build,
 };

@@ -40,6 +40,7 @@ pub const METHOD: Method = Method {
     factors: true,
     spills: false,
     learns: Learns::Ratings,
+    searched: &[],
     suited: |options| Options {
         learning_rates: vec![0.02],
         epochs: 200,

@@ -94,6 +94,8 @@ pub struct Method {
     pub missing: &'static [Missing],
     /// What its predictions tell.
     pub learns: Learns,
+    /// Options that are worth searching beside rank and regularization, and between which ends.
+    pub searched: &'static [(&'static str, f64, f64)],
     /// Whether it promises that the cost never rises, with the options that suit it.
     pub monotone: bool,
     /// Whether it takes any regularizer, not `l2` alone.

@@ -25,6 +25,7 @@ pub const METHOD: Method = Method {
     factors: true,
     spills: false,
     learns: Learns::Popularity,
+    searched: &[],
     suited: |options| Options {
         positive_at: Some(4.0),
         regularization: None,

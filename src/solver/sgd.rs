@@ -38,6 +38,7 @@ pub const METHOD: Method = Method {
     factors: true,
     spills: false,
     learns: Learns::Ratings,
+    searched: &[("learning-rate", 0.05, 0.5)],
     suited: |options| Options {
         epochs: 60,
         ..options

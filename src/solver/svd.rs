@@ -35,6 +35,7 @@ pub const METHOD: Method = Method {
     factors: true,
     spills: false,
     learns: Learns::Preferences,
+    searched: &[],
     suited: |options| Options {
         biases: false,
         positive_at: Some(4.0),

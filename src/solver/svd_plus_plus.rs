@@ -29,6 +29,7 @@ pub const METHOD: Method = Method {
     factors: true,
     spills: false,
     learns: Learns::Ratings,
+    searched: &[],
     suited: |options| options,
     regularization: 0.05,
     missing: &[Missing::Skip],

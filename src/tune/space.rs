@@ -91,22 +91,21 @@ pub struct Space {
 
 impl Space {
     /// What is worth searching of a method where nothing is said: the rank, from a quarter to twice the given one; what holds
-    /// rows back, from a tenth to ten times of what is usual; and the weight of cells, where these count.
+    /// rows back, from a tenth to ten times of what is usual; and what else the method names.
     pub fn usual(method: &Method, rank: usize) -> Space {
         let mut space = Space::default();
-        if method.learns == Learns::Popularity {
-            return space;
+        if method.factors && method.learns != Learns::Popularity {
+            let ranks = [rank / 4, rank / 2, rank, 2 * rank].map(|rank| rank.max(1));
+            let mut ranks: Vec<_> = ranks.into_iter().map(Number::from).collect();
+            ranks.dedup();
+            space.set("rank", Values::List(ranks));
         }
-        let ranks = [rank / 4, rank / 2, rank, 2 * rank].map(|rank| rank.max(1));
-        let mut ranks: Vec<_> = ranks.into_iter().map(Number::from).collect();
-        ranks.dedup();
-        space.set("rank", Values::List(ranks));
         if method.regularization > 0.0 {
             let usual = f64::from(method.regularization);
             space.set("regularization", Values::Range(usual / 10.0, usual * 10.0));
-            if method.learns == Learns::Preferences {
-                space.set("unobserved-weight", Values::Range(0.003, 1.0));
-            }
+        }
+        for &(name, low, high) in method.searched {
+            space.set(name, Values::Range(low, high));
         }
         space
     }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use lowrank::solver::{Options, SOLVERS};
 use lowrank::tune::{Space, Values};
 use lowrank::{Error, ErrorKind, Result};
@@ -27,42 +27,113 @@ pub struct SpaceArgs {
     /// Seed of the random start, and of what is drawn
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Number of factors
-    #[arg(long, value_name = "VALUES")]
-    rank: Option<Values>,
-    /// Ridge on factors, times the row's number of ratings
-    #[arg(long, value_name = "VALUES")]
-    regularization: Option<Values>,
-    /// Ridge on factors, once a row
-    #[arg(long, value_name = "VALUES")]
-    regularization_row: Option<Values>,
-    /// Ridge on biases, times the row's number of ratings
-    #[arg(long, value_name = "VALUES")]
-    bias_regularization: Option<Values>,
-    /// Ridge on biases, once a row
-    #[arg(long, value_name = "VALUES")]
-    bias_regularization_row: Option<Values>,
-    /// Only ratings that are so or higher tell of a preference
-    #[arg(long, value_name = "VALUES", allow_negative_numbers = true)]
-    positive_at: Option<Values>,
-    /// For implicit feedback: what a rating is multiplied by to be a weight
-    #[arg(long, value_name = "VALUES")]
-    alpha: Option<Values>,
-    /// For implicit feedback: the weight of each cell
-    #[arg(long, value_name = "VALUES")]
-    unobserved_weight: Option<Values>,
-    /// For implicit feedback: the power of a row's weight that its ridge is multiplied by
-    #[arg(long, value_name = "VALUES")]
-    regularization_exponent: Option<Values>,
-    /// For gradient descent: the step along the gradient
-    #[arg(long, value_name = "VALUES")]
-    learning_rate: Option<Values>,
-    /// For gradient descent: divide the rate of epoch t by 1 + X (t - 1)
-    #[arg(long, value_name = "VALUES")]
-    learning_rate_decay: Option<Values>,
-    /// For gradient descent: the share of the last step that is added to the next
-    #[arg(long, value_name = "VALUES")]
-    momentum: Option<Values>,
+    #[command(flatten)]
+    varied: Varied,
+}
+
+/// Options that may vary, and what they are.
+const VARIED: &[(&str, &str)] = &[
+    ("rank", "Number of factors"),
+    (
+        "regularization",
+        "Ridge on factors, times the row's number of ratings",
+    ),
+    ("regularization-row", "Ridge on factors, once a row"),
+    (
+        "bias-regularization",
+        "Ridge on biases, times the row's number of ratings",
+    ),
+    ("bias-regularization-row", "Ridge on biases, once a row"),
+    (
+        "positive-at",
+        "Only ratings that are so or higher tell of a preference",
+    ),
+    (
+        "alpha",
+        "For implicit feedback: what a rating is multiplied by to be a weight",
+    ),
+    (
+        "unobserved-weight",
+        "For implicit feedback: the weight of each cell",
+    ),
+    (
+        "regularization-exponent",
+        "For implicit feedback: the power of a row's weight that its ridge is multiplied by",
+    ),
+    (
+        "negatives",
+        "For softmax, ccl, warp, bpr and logistic-mf: items drawn for each batch, or each positive",
+    ),
+    (
+        "margin",
+        "For ccl: the cosine beyond which a negative is pushed away; for warp: by how much a positive shall outdo one",
+    ),
+    (
+        "negative-weight",
+        "For ccl and logistic-mf: the weight of all negatives together, for each positive",
+    ),
+    ("temperature", "For softmax: what cosines are divided by"),
+    (
+        "dropout",
+        "For softmax, ccl, bpr, warp and logistic-mf: the share of a user's factors that are left out",
+    ),
+    (
+        "batch-size",
+        "For softmax, ccl, bpr, warp and logistic-mf: users of a mini-batch",
+    ),
+    (
+        "neighbours",
+        "For item-knn: how many of each item's nearest neighbours are kept",
+    ),
+    (
+        "shrinkage",
+        "For item-knn: added to the length that a similarity is divided by",
+    ),
+    (
+        "learning-rate",
+        "For gradient descent: the step along the gradient",
+    ),
+    (
+        "learning-rate-decay",
+        "For gradient descent: divide the rate of epoch t by 1 + X (t - 1)",
+    ),
+    (
+        "momentum",
+        "For gradient descent: the share of the last step that is added to the next",
+    ),
+];
+
+/// Those of [`VARIED`] that are given.
+#[derive(Debug, Clone)]
+struct Varied(Vec<(&'static str, Values)>);
+
+impl Args for Varied {
+    fn augment_args(command: Command) -> Command {
+        VARIED.iter().fold(command, |command, &(name, help)| {
+            let arg = Arg::new(name).long(name).help(help).value_name("VALUES");
+            let values = clap::value_parser!(Values);
+            command.arg(arg.value_parser(values).allow_negative_numbers(true))
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Varied::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Varied {
+    fn from_arg_matches(matches: &ArgMatches) -> std::result::Result<Varied, clap::Error> {
+        let given = |&(name, _): &(&'static str, _)| Some((name, matches.get_one(name).cloned()?));
+        Ok(Varied(VARIED.iter().filter_map(given).collect()))
+    }
+
+    fn update_from_arg_matches(
+        &mut self,
+        matches: &ArgMatches,
+    ) -> std::result::Result<(), clap::Error> {
+        *self = Varied::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 impl SpaceArgs {
@@ -91,23 +162,8 @@ impl SpaceArgs {
 
     /// Adds what is said on the command line to a space.
     pub fn add_to(&self, space: &mut Space) {
-        for (name, values) in [
-            ("rank", &self.rank),
-            ("regularization", &self.regularization),
-            ("regularization-row", &self.regularization_row),
-            ("bias-regularization", &self.bias_regularization),
-            ("bias-regularization-row", &self.bias_regularization_row),
-            ("positive-at", &self.positive_at),
-            ("alpha", &self.alpha),
-            ("unobserved-weight", &self.unobserved_weight),
-            ("regularization-exponent", &self.regularization_exponent),
-            ("learning-rate", &self.learning_rate),
-            ("learning-rate-decay", &self.learning_rate_decay),
-            ("momentum", &self.momentum),
-        ] {
-            if let Some(values) = values {
-                space.set(name, values.clone());
-            }
+        for (name, values) in &self.varied.0 {
+            space.set(name, values.clone());
         }
     }
 }

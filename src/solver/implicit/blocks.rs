@@ -8,7 +8,7 @@
 //! Cost: n (k b + 3 k) flop a side and k^2 + k b^2 / 3 a row, for blocks of b factors. Reads: by-item and by-user ratings once
 //! each, and one row of the fixed side up to three times for each rating.
 
-use super::{AllCells, Implicit, Preferences, REGULARIZATION};
+use super::{AllCells, Implicit, Preferences, REGULARIZATION, SEARCHED};
 use crate::error::Result;
 use crate::kernel::{self, LANES, NormalEquations, Segment};
 use crate::matrix::Row;
@@ -28,6 +28,7 @@ pub const METHOD: Method = Method {
     factors: true,
     spills: false,
     learns: Learns::Preferences,
+    searched: SEARCHED,
     suited: |options| Options {
         biases: false,
         positive_at: Some(4.0),

@@ -5,7 +5,7 @@
 //! Cost: n (k^2 + k) flop a side, k^3 / 3 a row, and m k^2 for the Gram matrix of m rows. Reads: by-item and by-user ratings
 //! once each, and one row of the fixed side for each rating.
 
-use super::{AllCells, Implicit, Preferences, REGULARIZATION};
+use super::{AllCells, Implicit, Preferences, REGULARIZATION, SEARCHED};
 use crate::error::Result;
 use crate::kernel::{self, NormalEquations, Segment};
 use crate::matrix::{Row, Shape};
@@ -26,6 +26,7 @@ pub const METHOD: Method = Method {
     factors: true,
     spills: false,
     learns: Learns::Preferences,
+    searched: SEARCHED,
     suited: |options| Options {
         positive_at: Some(4.0),
         biases: false,

@@ -97,6 +97,9 @@ impl Cost for Preferences {
 /// The ridge where none is given.
 const REGULARIZATION: f32 = 0.003;
 
+/// What else is worth searching.
+const SEARCHED: &[(&str, f64, f64)] = &[("unobserved-weight", 0.003, 1.0)];
+
 /// A solver of this objective, from the way to solve a row.
 struct Implicit<S> {
     options: Options,

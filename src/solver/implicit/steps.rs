@@ -6,7 +6,7 @@
 //! Cost: 4 n k flop a step and side, and 2 k^2 a step and row. Reads: by-item and by-user ratings once each, and one row of
 //! the fixed side twice a step for each rating.
 
-use super::{AllCells, Implicit, Preferences, REGULARIZATION};
+use super::{AllCells, Implicit, Preferences, REGULARIZATION, SEARCHED};
 use crate::error::Result;
 use crate::kernel::{self, LANES};
 use crate::matrix::Row;
@@ -27,6 +27,7 @@ pub const METHOD: Method = Method {
     factors: true,
     spills: false,
     learns: Learns::Preferences,
+    searched: SEARCHED,
     suited: |options| Options {
         positive_at: Some(4.0),
         biases: false,

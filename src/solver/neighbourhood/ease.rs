@@ -32,6 +32,7 @@ pub const METHOD: Method = Method {
     factors: false,
     spills: false,
     learns: Learns::Preferences,
+    searched: &[("regularization-row", 10.0, 1000.0)],
     suited: |options| Options {
         positive_at: Some(4.0),
         biases: false,

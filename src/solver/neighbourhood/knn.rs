@@ -32,6 +32,7 @@ pub const METHOD: Method = Method {
     factors: false,
     spills: false,
     learns: Learns::Preferences,
+    searched: &[("shrinkage", 1.0, 100.0)],
     suited: |options| Options {
         positive_at: Some(4.0),
         regularization: None,

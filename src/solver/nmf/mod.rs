@@ -49,6 +49,7 @@ pub const METHOD: Method = Method {
     factors: true,
     spills: false,
     learns: Learns::Ratings,
+    searched: &[],
     suited: |options| Options {
         missing: Some(Missing::Skip),
         biases: false,

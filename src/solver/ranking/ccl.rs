@@ -28,6 +28,7 @@ pub const METHOD: Method = Method {
     factors: true,
     spills: false,
     learns: Learns::Preferences,
+    searched: &[("margin", 0.3, 0.9), ("learning-rate", 0.03, 0.3)],
     suited: |options| Options {
         biases: false,
         positive_at: Some(4.0),

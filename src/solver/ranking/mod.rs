@@ -67,6 +67,7 @@ const fn by_positives(
         factors: true,
         spills: false,
         learns: Learns::Preferences,
+        searched: &[("learning-rate", 0.03, 0.3)],
         suited: |options| Options {
             positive_at: Some(4.0),
             epochs: 60,

@@ -21,6 +21,7 @@ use crate::solver::{Method, Options, Solver};
 
 /// The softmax over the catalogue in the table of solvers.
 pub const METHOD: Method = Method {
+    searched: &[("temperature", 0.07, 0.3), ("learning-rate", 0.03, 0.3)],
     suited: |options| Options {
         positive_at: Some(4.0),
         // Of few items each would be told apart from the others of its kind.
