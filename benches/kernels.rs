@@ -260,17 +260,29 @@ fn unpack(c: &mut Criterion) {
     }
 }
 
-/// Independent chains of multiply-adds that never leave the registers: what the other groups are measured against.
+/// Independent chains of multiply-adds that never leave the registers, on one thread and on all: what the other groups are
+/// measured against.
 fn peak(c: &mut Criterion) {
     let mut group = c.benchmark_group("peak");
-    const STEPS: usize = 10_000;
-    group.throughput(Throughput::Elements(
-        (STEPS * kernel::PEAK_STEP_FLOP) as u64,
-    ));
+    const STEPS: usize = 100_000;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for isa in fastest_sets() {
-        group.bench_function(isa.name(), |b| {
-            b.iter(|| kernel::multiply_adds(isa, STEPS, black_box(0.999), black_box(0.001)));
-        });
+        for threads in [1, cores] {
+            group.throughput(Throughput::Elements(
+                (threads * STEPS * kernel::PEAK_STEP_FLOP) as u64,
+            ));
+            let name = format!("threads/{threads}");
+            group.bench_function(BenchmarkId::new(isa.name(), name), |b| {
+                let chains =
+                    || kernel::multiply_adds(isa, STEPS, black_box(0.999), black_box(0.001));
+                b.iter(|| {
+                    std::thread::scope(|scope| {
+                        (1..threads).for_each(|_| drop(scope.spawn(chains)));
+                        chains()
+                    })
+                });
+            });
+        }
     }
 }
 

@@ -71,10 +71,11 @@ pub struct Scored<'a> {
     pub shared_weights: &'a [f32],
     /// For draws of the visit's own.
     pub stream: &'a mut Stream,
+    /// The instruction set of kernels.
+    pub isa: Isa,
     user: User<'a>,
     items: &'a Factors,
     drawn: &'a mut (Vec<u32>, Vec<f32>),
-    isa: Isa,
 }
 
 impl Scored<'_> {

@@ -16,6 +16,7 @@
 
 use super::{Sampling, boxed, by_positives};
 use crate::error::{Error, ErrorKind, Result};
+use crate::kernel;
 use crate::solver::minibatch::{Contrast, Pairs, Scored};
 use crate::solver::{Method, Options, Solver};
 
@@ -78,15 +79,16 @@ impl Contrast for Softmax {
 
     fn pairs(&self, visit: &mut Scored<'_>, pairs: &mut Pairs) -> f64 {
         let scale = 1.0 / self.temperature;
-        let largest = visit.shared_scores.iter().copied().fold(f32::MIN, f32::max);
         let slopes = pairs.shared();
         let first = slopes.len();
-        let mut sum = 0.0;
-        for (&score, &weight) in visit.shared_scores.iter().zip(visit.shared_weights) {
-            let part = weight * libm::expf((score - largest) * scale);
-            sum += f64::from(part);
-            slopes.push(part);
-        }
+        slopes.resize(first + visit.shared_scores.len(), 0.0);
+        let (largest, sum) = kernel::softmax(
+            visit.isa,
+            visit.shared_scores,
+            visit.shared_weights,
+            scale,
+            &mut slopes[first..],
+        );
         let each = (visit.positives.len() as f64 * f64::from(scale) / sum) as f32;
         slopes[first..].iter_mut().for_each(|slope| *slope *= each);
         let log_sum = libm::log(sum) + f64::from(largest * scale);
