@@ -19,6 +19,7 @@ use lowrank::{Error, ErrorKind, Parameters, Result};
 use serde::Serialize;
 
 use crate::history;
+use crate::outputs::expect_apart;
 use crate::session::{Session, aligned};
 use crate::study::StudyFile;
 use options::{On, options};
@@ -29,6 +30,20 @@ pub use options::{TrainArgs, names, read_options};
 /// Runs the command.
 pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     let began = Instant::now();
+    expect_apart(
+        args.force || args.resume,
+        &[
+            Some(&args.out),
+            args.history.as_deref(),
+            args.study.as_deref(),
+        ],
+        &[
+            Some(&args.store),
+            args.init_users.as_deref(),
+            args.init_items.as_deref(),
+            args.options.as_deref(),
+        ],
+    )?;
     let whole = match args.on {
         On::Train => None,
         On::All => Some(whole(&args, session)?),
