@@ -35,6 +35,8 @@ pub struct Protocol<'a> {
 pub struct Ranking {
     /// Users with something to be found.
     pub users: u64,
+    /// Those of them of whom the model learnt no item: they count with the list that anybody would get.
+    pub without_own: u64,
     /// Items that were to be found, over all users.
     pub relevant: u64,
     /// Those of them that the model does not know, and that could not be found.
@@ -184,7 +186,7 @@ fn measure(
     let mut all = Group::new(protocol, catalogue);
     let mut groups = [(); QUARTERS].map(|()| Group::new(protocol, catalogue));
     let (mut hits, mut bits) = (Vec::new(), Vec::new());
-    let (mut from, mut last) = (0, 0);
+    let (mut from, mut last, mut without_own) = (0, 0, 0);
     let mut next = users.iter().map(|&(user, _)| user);
     let mut take = |tops: Vec<UserTop>| {
         for (top, user) in tops.iter().zip(&mut next) {
@@ -201,6 +203,7 @@ fn measure(
                 relevant: relevant.count(),
                 activity: activity[user as usize],
             };
+            without_own += u64::from(!top.own);
             all.add(&of_user);
             groups[quarters.of(of_user.activity)].add(&of_user);
             last = user;
@@ -225,6 +228,7 @@ fn measure(
     let groups = groups.into_iter().filter(|group| group.users > 0);
     Ok(Ranking {
         users: all.users,
+        without_own,
         relevant: all.relevant,
         unknown: relevant.unknown,
         figures: all.figures(),

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::Candidate;
 use crate::matrix::{RowScratch, Side};
 use crate::model::Model;
-use crate::recommend::UserTop;
+use crate::recommend::{UserTop, is_known};
 use crate::rng::{Purpose, Stream, key};
 use crate::solver::{Own, Parameters};
 use crate::store::{IdMap, Part, Store};
@@ -29,6 +29,7 @@ pub(super) struct Sampled<'a> {
     sample: Sample,
     store: &'a Store,
     parameters: &'a Parameters,
+    tells_apart: bool,
     users: IdMap,
     items: IdMap,
     top: usize,
@@ -60,6 +61,7 @@ impl<'a> Sampled<'a> {
             top,
             scratch: RowScratch::default(),
             taken: vec![false; parameters.items.rows()],
+            tells_apart: parameters.tells_users_apart(),
             parameters,
         })
     }
@@ -109,7 +111,9 @@ impl<'a> Sampled<'a> {
         let mut items: Vec<Candidate> = listed.into_iter().map(score).collect();
         items.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item)));
         items.truncate(self.top);
-        Ok(UserTop { user, items })
+        let histories = parameters.neighbourhood.as_ref().map(|n| &n.histories);
+        let own = !self.tells_apart || is_known(row, gathered.row(0), histories);
+        Ok(UserTop { user, items, own })
     }
 
     /// Appends the drawn items, and marks them as taken, as those that are rated are already.

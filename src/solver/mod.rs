@@ -226,6 +226,11 @@ impl Parameters {
         self.mean + self.std * offset
     }
 
+    /// Whether it can predict for one user otherwise than for another: a model of popularity alone does not.
+    pub fn tells_users_apart(&self) -> bool {
+        self.neighbourhood.is_some() || self.items.flat().iter().any(|&x| x != 0.0)
+    }
+
     /// The items as the fixed side.
     pub fn fixed_items(&self) -> Fixed<'_> {
         Fixed::new(&self.items, self.mean, self.std)

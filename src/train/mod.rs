@@ -302,6 +302,10 @@ impl<'a> Trainer<'a> {
             return self.train(&*solver, threads);
         };
         let positive = AtLeast::new(self.ratings, least)?;
+        if positive.shape().ratings == 0 {
+            let what = format!("no rating is {least} or higher");
+            return Err(Error::new(ErrorKind::BadOption, what).remedy("give a lower --positive-at"));
+        }
         let trainer = Trainer {
             ratings: &positive,
             ..self

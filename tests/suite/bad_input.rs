@@ -480,7 +480,7 @@ fn mistakes_of_people_who_recommend_are_told() {
     );
     let told = said(&program.run("recommend m --fold-in stranger.csv --top 2"));
     assert!(
-        told.contains("1 user with no item that the model knows"),
+        told.contains("1 user with no item that the model knows and learns from"),
         "{told}"
     );
 }

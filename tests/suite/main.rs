@@ -37,4 +37,5 @@ mod tiles;
 mod tree;
 mod truncated;
 mod tune;
+mod unlearned;
 mod update;

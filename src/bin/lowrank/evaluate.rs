@@ -21,7 +21,8 @@ use crate::table::{Lean, Table};
 /// Measure the predictions and the recommendations of a model.
 ///
 /// Ids are what counts: the store may be another than the model was trained on. A user or item that the model does not
-/// know gets what is known: the mean and the other side's bias. Recommendations are the best among all items but those that
+/// know gets what is known: the mean and the other side's bias. A user of whom the model learnt no item is recommended what anybody
+/// would be, and counts with that. Recommendations are the best among all items but those that
 /// the user has in the training part; means over users come with their 95 % intervals, and for each quarter of the users by
 /// activity.
 #[derive(Debug, Args)]
@@ -177,6 +178,12 @@ pub fn run(args: EvaluateArgs, session: &Session) -> Result<()> {
             Some(users) => folded_in_ranking(&model, &store, &protocol, &users.folded_in, row),
             None => ranking(&model, &store, &protocol),
         })?;
+        if ranking.without_own > 0 {
+            session.say(format!(
+                "note: {} of whom the model learnt no item, who get what anybody would",
+                counted(ranking.without_own, "user")
+            ));
+        }
         report.ranking(&ranking, part);
     }
     session.print(&report.result, report.text)
@@ -239,6 +246,7 @@ impl Report {
             ("intervals".to_owned(), Value::Object(intervals)),
             ("by_activity".to_owned(), Value::Array(groups)),
             ("users".to_owned(), json!(ranking.users)),
+            ("users_without_own".to_owned(), json!(ranking.without_own)),
             ("relevant".to_owned(), json!(ranking.relevant)),
             ("unknown_relevant".to_owned(), json!(ranking.unknown)),
         ]);
@@ -254,6 +262,11 @@ impl Report {
                 counted(ranking.users, "user")
             ),
         )];
+        if ranking.without_own > 0 {
+            let users = counted(ranking.without_own, "user");
+            let what = "of whom the model learnt no item, counted with what anybody would get";
+            lines.push(("without own", format!("{users} {what}")));
+        }
         if ranking.unknown > 0 {
             let unknown = counted(ranking.unknown, "item");
             lines.push(("unknown", format!("{unknown} that the model does not know")));

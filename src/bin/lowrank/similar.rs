@@ -8,13 +8,14 @@ use lowrank::matrix::Side;
 use lowrank::model::{GATHERED, Held, Model, Record};
 use lowrank::progress::{Progress, Unit};
 use lowrank::recommend::{
-    Neighbours, RecommendationFormat, RecommendationText, Recommender, Search, Similar, similar,
+    Neighbours, RecommendationFormat, RecommendationText, Recommender, Search, Similar, UserTop,
+    similar,
 };
 use lowrank::store::AtomicFile;
 use lowrank::{Error, ErrorKind, Result};
 use serde::Serialize;
 
-use crate::session::{Session, aligned, grouped};
+use crate::session::{Session, aligned, counted, grouped};
 use crate::table::{Lean, Table};
 
 /// The items most like an item, or the users most like a user.
@@ -153,17 +154,28 @@ fn all(args: &SimilarArgs, out: &Path, session: &Session) -> Result<()> {
     file.write_all(text.header().as_bytes()).map_err(failed)?;
     let bars = &session.bars;
     bars.begin("comparing", Some(items as u64), Unit::Users);
+    let mut nothing_learnt = 0;
     session.threads.run(|| {
-        let lines = |tops: Vec<_>| Ok((tops.len() as u64, text.lines(&tops)?));
+        let lines = |tops: Vec<UserTop>| {
+            let without = tops.iter().filter(|top| !top.own).count() as u64;
+            Ok((tops.len() as u64, without, text.lines(&tops)?))
+        };
         neighbours
             .finder(top)
-            .recommend(0..items as u32, lines, |(count, lines)| {
+            .recommend(0..items as u32, lines, |(count, without, lines)| {
+                nothing_learnt += without;
                 bars.advance(count);
                 file.write_all(&lines).map_err(failed)
             })
     })?;
     bars.end();
     file.commit()?;
+    if nothing_learnt > 0 {
+        session.say(format!(
+            "note: {} of which the model learnt nothing, whose lists say nothing",
+            counted(nothing_learnt, "item")
+        ));
+    }
     let written = Written {
         items: items as u64,
         out,

@@ -243,6 +243,11 @@ impl<C: Contrast> MiniBatches<'_, C> {
         tick: Tick<'_>,
     ) -> Result<()> {
         for_each_window(ratings, |window| {
+            let without = |user: &usize| window.items(*user).is_empty();
+            for user in window.users().filter(without) {
+                // Nothing would ever move where such a row starts, which would be taken for a taste.
+                users.factors.row_mut(user).fill(0.0);
+            }
             let batches = self.batches(window);
             let chances = self.chances(window, items.factors.rows());
             let mut stream = self.stream(Purpose::Batches, window.number() as u64);

@@ -4,6 +4,8 @@
 //! as many whole rows as fit [`RATINGS`], and its batches take visits from all of it. Where a window ends depends on the
 //! lengths of the rows alone.
 
+use std::ops::Range;
+
 use crate::error::Result;
 use crate::matrix::{Ratings, RowScratch, Shape, Side};
 
@@ -49,6 +51,11 @@ impl Window {
         self.number
     }
 
+    /// Its users.
+    pub fn users(&self) -> Range<usize> {
+        self.first_user..self.first_user + self.ends.len()
+    }
+
     /// All items of a user, ascending.
     pub fn items(&self, user: usize) -> &[u32] {
         let at = user - self.first_user;
@@ -64,7 +71,7 @@ impl Window {
     /// Batches of about `users` visits of at most `positives` each, of which none has a user twice. Visits go to the batches in
     /// turn, and so those of a batch come in order of users and are alike in activity from batch to batch.
     pub fn batches(&self, users: usize, positives: usize) -> Vec<Vec<Visit>> {
-        let rows = self.first_user..self.first_user + self.ends.len();
+        let rows = self.users();
         let parts = |user: usize| self.items(user).len().div_ceil(positives);
         let count = rows.clone().map(parts).sum::<usize>().div_ceil(users);
         let mut batches = vec![Vec::with_capacity(users); count];
@@ -118,7 +125,7 @@ pub fn for_each_window(
         }
         ratings.done_with(Side::Users, index);
     }
-    match window.items.is_empty() {
+    match window.ends.is_empty() {
         true => Ok(()),
         false => see(&window),
     }
