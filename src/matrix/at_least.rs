@@ -53,6 +53,10 @@ impl Ratings for AtLeast<'_> {
         Ok(self.ratings.block(side, index)?.at_least(self.least))
     }
 
+    fn least_rating(&self) -> Option<f32> {
+        Some(self.least)
+    }
+
     fn will_need(&self, side: Side, index: usize) {
         self.ratings.will_need(side, index);
     }

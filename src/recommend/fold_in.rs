@@ -24,7 +24,9 @@ impl FoldedIn {
     /// If the solver does not solve rows, needs what is not given, or cannot use these ratings.
     pub fn new(model: &Model, ratings: InMemory, trained: Option<&Store>) -> Result<FoldedIn> {
         let options = &model.record().options;
-        let solver = method(&options.solver)?.solver(options)?;
+        let method = method(&options.solver)?;
+        let solver = method.solver(options)?;
+        method.check_ratings(options, &ratings)?;
         let shape = ratings.shape();
         let items = &model.parameters().items;
         let mut users = Factors::zeros(shape.users, items.rank(), items.has_biases());

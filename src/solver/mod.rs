@@ -168,6 +168,20 @@ impl Method {
         }
         (self.build)(options)
     }
+
+    /// Checks that these ratings are what the method learns from: where each is taken for a preference, none is below zero.
+    /// Runs on the thread pool it is called in.
+    ///
+    /// # Errors
+    /// If that is not so; the first such rating is named.
+    pub fn check_ratings(&self, options: &Options, ratings: &dyn Ratings) -> Result<()> {
+        if self.learns == Learns::Ratings || options.positive_at.is_some() {
+            return Ok(());
+        }
+        let why = "what is rated below zero would count as liked";
+        let remedy = "train with --positive-at X, the lowest rating that counts as liked, or leave out such ratings";
+        scale::refuse_negative(ratings, why, remedy)
+    }
 }
 
 /// Finds a method by name.
