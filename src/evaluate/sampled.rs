@@ -5,7 +5,7 @@
 //! other way round (Krichene and Rendle: On sampled metrics for item recommendation, KDD 2020).
 
 use super::ranking::Relevant;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::kernel::Candidate;
 use crate::matrix::{RowScratch, Side};
 use crate::model::Model;
@@ -46,11 +46,6 @@ impl<'a> Sampled<'a> {
         store: &'a Store,
         top: usize,
     ) -> Result<Sampled<'a>> {
-        if sample.items == 0 {
-            let what = "no items are drawn to rank the held-out ones among";
-            return Err(Error::new(ErrorKind::BadOption, what)
-                .remedy("draw some, or leave out --sampled to rank among all items"));
-        }
         let map = |side| IdMap::new(store.dictionary(side), model.dictionary(side));
         let parameters = model.parameters();
         Ok(Sampled {
@@ -64,11 +59,6 @@ impl<'a> Sampled<'a> {
             tells_apart: parameters.tells_users_apart(),
             parameters,
         })
-    }
-
-    /// The most items that a list may have.
-    pub fn longest(&self) -> usize {
-        self.catalogue().min(self.sample.items + 1)
     }
 
     /// How many items the model has.

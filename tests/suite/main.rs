@@ -16,6 +16,7 @@ mod golden;
 mod hostile;
 mod implicit;
 mod import;
+mod mistakes;
 mod neighbourhood;
 mod nmf;
 mod origins;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use lowrank::evaluate::{
-    Activity, Errors, METRICS, Measure, Metric, Protocol, Ranking, Sample, folded_in_errors,
-    folded_in_ranking, metric, ranking, rating_errors,
+    Activity, Errors, Figure, METRICS, Measure, Metric, Protocol, Ranking, Sample,
+    folded_in_errors, folded_in_ranking, metric, ranking, rating_errors,
 };
 use lowrank::model::{Held, Model, Record};
 use lowrank::solver::{Learns, method};
@@ -125,6 +125,9 @@ pub fn run(args: EvaluateArgs, session: &Session) -> Result<()> {
     let rates = metrics.iter().any(of_ratings);
     let ranks = !metrics.iter().all(of_ratings);
 
+    if ranks {
+        protocol.check(record.shape.items)?;
+    }
     let mut plan = session.plan();
     let store = Store::open_within(&args.store, 0)?;
     let read = [Some(part), ranks.then_some(Part::Train)];
@@ -165,6 +168,7 @@ pub fn run(args: EvaluateArgs, session: &Session) -> Result<()> {
         ));
     }
     let mut report = Report::default();
+    report.result.insert("sampled".into(), json!(args.sampled));
     if rates {
         let clip = !args.no_clip;
         let errors = session.threads.run(|| match &folded_in {
@@ -221,16 +225,11 @@ impl Report {
     }
 
     fn ranking(&mut self, ranking: &Ranking, part: Part) {
-        let mut intervals = Map::new();
-        for figure in &ranking.figures {
-            let (name, value) = (figure.name(), figure.value);
-            if let Some(margin) = figure.margin {
-                intervals.insert(name.clone(), json!([value - margin, value + margin]));
-            }
-            self.result.insert(name, json!(value));
-        }
+        let figures = ranking.figures.iter().map(|f| (f.name(), json!(f.value)));
+        self.result.extend(figures);
         let activity = |group: &Activity| {
             let figures = group.figures.iter().map(|f| (f.name(), json!(f.value)));
+            let intervals = ("intervals".to_owned(), intervals(&group.figures));
             let mut group: Map<_, _> = [
                 ("training_ratings", json!(group.ratings)),
                 ("users", json!(group.users)),
@@ -238,12 +237,12 @@ impl Report {
             .map(|(name, value)| (name.to_owned(), value))
             .into_iter()
             .collect();
-            group.extend(figures);
+            group.extend(figures.chain([intervals]));
             Value::Object(group)
         };
         let groups: Vec<Value> = ranking.by_activity.iter().map(activity).collect();
         self.result.extend([
-            ("intervals".to_owned(), Value::Object(intervals)),
+            ("intervals".to_owned(), intervals(&ranking.figures)),
             ("by_activity".to_owned(), Value::Array(groups)),
             ("users".to_owned(), json!(ranking.users)),
             ("users_without_own".to_owned(), json!(ranking.without_own)),
@@ -283,10 +282,20 @@ impl Report {
     }
 }
 
+/// The 95 % intervals of figures that are means, by name.
+fn intervals(figures: &[Figure]) -> Value {
+    let interval = |figure: &Figure| {
+        let margin = figure.margin?;
+        let ends = json!([figure.value - margin, figure.value + margin]);
+        Some((figure.name(), ends))
+    };
+    Value::Object(figures.iter().filter_map(interval).collect())
+}
+
 /// Names of the groups of users, the least active first.
 const GROUPS: [&str; 4] = ["group 1", "group 2", "group 3", "group 4"];
 
-/// A line for each metric: over all users, and over each group of them.
+/// A line for each metric: over all users, and over each group of them, with half of the 95 % interval behind.
 fn table(ranking: &Ranking) -> String {
     let [first, second, third, fourth] = GROUPS.map(|name| (name, Lean::Right));
     let mut table = Table::new([
@@ -300,7 +309,12 @@ fn table(ranking: &Ranking) -> String {
     ]);
     for (at, figure) in ranking.figures.iter().enumerate() {
         let of_group = |group: usize| match ranking.by_activity.get(group) {
-            Some(group) => format!("{:.6}", group.figures[at].value),
+            Some(group) => {
+                let Figure { value, margin, .. } = group.figures[at];
+                margin.map_or(format!("{value:.4}"), |margin| {
+                    format!("{value:.4} +- {margin:.4}")
+                })
+            }
             None => String::new(),
         };
         table.push([

@@ -18,7 +18,7 @@ use lowrank::store::{AtomicFile, Store};
 use lowrank::{Error, ErrorKind, Result};
 use serde::Serialize;
 
-use crate::filters::{FilterArgs, Known};
+use crate::filters::{FilterArgs, Known, no_id, too_long};
 use crate::new_users::NewUsers;
 use crate::session::{Session, aligned, counted, grouped};
 use crate::table::{Lean, Table};
@@ -87,6 +87,9 @@ pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
     let top = asked.unwrap_or(10);
     let mut plan = session.plan();
     let record = Record::read(&args.model)?;
+    if let Some(top) = asked.filter(|&top| top > record.shape.items) {
+        return Err(too_long(top, record.shape.items));
+    }
     let store = match &args.store {
         Some(path) => Some(Store::open_within(path, 0)?),
         None => None,
@@ -302,6 +305,9 @@ fn wanted(list: &str, known: Ids<'_>, room: u64, session: &Session) -> Result<Ve
         }
         Ok(())
     })?;
+    if rows.is_empty() {
+        return Err(no_id(path, "user"));
+    }
     known.release();
     Ok(rows)
 }

@@ -42,9 +42,9 @@ pub struct SimilarArgs {
     /// Replace the output if it exists
     #[arg(long, requires = "all")]
     force: bool,
-    /// How many to list
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    top: u32,
+    /// How many to list [default: 10, or all others]
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    top: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -65,27 +65,45 @@ struct Line<'a> {
     title: Option<&'a str>,
 }
 
+impl SimilarArgs {
+    /// How many to list, of a side with so many rows.
+    fn top(&self, side: Side, rows: usize) -> Result<usize> {
+        let others = rows.saturating_sub(1);
+        match self.top.map(|top| top as usize) {
+            Some(top) if top > others => {
+                let noun = side.noun();
+                let what =
+                    format!("lists of {top} are asked for, and each {noun} has {others} others");
+                Err(Error::new(ErrorKind::BadOption, what).remedy("give a lower --top"))
+            }
+            Some(top) => Ok(top),
+            None => Ok(others.min(10)),
+        }
+    }
+}
+
 /// Runs the command.
 pub fn run(args: SimilarArgs, session: &Session) -> Result<()> {
     if let Some(out) = &args.out {
         return all(&args, out, session);
     }
     let mut plan = session.plan();
-    let shape = Record::read(&args.model)?.shape;
-    let rows = shape.users.max(shape.items).min(args.top as usize) + GATHERED;
-    plan.hold("cosines", 2 * (rows * size_of::<Similar>()) as u64);
+    let side = match args.item {
+        Some(_) => Side::Items,
+        None => Side::Users,
+    };
+    let top = args.top(side, Record::read(&args.model)?.shape.rows(side))?;
+    plan.hold(
+        "cosines",
+        2 * ((top + GATHERED) * size_of::<Similar>()) as u64,
+    );
     let held = Held::plan(&mut plan, &args.model, &[Held::Nothing])?;
     let model = Model::open_with(&args.model, held)?;
-    let (side, row) = match (&args.item, &args.user) {
-        (Some(item), _) => (Side::Items, model.find_item(item)?),
-        (None, user) => (
-            Side::Users,
-            model.row(Side::Users, user.as_deref().unwrap_or_default())?,
-        ),
+    let row = match (&args.item, &args.user) {
+        (Some(item), _) => model.find_item(item)?,
+        (None, user) => model.row(side, user.as_deref().unwrap_or_default())?,
     };
-    let top = session
-        .threads
-        .run(|| similar(&model, side, row, args.top as usize))?;
+    let top = session.threads.run(|| similar(&model, side, row, top))?;
     let ids = model.dictionary(side);
     let of_rank = |(rank, other): (usize, &Similar)| {
         Ok(Line {
@@ -132,14 +150,7 @@ struct Written<'a> {
 fn all(args: &SimilarArgs, out: &Path, session: &Session) -> Result<()> {
     let record = Record::read(&args.model)?;
     let (items, rank) = (record.shape.items, record.options.rank);
-    let (top, threads) = (args.top as usize, session.threads.count());
-    if top >= items {
-        let what = format!(
-            "lists of {top} are asked for, and each item has {} others",
-            items - 1
-        );
-        return Err(Error::new(ErrorKind::BadOption, what).remedy("give a lower --top"));
-    }
+    let (top, threads) = (args.top(Side::Items, items)?, session.threads.count());
     let mut plan = session.plan();
     plan.hold("factors of length 1", Neighbours::memory(items, rank));
     let searching = Recommender::memory(items, rank, top, Search::default(), threads);
