@@ -378,6 +378,11 @@ pub trait Solver: Send + Sync {
             .remedy("train with --solver als, or ials for implicit feedback"))
     }
 
+    /// Memory that [`fold_in`](Solver::fold_in) takes for users of this shape beside their rows, twice, in bytes.
+    fn fold_in_memory(&self, _shape: Shape, _threads: usize) -> u64 {
+        0
+    }
+
     /// Whether [`fold_in`](Solver::fold_in) solves the rows of items to fixed users just as well, if the sides change places.
     fn solves_either_side(&self) -> bool {
         false

@@ -51,9 +51,12 @@ impl NewUsers {
                 "note: {users} with no item that the model knows and learns from, who get what anybody would"
             ));
         }
-        let (users, rank) = (read.ids.len(), model.parameters().items.rank());
+        let threads = session.threads.count();
         plan.hold("ratings of new users", read.bytes);
-        plan.hold("rows of new users", FoldedIn::memory(users, rank));
+        plan.hold(
+            "rows of new users",
+            FoldedIn::memory(model, read.ratings.shape(), threads)?,
+        );
         plan.rest(0)?;
         let trained = store.filter(|store| FoldedIn::is_of(store, model));
         let fold_in = || FoldedIn::new(model, read.ratings, trained);

@@ -34,11 +34,6 @@ pub struct Visit {
 }
 
 impl Visit {
-    /// The number of the stream that its draws come from.
-    pub fn stream(&self) -> u64 {
-        (self.part as u64) << 32 | self.user as u64
-    }
-
     /// Its positives, of all items of the user.
     pub fn positives<'a>(&self, items: &'a [u32]) -> impl ExactSizeIterator<Item = &'a u32> {
         items.iter().skip(self.part).step_by(self.parts)
@@ -49,6 +44,11 @@ impl Window {
     /// Its number among the windows, from 0.
     pub fn number(&self) -> usize {
         self.number
+    }
+
+    /// The number of one of its batches among all.
+    pub fn batch(&self, number: usize) -> u64 {
+        (self.number as u64) << 32 | number as u64
     }
 
     /// Its users.
@@ -84,6 +84,20 @@ impl Window {
             }
         }
         batches
+    }
+
+    /// The visits of all its users by their number among the user's own: the first ones, the second ones, and so on. A user has
+    /// one for each so many `positives`, and no more than `most`.
+    pub fn turns(&self, positives: usize, most: usize) -> impl Iterator<Item = Vec<Visit>> {
+        let parts = move |user: usize| self.items(user).len().div_ceil(positives).min(most);
+        let turns = self.users().map(parts).max().unwrap_or(0);
+        (0..turns).map(move |part| {
+            let visit = |user| {
+                let parts = parts(user);
+                (part < parts).then_some(Visit { user, part, parts })
+            };
+            self.users().filter_map(visit).collect()
+        })
     }
 
     /// Memory that a window and its batches take, in bytes.
