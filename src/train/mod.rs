@@ -13,7 +13,7 @@ use crate::loss;
 use crate::matrix::{AtLeast, Factors, Ratings, RowScratch, Shape, Side, Traffic};
 use crate::progress::{Progress, Unit};
 use crate::rng::{Purpose, Stream, key};
-use crate::solver::{self, Init, Moving, Options, Parameters, RowSums, Solver, sum_rows};
+use crate::solver::{self, Init, Learns, Moving, Options, Parameters, RowSums, Solver, sum_rows};
 use crate::threads::Threads;
 use crate::usage::Usage;
 
@@ -301,11 +301,20 @@ impl<'a> Trainer<'a> {
     /// If the options do not fit, ratings cannot be read, the cost diverges, or what is shown each epoch says so.
     pub fn run(mut self, threads: &Threads) -> Result<State> {
         let began = Began::now(self.ratings_read(), Traffic::default());
+        let named = self.solver.is_none();
         let solver = self.checked_solver()?;
         let Some(least) = self.options.positive_at else {
+            if named {
+                let method = solver::method(&self.options.solver)?;
+                threads.run(|| method.check_ratings(&self.options, self.ratings))?;
+            }
             return self.train(&*solver, began, threads);
         };
         let positive = AtLeast::new(self.ratings, least)?;
+        if positive.shape().ratings == 0 {
+            let what = format!("no rating is {least} or higher");
+            return Err(Error::new(ErrorKind::BadOption, what).remedy("give a lower --positive-at"));
+        }
         let trainer = Trainer {
             ratings: &positive,
             ..self
@@ -396,10 +405,11 @@ impl<'a> Trainer<'a> {
         options.normalize || options.biases && solver.may_centre() && of_residual()
     }
 
-    /// How often ratings are read by user before training, to pick those that are high enough and to normalise them.
-    fn passes_to_normalise(options: &Options, solver: &dyn Solver) -> u64 {
+    /// How often ratings are read by user before training: to pick those that are high enough, or to check that all may count
+    /// as liked; and to normalise them.
+    fn passes_to_prepare(options: &Options, learns: Learns, solver: &dyn Solver) -> u64 {
         let passes = [
-            options.positive_at.is_some(),
+            options.positive_at.is_some() || learns != Learns::Ratings,
             Self::is_centred(options, solver),
             options.normalize,
         ];
