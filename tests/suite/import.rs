@@ -372,7 +372,8 @@ fn a_text(most: usize) -> impl Strategy<Value = Vec<Line>> {
 
 fn a_split() -> impl Strategy<Value = Split> {
     let share = || prop_oneof![Just(0.0), 0.0..0.9_f64];
-    (0..3_u8, share(), 0..4_usize, share(), 0..5_u64).prop_map(
+    // Of nothing a test part is refused.
+    (0..3_u8, 0.01..0.9_f64, 1..4_usize, share(), 0..5_u64).prop_map(
         |(kind, share, last, validation_fraction, seed)| Split {
             test: match kind {
                 1 => HoldOut::Fraction(share),
