@@ -41,7 +41,7 @@ mod writer;
 pub use atomic::{AtomicDir, AtomicFile, retry_if_replaced};
 pub use container::{Container, MANIFEST_FILE, MODEL_FILE, Seal, kind_of};
 pub use create::StoreWriter;
-pub use dictionary::{Dictionary, write_dictionary};
+pub use dictionary::{Dictionary, HeldIds, IdSource, write_dictionary};
 pub use disk::{DiskFile, free_space};
 pub use fingerprint::Fingerprint;
 pub use header::{Header, Kind};
