@@ -218,6 +218,27 @@ fn dot(c: &mut Criterion) {
     }
 }
 
+/// Dot products with rows that lie anywhere in a table as large as that of the users of MovieLens 25M, on one thread: what is
+/// more than in the group before is what memory takes to bring a row.
+fn gather(c: &mut Criterion) {
+    let mut group = c.benchmark_group("gather");
+    const USERS: usize = 162_541;
+    const READS: usize = 100_000;
+    let mut stream = stream();
+    let cols: Vec<u32> = (0..READS)
+        .map(|_| stream.below(USERS as u64) as u32)
+        .collect();
+    let mut out = vec![0.0; READS];
+    group.throughput(Throughput::Elements(READS as u64));
+    for rank in RANKS {
+        let (own, fixed) = (factors(1, rank), factors(USERS, rank));
+        let isa = Isa::best();
+        group.bench_function(BenchmarkId::new(isa.name(), rank), |b| {
+            b.iter(|| kernel::dot_rows(isa, own.flat(), fixed.flat(), &cols, &mut out));
+        });
+    }
+}
+
 /// Offers of scores of which almost none is good enough, in bytes: this should keep up with the first cache.
 fn select(c: &mut Criterion) {
     let mut group = c.benchmark_group("select");
@@ -289,6 +310,6 @@ fn peak(c: &mut Criterion) {
 criterion_group! {
     name = kernels;
     config = Criterion::default().sample_size(20);
-    targets = peak, gram, cholesky, score, screen, dot, select, unpack
+    targets = peak, gram, cholesky, score, screen, dot, gather, select, unpack
 }
 criterion_main!(kernels);

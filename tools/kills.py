@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import time
@@ -66,6 +67,18 @@ class Bench:
         self.run(f"import a.csv --out packed {held_out}")
         self.run(f"import a.csv --out plain {held_out} --encoding plain --shard-size 16KiB")
         self.run("train packed --out packed.model --rank 8 --epochs 2")
+        # Enough that a small budget has to put text and factors on disk.
+        for name, seed in [("c", 3), ("d", 4)]:
+            self.run(f"generate --users 20000 --items 8000 --ratings 450000 --seed {seed} --out {name}.csv")
+        self.run("import c.csv --out wide")
+
+    def smallest(self, arguments):
+        """A command with the smallest budget that it says would do."""
+        refused = subprocess.run(self.command(f"{arguments} --memory 1MiB"), cwd=self.folder, capture_output=True, text=True)
+        found = re.search(r"--memory (\S+) would do", refused.stderr)
+        if not found:
+            raise Lost(f"lowrank {arguments} --memory 1MiB: {refused.returncode}: {refused.stderr.strip()}")
+        return f"{arguments} --memory {found[1]}"
 
 
 class Command:
@@ -187,8 +200,10 @@ class Importing(Command):
 
     PHASES = ["starting", "reading", "ids", "by user", "by item", "manifest", "clearing away"]
 
-    def __init__(self, bench, options):
-        lines = [f"import {name}.csv --out s {options} --force" for name in "ab"]
+    def __init__(self, bench, options, names="ab", small=False):
+        lines = [f"import {name}.csv --out s {options} --force" for name in names]
+        if small:
+            lines = [bench.smallest(line) for line in lines]
         shutil.rmtree(bench.folder / "s", ignore_errors=True)
         super().__init__(bench, "s", lines)
 
@@ -237,14 +252,17 @@ class Training(Command):
 
     PHASES = ["starting", "first epoch", "later epochs", "checkpoint", "model", "clearing away"]
 
-    def __init__(self, bench, store, options, tiles=False):
+    def __init__(self, bench, store, options, tiles=False, small=False):
         self.store = bench.folder / store
         self.tiles = tiles
         self.resumed = 0
         train = f"train {store} {options} --checkpoint-every 1 --resume --out m --force"
         self.PHASES = self.PHASES + ["tiles"] * tiles
         shutil.rmtree(bench.folder / "m", ignore_errors=True)
-        super().__init__(bench, "m", [f"{train} --seed {seed}" for seed in (1, 2)])
+        lines = [f"{train} --seed {seed}" for seed in (1, 2)]
+        if small:
+            lines = [bench.smallest(line) for line in lines]
+        super().__init__(bench, "m", lines)
         self.checkpoint = bench.folder / "m.checkpoint"
 
     def ready(self):
@@ -303,10 +321,14 @@ def commands(bench):
         "import": [
             Importing(bench, "--test-fraction 0.1"),
             Importing(bench, "--encoding plain --shard-size 16KiB --validation-fraction 0.1 --test-last 1"),
+            # What is read is sorted on disk.
+            Importing(bench, "--validation-fraction 0.1", "cd", small=True),
         ],
         "train": [
             Training(bench, "packed", "--solver sgd --rank 8 --epochs 8", tiles=True),
             Training(bench, "plain", "--solver gradient --momentum 0.5 --rank 8 --epochs 8 --early-stop 9"),
+            # Both sides' factors lie on disk.
+            Training(bench, "wide", "--solver als --rank 48 --epochs 2", small=True),
         ],
         "recommend": [
             Recommending(bench, "", "t.csv"),

@@ -35,6 +35,8 @@ pub struct Protocol<'a> {
 pub struct Ranking {
     /// Users with something to be found.
     pub users: u64,
+    /// Those of them of whom the model learnt no item: they count with the list that anybody would get.
+    pub without_own: u64,
     /// Items that were to be found, over all users.
     pub relevant: u64,
     /// Those of them that the model does not know, and that could not be found.
@@ -133,14 +135,6 @@ enum Lists<'a> {
 }
 
 impl Lists<'_> {
-    /// The most items that a list may have.
-    fn longest(&self) -> usize {
-        match self {
-            Lists::Full(recommender) => recommender.items(),
-            Lists::Sampled(sampled) => sampled.longest(),
-        }
-    }
-
     /// How many items the model has.
     fn catalogue(&self) -> usize {
         match self {
@@ -158,11 +152,8 @@ fn measure(
     items: IdMap,
     protocol: &Protocol<'_>,
 ) -> Result<Ranking> {
-    let (longest, catalogue) = (lists.longest(), lists.catalogue());
-    if let Some(cut_off) = protocol.cut_offs.iter().find(|&&k| k == 0 || k > longest) {
-        let what = format!("there is no list of {cut_off} items: there are {longest} to be listed");
-        return Err(Error::new(ErrorKind::BadOption, what).remedy("give another cut-off with --at"));
-    }
+    let catalogue = lists.catalogue();
+    protocol.check(catalogue)?;
     let rows = held_out(store, protocol.part)?;
     let least = protocol.positive_at.unwrap_or(f32::NEG_INFINITY);
     let mut relevant = Relevant::new(rows, &items, least);
@@ -184,7 +175,7 @@ fn measure(
     let mut all = Group::new(protocol, catalogue);
     let mut groups = [(); QUARTERS].map(|()| Group::new(protocol, catalogue));
     let (mut hits, mut bits) = (Vec::new(), Vec::new());
-    let (mut from, mut last) = (0, 0);
+    let (mut from, mut last, mut without_own) = (0, 0, 0);
     let mut next = users.iter().map(|&(user, _)| user);
     let mut take = |tops: Vec<UserTop>| {
         for (top, user) in tops.iter().zip(&mut next) {
@@ -201,6 +192,7 @@ fn measure(
                 relevant: relevant.count(),
                 activity: activity[user as usize],
             };
+            without_own += u64::from(!top.own);
             all.add(&of_user);
             groups[quarters.of(of_user.activity)].add(&of_user);
             last = user;
@@ -225,6 +217,7 @@ fn measure(
     let groups = groups.into_iter().filter(|group| group.users > 0);
     Ok(Ranking {
         users: all.users,
+        without_own,
         relevant: all.relevant,
         unknown: relevant.unknown,
         figures: all.figures(),
@@ -239,6 +232,33 @@ fn measure(
 }
 
 impl Protocol<'_> {
+    /// Checks that there are lists as long as the cut-offs, for a model with so many items.
+    ///
+    /// # Errors
+    /// If a cut-off is none or longer than a list can be, or nothing is drawn for a sample.
+    pub fn check(&self, items: usize) -> Result<()> {
+        let bad = |what: String, remedy: &str| {
+            Err(Error::new(ErrorKind::BadOption, what).remedy(remedy.to_owned()))
+        };
+        let longest = match self.sample {
+            Some(Sample { items: 0, .. }) => {
+                return bad(
+                    "no items are drawn to rank the held-out ones among".into(),
+                    "draw some, or leave out --sampled to rank among all items",
+                );
+            }
+            Some(sample) => items.min(sample.items + 1),
+            None => items,
+        };
+        match self.cut_offs.iter().find(|&&k| k == 0 || k > longest) {
+            Some(cut_off) => bad(
+                format!("there is no list of {cut_off} items: there are {longest} to be listed"),
+                "give another cut-off, with --at or behind the @ of the metric",
+            ),
+            None => Ok(()),
+        }
+    }
+
     /// Memory that measuring takes beside the model, in bytes: of a store of this shape, and of a model with so many items.
     pub fn memory(&self, shape: Shape, items: usize, rank: usize, threads: usize) -> u64 {
         let by_user = 2 * size_of::<u32>() * shape.users;

@@ -5,11 +5,11 @@
 //! other way round (Krichene and Rendle: On sampled metrics for item recommendation, KDD 2020).
 
 use super::ranking::Relevant;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::kernel::Candidate;
 use crate::matrix::{RowScratch, Side};
 use crate::model::Model;
-use crate::recommend::UserTop;
+use crate::recommend::{UserTop, is_known};
 use crate::rng::{Purpose, Stream, key};
 use crate::solver::{Own, Parameters};
 use crate::store::{IdMap, Part, Store};
@@ -29,6 +29,7 @@ pub(super) struct Sampled<'a> {
     sample: Sample,
     store: &'a Store,
     parameters: &'a Parameters,
+    tells_apart: bool,
     users: IdMap,
     items: IdMap,
     top: usize,
@@ -45,11 +46,6 @@ impl<'a> Sampled<'a> {
         store: &'a Store,
         top: usize,
     ) -> Result<Sampled<'a>> {
-        if sample.items == 0 {
-            let what = "no items are drawn to rank the held-out ones among";
-            return Err(Error::new(ErrorKind::BadOption, what)
-                .remedy("draw some, or leave out --sampled to rank among all items"));
-        }
         let map = |side| IdMap::new(store.dictionary(side), model.dictionary(side));
         let parameters = model.parameters();
         Ok(Sampled {
@@ -60,13 +56,9 @@ impl<'a> Sampled<'a> {
             top,
             scratch: RowScratch::default(),
             taken: vec![false; parameters.items.rows()],
+            tells_apart: parameters.tells_users_apart(),
             parameters,
         })
-    }
-
-    /// The most items that a list may have.
-    pub fn longest(&self) -> usize {
-        self.catalogue().min(self.sample.items + 1)
     }
 
     /// How many items the model has.
@@ -109,7 +101,9 @@ impl<'a> Sampled<'a> {
         let mut items: Vec<Candidate> = listed.into_iter().map(score).collect();
         items.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item)));
         items.truncate(self.top);
-        Ok(UserTop { user, items })
+        let histories = parameters.neighbourhood.as_ref().map(|n| &n.histories);
+        let own = !self.tells_apart || is_known(row, gathered.row(0), histories);
+        Ok(UserTop { user, items, own })
     }
 
     /// Appends the drawn items, and marks them as taken, as those that are rated are already.

@@ -78,6 +78,17 @@ impl Target {
         self.cut_off > 0
     }
 
+    /// Checks that there are lists to measure, of so many items.
+    ///
+    /// # Errors
+    /// If its cut-off is longer than a list can be.
+    pub fn check(&self, items: usize) -> Result<()> {
+        match self.rises() {
+            true => self.protocol(None).check(items),
+            false => Ok(()),
+        }
+    }
+
     /// Memory that measuring takes beside the parameters, in bytes.
     pub fn memory(&self, shape: Shape, rank: usize, threads: usize) -> u64 {
         match self.rises() {

@@ -53,6 +53,10 @@ impl Parser for Adjacency {
             }
             let mut ids = fields(line, AtBlanks);
             let user = ids.next().unwrap_or_default();
+            let mut ids = ids.peekable();
+            if ids.peek().is_none() {
+                sink.empty_user();
+            }
             for item in ids {
                 sink.push(RawRating {
                     user,
@@ -97,6 +101,6 @@ mod tests {
                 .to_string()
                 .starts_with("line 2: the item's id")
         );
-        assert_eq!(count, 3);
+        assert_eq!((count, tally.empty_users), (3, 1));
     }
 }

@@ -123,7 +123,9 @@ pub struct InputReport {
     pub ratings: u64,
     /// The number of lines that could not be read.
     pub bad_lines: u64,
-    /// Why the first few of them could not, with their numbers.
+    /// Users who are named and have no item, and so are left out.
+    pub empty_users: u64,
+    /// Why the first few bad lines could not be read, with their numbers.
     pub reasons: Vec<Error>,
     /// The number of bytes of text, decompressed.
     pub bytes: u64,
@@ -172,6 +174,7 @@ fn read_text<C: Consumer>(
         lines: header_lines,
         ratings: 0,
         bad_lines: 0,
+        empty_users: 0,
         reasons: Vec::new(),
         bytes: 0,
     };
@@ -240,6 +243,7 @@ fn take_in<C: Consumer>(
         report.lines += tally.lines;
         report.ratings += tally.ratings;
         report.bad_lines += tally.bad_lines;
+        report.empty_users += tally.empty_users;
         let mut reasons = tally.reasons.into_iter();
         if !options.skip_bad_lines
             && let Some(error) = reasons.next()

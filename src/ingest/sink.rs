@@ -26,6 +26,8 @@ pub(super) struct Tally {
     pub(super) lines: u64,
     pub(super) ratings: u64,
     pub(super) bad_lines: u64,
+    /// Users who are named and have no item.
+    pub(super) empty_users: u64,
     /// The first few bad lines. Where bad lines are not skipped, the one that ended the chunk.
     pub(super) reasons: Vec<Error>,
 }
@@ -61,6 +63,11 @@ impl<'a, 's> Sink<'a, 's> {
         self.flush();
         self.tally.ratings += 1;
         (self.deliver)(&[rating]);
+    }
+
+    /// Counts a user who is named and has no item.
+    pub fn empty_user(&mut self) {
+        self.tally.empty_users += 1;
     }
 
     /// Calls `parse` with every line of `chunk` that is not blank, without its newline (a carriage return stays), until a

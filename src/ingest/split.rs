@@ -70,6 +70,17 @@ impl Split {
             ))),
         };
         share("validation fraction", self.validation_fraction)?;
+        let nothing = match self.test {
+            HoldOut::Users { share, .. } => share == 0.0,
+            HoldOut::Nothing => false,
+            _ => !self.tests(),
+        };
+        if nothing {
+            return Err(
+                bad("0 are to be held out for testing, which is nothing".into())
+                    .remedy("give more than 0, or leave the option out"),
+            );
+        }
         match self.test {
             HoldOut::Fraction(fraction) => share("test fraction", fraction),
             HoldOut::Users {

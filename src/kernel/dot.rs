@@ -4,6 +4,7 @@
 //! fused multiply-add each; then the upper half of the lanes is added to the lower half, four times. A sum of rows has
 //! one accumulator for each entry, to which rows are added one by one in order.
 
+use super::rows::{Long, Rows, Short};
 use super::vector::{LANES, Vector, lanes, lanes_mut};
 use super::{Isa, Kernel, prefetch_ahead, row};
 
@@ -46,40 +47,47 @@ impl Kernel for DotRows<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self, v: V) {
-        match self.own.as_chunks().0 {
-            // Ranks up to sixteen are common, and their row stays in a register.
-            [own] => self.with_row(v, std::array::from_ref(own)),
-            own => self.with_row(v, own),
+        let flat = self.flat;
+        match self.own.len() / LANES {
+            1 => self.with_rows(v, Short::<1>(flat)),
+            2 => self.with_rows(v, Short::<2>(flat)),
+            4 => self.with_rows(v, Short::<4>(flat)),
+            vectors => self.with_rows(v, Long { flat, vectors }),
         }
     }
 }
 
 impl DotRows<'_> {
     #[inline(always)]
-    fn with_row<V: Vector>(mut self, v: V, own: &[[f32; LANES]]) {
+    fn with_rows<'a, V: Vector, R: Rows<'a>>(self, v: V, rows: R) {
+        let own = R::alone(self.own.as_chunks().0);
         // Sixteen at a time, because their lanes are then folded together.
-        let out = std::mem::take(&mut self.out);
-        let (blocks, rest) = out.as_chunks_mut::<LANES>();
+        let (blocks, rest) = self.out.as_chunks_mut::<LANES>();
         let left = blocks.len() * LANES;
         for (b, out) in blocks.iter_mut().enumerate() {
             let mut lanes = [v.splat(0.0); LANES];
             for j in 0..LANES {
-                lanes[j] = products(v, own, self.other(v, own.len(), b * LANES + j));
+                lanes[j] = product(v, own, rows, self.cols, b * LANES + j);
             }
             v.store(v.sums(lanes), out);
         }
         for (j, out) in rest.iter_mut().enumerate() {
-            *out = v.sum(products(v, own, self.other(v, own.len(), left + j)));
+            *out = v.sum(product(v, own, rows, self.cols, left + j));
         }
     }
+}
 
-    /// The `i`th of the rows, of so many vectors; one further on is asked for.
-    #[inline(always)]
-    fn other<V: Vector>(&self, v: V, vectors: usize, i: usize) -> &[[f32; LANES]] {
-        let stride = vectors * LANES;
-        prefetch_ahead(v, self.flat, stride, self.cols, i);
-        row(self.flat, stride, self.cols[i] as usize).as_chunks().0
-    }
+/// The products of a row and the `i`th of some others; one further on is asked for.
+#[inline(always)]
+fn product<'a, V: Vector, R: Rows<'a>>(
+    v: V,
+    own: &R::Row,
+    rows: R,
+    cols: &[u32],
+    i: usize,
+) -> V::Lanes {
+    rows.prefetch_ahead(v, cols, i);
+    products(v, own.as_ref(), rows.row(cols[i]).as_ref())
 }
 
 /// The products of two rows, summed by lane.

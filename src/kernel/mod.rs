@@ -18,6 +18,7 @@ mod dot;
 mod gram;
 mod peak;
 mod residual;
+mod rows;
 mod score;
 mod select;
 mod sgd;

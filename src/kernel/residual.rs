@@ -4,8 +4,9 @@
 //! Order of sums: that of `dot.rs`, for the dot products and for the sum of rows.
 
 use super::dot::products;
+use super::rows::{Long, Rows, Short};
 use super::vector::{LANES, Vector};
-use super::{Isa, Kernel, row};
+use super::{Isa, Kernel};
 
 /// Replaces the targets by the residuals `<own, row> - target`, where `own` is one padded row and the others are `cols` of
 /// `flat`, and adds `scale` times the residual times the row to `sum`, one padded row.
@@ -62,59 +63,13 @@ impl Kernel for ResidualRows<'_> {
             cols,
             scale,
         };
-        match (own.as_chunks().0, sum.as_chunks_mut().0) {
-            // Ranks up to sixteen are common, and a row is then one register, which the compiler is to know.
-            ([own], [sum]) => {
-                let (own, sum) = (std::array::from_ref(own), std::array::from_mut(sum));
-                targets.run(v, own, Narrow(flat.as_chunks().0), sum);
-            }
-            (own, sum) => {
-                let vectors = own.len();
-                targets.run(v, own, Wide { flat, vectors }, sum);
-            }
+        let (own, sum) = (own.as_chunks().0, sum.as_chunks_mut().0);
+        match own.len() {
+            1 => targets.run(v, own, Short::<1>(flat), sum),
+            2 => targets.run(v, own, Short::<2>(flat), sum),
+            4 => targets.run(v, own, Short::<4>(flat), sum),
+            vectors => targets.run(v, own, Long { flat, vectors }, sum),
         }
-    }
-}
-
-/// Rows of factors by number.
-trait Rows<'a>: Copy {
-    /// The vectors of a row.
-    type Row: AsRef<[[f32; LANES]]> + ?Sized + 'a;
-
-    /// A row.
-    ///
-    /// # Panics
-    /// If there is no such row.
-    fn row(self, col: u32) -> &'a Self::Row;
-}
-
-/// Rows of one vector each.
-#[derive(Clone, Copy)]
-struct Narrow<'a>(&'a [[f32; LANES]]);
-
-impl<'a> Rows<'a> for Narrow<'a> {
-    type Row = [[f32; LANES]; 1];
-
-    #[inline(always)]
-    fn row(self, col: u32) -> &'a Self::Row {
-        std::array::from_ref(&self.0[col as usize])
-    }
-}
-
-/// Rows of any length.
-#[derive(Clone, Copy)]
-struct Wide<'a> {
-    flat: &'a [f32],
-    vectors: usize,
-}
-
-impl<'a> Rows<'a> for Wide<'a> {
-    type Row = [[f32; LANES]];
-
-    #[inline(always)]
-    fn row(self, col: u32) -> &'a Self::Row {
-        let row = row(self.flat, self.vectors * LANES, col as usize);
-        row.as_chunks().0
     }
 }
 
@@ -133,6 +88,7 @@ impl Targets<'_> {
         others: R,
         sum: &mut [[f32; LANES]],
     ) {
+        let (own, sum) = (R::alone(own).as_ref(), R::alone_mut(sum).as_mut());
         let (blocks, last) = self.targets.as_chunks_mut::<LANES>();
         let (cols, last_cols) = self.cols.as_chunks::<LANES>();
         for (b, (block, cols_of)) in blocks.iter_mut().zip(cols).enumerate() {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::{Block, Ratings, RowScratch, Shape, Side};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 /// The ratings that are at least so high. The others are passed over as rows are read; nothing is copied.
 pub struct AtLeast<'a> {
@@ -17,7 +17,7 @@ impl<'a> AtLeast<'a> {
     /// Reads the ratings once by user, to count those that are high enough.
     ///
     /// # Errors
-    /// If there are none, or they cannot be read.
+    /// If they cannot be read.
     pub fn new(ratings: &'a dyn Ratings, least: f32) -> Result<AtLeast<'a>> {
         let mut count = 0;
         let mut scratch = RowScratch::default();
@@ -27,13 +27,6 @@ impl<'a> AtLeast<'a> {
                 count += block.row(i, &mut scratch).len() as u64;
             }
             ratings.done_with(Side::Users, index);
-        }
-        if count == 0 {
-            return Err(Error::new(
-                ErrorKind::BadOption,
-                format!("no rating is {least} or higher"),
-            )
-            .remedy("give a lower --positive-at"));
         }
         let shape = Shape {
             ratings: count,
@@ -58,6 +51,10 @@ impl Ratings for AtLeast<'_> {
 
     fn block(&self, side: Side, index: usize) -> Result<Block<'_>> {
         Ok(self.ratings.block(side, index)?.at_least(self.least))
+    }
+
+    fn least_rating(&self) -> Option<f32> {
+        Some(self.least)
     }
 
     fn will_need(&self, side: Side, index: usize) {

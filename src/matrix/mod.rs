@@ -372,6 +372,11 @@ pub trait Ratings: Sync {
     /// Block `index` of one side. Blocks follow each other: together they are all rows, each once, in order.
     fn block(&self, side: Side, index: usize) -> Result<Block<'_>>;
 
+    /// A bound that no rating is below, where one is known without looking at them.
+    fn least_rating(&self) -> Option<f32> {
+        None
+    }
+
     /// This block will be asked for soon.
     fn will_need(&self, _side: Side, _index: usize) {}
 

@@ -78,6 +78,8 @@ impl<'a> Refresh<'a> {
         items: &[u32],
         room: u64,
     ) -> Result<Parameters> {
+        let options = &self.model.record().options;
+        method(&options.solver)?.check_ratings(options, store)?;
         let before = self.model.parameters();
         let shape = store.shape();
         let mut parameters = Parameters {

@@ -1,7 +1,7 @@
 //! Users who were not in training, or have rated more since: their rows solved from their ratings, the items fixed.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::matrix::{AtLeast, Factors, InMemory, Ratings, Side, SparseRows};
+use crate::matrix::{AtLeast, Factors, InMemory, Ratings, Shape, Side, SparseRows};
 use crate::model::Model;
 use crate::solver::{histories, method};
 use crate::store::Store;
@@ -24,7 +24,9 @@ impl FoldedIn {
     /// If the solver does not solve rows, needs what is not given, or cannot use these ratings.
     pub fn new(model: &Model, ratings: InMemory, trained: Option<&Store>) -> Result<FoldedIn> {
         let options = &model.record().options;
-        let solver = method(&options.solver)?.solver(options)?;
+        let method = method(&options.solver)?;
+        let solver = method.solver(options)?;
+        method.check_ratings(options, &ratings)?;
         let shape = ratings.shape();
         let items = &model.parameters().items;
         let mut users = Factors::zeros(shape.users, items.rank(), items.has_biases());
@@ -73,9 +75,15 @@ impl FoldedIn {
             && store.items().seal() == model.dictionary(Side::Items).seal()
     }
 
-    /// Memory that folding in takes for so many users, in bytes, beside their ratings.
-    pub fn memory(users: usize, rank: usize) -> u64 {
-        2 * Factors::bytes(users, rank, true)
+    /// Memory that folding users of this shape into a model takes, in bytes, beside their ratings.
+    ///
+    /// # Errors
+    /// If the model's options do not fit together.
+    pub fn memory(model: &Model, shape: Shape, threads: usize) -> Result<u64> {
+        let options = &model.record().options;
+        let solver = method(&options.solver)?.solver(options)?;
+        let rows = 2 * Factors::bytes(shape.users, options.rank, true);
+        Ok(rows + solver.fold_in_memory(shape, threads))
     }
 
     /// Their factors and biases.

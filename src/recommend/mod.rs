@@ -33,7 +33,7 @@ pub use similar::{Neighbours, Similar, similar};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{ByteIsa, Candidate, TopN};
-use crate::matrix::Factors;
+use crate::matrix::{Factors, SparseRows};
 use crate::model::Model;
 use crate::solver::Parameters;
 use crate::store::{Part, Store};
@@ -109,6 +109,18 @@ pub struct UserTop {
     pub user: u32,
     /// Items by their rows in the model, with their scores.
     pub items: Vec<Candidate>,
+    /// Whether the list is the user's own. It is not where the model learnt from no item of the user, who then gets what
+    /// anybody would.
+    pub own: bool,
+}
+
+/// Whether a model has learnt anything of a user whose row in it, if there is one, has these factors.
+pub(crate) fn is_known(row: Option<u32>, factors: &[f32], histories: Option<&SparseRows>) -> bool {
+    match (row, histories) {
+        (None, _) => false,
+        (Some(row), Some(histories)) => !histories.row(row as usize).is_empty(),
+        (Some(_), None) => factors.iter().any(|&x| x != 0.0),
+    }
 }
 
 /// Recommends from a model, leaving out what was rated.
@@ -116,6 +128,7 @@ pub struct Recommender<'a> {
     users: &'a Factors,
     items: &'a Factors,
     weighted: Option<Weighted<'a>>,
+    tells_apart: bool,
     mean: f32,
     std: f32,
     rated: Rated<'a>,
@@ -230,6 +243,7 @@ impl<'a> Recommender<'a> {
             users,
             items,
             weighted,
+            tells_apart: parameters.tells_users_apart(),
             mean: *mean,
             std: *std,
             rated,
@@ -248,6 +262,7 @@ impl<'a> Recommender<'a> {
             users: rows,
             items: rows,
             weighted: None,
+            tells_apart: true,
             mean: 0.0,
             std: 1.0,
             rated: Rated::Itself,
@@ -406,11 +421,14 @@ impl<'a> Recommender<'a> {
             Finder::Exhaustive(exhaustive) => exhaustive.find(&mut group),
             Finder::Weighted(sums) => sums.find(&mut group),
         };
-        let tops = users.iter().zip(tops);
+        let histories = self.weighted.map(|weighted| weighted.histories);
+        let known = |at: usize| is_known(group.rows[at], group.users.row(at), histories);
+        let tops = (0..).zip(users).zip(tops);
         Ok(tops
-            .map(|(&user, top)| UserTop {
+            .map(|((at, &user), top)| UserTop {
                 user,
                 items: self.chosen(top.into_sorted()),
+                own: !self.tells_apart || known(at),
             })
             .collect())
     }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{Recommender, Search};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{self, Isa};
 use crate::matrix::{Factors, Side};
 use crate::model::Model;
@@ -62,7 +62,7 @@ impl Neighbours {
 /// Equal ones come in the model's order. Runs on the thread pool it is called in.
 ///
 /// # Errors
-/// If the model has no factors, or they cannot be read.
+/// If the model has no factors, or they cannot be read, or those of this row are all zero, which point nowhere.
 pub fn similar(model: &Model, side: Side, row: u32, top: usize) -> Result<Vec<Similar>> {
     let factors = model.factors(side)?;
     let isa = Isa::best();
@@ -70,6 +70,14 @@ pub fn similar(model: &Model, side: Side, row: u32, top: usize) -> Result<Vec<Si
     let own = gathered.padded_row(0);
     let length = |row: &[f32]| kernel::dot(isa, row, row).sqrt();
     let own_length = length(own);
+    if own_length == 0.0 {
+        let (noun, id) = (side.noun(), model.dictionary(side).id(row as usize)?);
+        let what =
+            format!("the model learnt nothing of the {noun} {id:?} that others could be like");
+        return Err(Error::new(ErrorKind::UnknownId, what).remedy(format!(
+            "ask for {noun}s that have ratings in the training part"
+        )));
+    }
     let order = |a: &Similar, b: &Similar| b.cosine.total_cmp(&a.cosine).then(a.row.cmp(&b.row));
     let (mut best, mut band) = (Vec::new(), factors.empty_band());
     for rows in factors.bands(0..factors.rows()) {

@@ -168,6 +168,20 @@ impl Method {
         }
         (self.build)(options)
     }
+
+    /// Checks that these ratings are what the method learns from: where each is taken for a preference, none is below zero.
+    /// Runs on the thread pool it is called in.
+    ///
+    /// # Errors
+    /// If that is not so; the first such rating is named.
+    pub fn check_ratings(&self, options: &Options, ratings: &dyn Ratings) -> Result<()> {
+        if self.learns == Learns::Ratings || options.positive_at.is_some() {
+            return Ok(());
+        }
+        let why = "what is rated below zero would count as liked";
+        let remedy = "train with --positive-at X, the lowest rating that counts as liked, or leave out such ratings";
+        scale::refuse_negative(ratings, why, remedy)
+    }
 }
 
 /// Finds a method by name.
@@ -224,6 +238,11 @@ impl Parameters {
             offset += kernel::dot(Isa::best(), own.factors, self.items.padded_row(item));
         }
         self.mean + self.std * offset
+    }
+
+    /// Whether it can predict for one user otherwise than for another: a model of popularity alone does not.
+    pub fn tells_users_apart(&self) -> bool {
+        self.neighbourhood.is_some() || self.items.flat().iter().any(|&x| x != 0.0)
     }
 
     /// The items as the fixed side.
@@ -357,6 +376,11 @@ pub trait Solver: Send + Sync {
         let what = "new users cannot be folded in: the model's solver does not solve for rows";
         Err(Error::new(ErrorKind::BadOption, what)
             .remedy("train with --solver als, or ials for implicit feedback"))
+    }
+
+    /// Memory that [`fold_in`](Solver::fold_in) takes for users of this shape beside their rows, twice, in bytes.
+    fn fold_in_memory(&self, _shape: Shape, _threads: usize) -> u64 {
+        0
     }
 
     /// Whether [`fold_in`](Solver::fold_in) solves the rows of items to fixed users just as well, if the sides change places.

@@ -29,6 +29,9 @@ pub fn check_loss(options: &Options, ratings: &dyn Ratings, start: &Parameters) 
 
 /// Refuses ratings below zero, and names the first one by user. `why` says what is wrong with them.
 pub fn refuse_negative(ratings: &dyn Ratings, why: &str, remedy: &str) -> Result<()> {
+    if ratings.least_rating().is_some_and(|least| least >= 0.0) {
+        return Ok(());
+    }
     let first = Mutex::new(None::<(usize, u32, f32)>);
     sum_rows(ratings, Side::Users, |user, row, _| {
         if let Some(at) = row.values.iter().position(|&rating| rating < 0.0) {

@@ -233,6 +233,10 @@ impl Ratings for Store {
         self.shards(side)[index].block()
     }
 
+    fn least_rating(&self) -> Option<f32> {
+        Some(self.manifest.scale.0)
+    }
+
     fn will_need(&self, side: Side, index: usize) {
         self.shards(side)[index].will_need();
     }

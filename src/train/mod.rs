@@ -297,11 +297,20 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// If the options do not fit, ratings cannot be read, the cost diverges, or what is shown each epoch says so.
     pub fn run(mut self, threads: &Threads) -> Result<State> {
+        let named = self.solver.is_none();
         let solver = self.checked_solver()?;
         let Some(least) = self.options.positive_at else {
+            if named {
+                let method = solver::method(&self.options.solver)?;
+                threads.run(|| method.check_ratings(&self.options, self.ratings))?;
+            }
             return self.train(&*solver, threads);
         };
         let positive = AtLeast::new(self.ratings, least)?;
+        if positive.shape().ratings == 0 {
+            let what = format!("no rating is {least} or higher");
+            return Err(Error::new(ErrorKind::BadOption, what).remedy("give a lower --positive-at"));
+        }
         let trainer = Trainer {
             ratings: &positive,
             ..self

@@ -61,9 +61,6 @@ impl CrossValidation<'_> {
         mut after: impl FnMut(usize, &Fold) -> Result<()>,
     ) -> Result<Vec<Fold>> {
         let shape = self.store.shape();
-        let mut plan = Plan::within(self.memory);
-        let training = Trainer::memory(shape, &self.options, threads.count())?;
-        plan.hold("factors and scratch", training);
         let protocol = Protocol {
             metrics: self.metrics,
             cut_offs: self.cut_offs,
@@ -73,6 +70,12 @@ impl CrossValidation<'_> {
         };
         let of_ratings = |metric: &&'static Metric| matches!(metric.measure, Measure::Ratings(_));
         let ranks = !self.metrics.iter().all(of_ratings);
+        if ranks {
+            protocol.check(shape.items)?;
+        }
+        let mut plan = Plan::within(self.memory);
+        let training = Trainer::memory(shape, &self.options, threads.count())?;
+        plan.hold("factors and scratch", training);
         if ranks {
             let rank = self.options.rank;
             let lists = protocol.memory(shape, shape.items, rank, threads.count());

@@ -183,7 +183,12 @@ impl Tuner<'_> {
         Ok(trials)
     }
 
-    fn check(&self) -> Result<()> {
+    /// Checks that there is something to search and to measure.
+    ///
+    /// # Errors
+    /// If the store has no validation part, no trial is asked for, or the metric is of lists longer than the catalogue.
+    pub fn check(&self) -> Result<()> {
+        self.target.check(self.store.shape().items)?;
         let bad = |what: &str, remedy: &str| {
             Err(Error::new(ErrorKind::BadOption, what).remedy(remedy.to_owned()))
         };

@@ -65,7 +65,7 @@ fn a_flipped_bit_is_found_and_never_used() {
     let program = trained();
     let (store, model, checkpoint) = (program.path("s"), program.path("m"), program.path("c"));
     let plain = program.path("p");
-    program.done("import good.csv --out p --encoding plain --test-fraction 0.2");
+    program.done("import good.csv --out p --encoding plain --times --test-fraction 0.2");
     // Tiles are made when they are first needed.
     for store in ["s", "p"] {
         program.done(&format!(
@@ -103,6 +103,15 @@ fn a_flipped_bit_is_found_and_never_used() {
         damaged(Model::verify(&model, &mut |_| {}).map(drop), file);
         unused(number, &store, file);
     });
+    // Weights between items, in place of factors.
+    for solver in ["item-knn", "ease"] {
+        program.done(&format!("train s --solver {solver} --out w --force"));
+        let model = program.path("w");
+        let flips = each_flip(&model, |_, file| {
+            damaged(Model::verify(&model, &mut |_| {}).map(drop), file);
+        });
+        assert!(flips > 500, "{solver}");
+    }
     let of_checkpoint = each_flip(&checkpoint, |_, file| {
         damaged(Model::verify(&checkpoint, &mut |_| {}).map(drop), file);
         if let Ok(opened) = Checkpoint::open(&checkpoint) {

@@ -5,8 +5,9 @@ use std::fs;
 
 use lowrank::matrix::{InMemory, Ratings, RowScratch, Side};
 use lowrank::model::Model;
-use lowrank::recommend::FoldedIn;
-use lowrank::store::Store;
+use lowrank::recommend::{Exclude, FoldedIn, Recommender, Search};
+use lowrank::rng::{Purpose, Stream};
+use lowrank::store::{Part, Store};
 use lowrank::{ErrorKind, Threads};
 
 use crate::program::Program;
@@ -174,5 +175,98 @@ fn what_cannot_be_folded_in_is_refused() {
         ("evaluate m s --fold-in new.csv", 2, "no test part"),
     ] {
         refused(&program, arguments, status, &[message]);
+    }
+}
+
+/// Users with tastes: of each kind of items a taste takes every second one, and any item now and then.
+fn tastes(users: usize, items: usize) -> String {
+    const KINDS: usize = 6;
+    let mut text = "user,item,rating\n".to_owned();
+    for user in 0..users {
+        let mut stream = Stream::new(9, Purpose::SyntheticUsers, 0, user as u64);
+        for item in 0..items {
+            let chance = if item % KINDS == user % KINDS {
+                0.5
+            } else {
+                0.04
+            };
+            if stream.uniform() < chance {
+                text += &format!("u{user},i{item},1\n");
+            }
+        }
+    }
+    text
+}
+
+/// The share of each user's held-out items in the list of ten.
+fn recalls(store: &Store, recommender: &Recommender<'_>) -> Vec<f64> {
+    let test = store.part(Part::Test).unwrap();
+    let mut recalls = Vec::new();
+    let users = 0..store.shape().users as u32;
+    recommender
+        .recommend(users, Ok, |tops| {
+            for top in tops {
+                let (block, row) = test.find(top.user as usize)?;
+                let row = block.row(row, &mut RowScratch::default()).cols.to_vec();
+                let hits = top.items.iter().filter(|c| row.contains(&c.item)).count();
+                recalls.push(hits as f64 / row.len() as f64);
+            }
+            Ok(())
+        })
+        .unwrap();
+    recalls
+}
+
+/// Methods of mini-batches have no exact row: what is folded in serves a user as well as the trained row does, by the 95 % interval
+/// of the differences between the two, user by user.
+#[test]
+fn rows_that_step_serve_as_well_as_trained_ones() {
+    let program = Program::new();
+    program.write("r.csv", tastes(240, 96));
+    program.done("import r.csv --out s --test-each 3");
+    let store = Store::open(program.path("s")).unwrap();
+    let threads = |count| Threads::new(Some(count)).unwrap();
+    for solver in [
+        "softmax --negatives 40 --temperature 0.2 --dropout 0.1",
+        "ccl",
+        "bpr",
+        "warp",
+        "logistic-mf",
+    ] {
+        let name = solver.split(' ').next().unwrap();
+        program.done(&format!(
+            "train s --out m --rank 8 --epochs 20 --force --batch-size 64 --solver {solver}"
+        ));
+        let model = Model::open(&program.path("m")).unwrap();
+        let fold_in = |count, ratings| {
+            let folded_in = || FoldedIn::new(&model, ratings, None).unwrap();
+            threads(count).run(folded_in)
+        };
+        let folded_in = fold_in(2, copied(&store));
+        assert_eq!(folded_in.users(), fold_in(1, copied(&store)).users());
+        // Alone as among others.
+        let one = 77;
+        let block = store.block(Side::Users, 0).unwrap();
+        let scratch = &mut RowScratch::default();
+        let row = block.row(one, scratch);
+        let triplets: Vec<_> = row.cols.iter().map(|&item| (0, item, 1.0)).collect();
+        let ratings = InMemory::from_triplets(1, store.shape().items, &triplets).unwrap();
+        let alone = fold_in(2, ratings);
+        assert_eq!(alone.users().row(0), folded_in.users().row(one), "{name}");
+        assert_eq!(alone.users().bias(0), folded_in.users().bias(one), "{name}");
+
+        let search = Search::default();
+        let trained = Recommender::new(&model, Some(&store), 10, Exclude::Train, search).unwrap();
+        let again = Recommender::to_folded_in(&model, &folded_in, 10, Exclude::Train, search);
+        let (trained, again) = (recalls(&store, &trained), recalls(&store, &again));
+        let users = trained.len() as f64;
+        let mean = |x: &[f64]| x.iter().sum::<f64>() / users;
+        let less: Vec<f64> = trained.iter().zip(&again).map(|(a, b)| a - b).collect();
+        let squares: f64 = less.iter().map(|x| (x - mean(&less)).powi(2)).sum();
+        let margin = 1.96 * (squares / (users - 1.0) / users).sqrt();
+        let (before, after) = (mean(&trained), mean(&again));
+        assert!(mean(&less) <= margin, "{solver}: {after}, not {before}");
+        // By chance it would be a tenth.
+        assert!(after > 0.25, "{solver}: {after}");
     }
 }

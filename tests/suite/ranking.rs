@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use crate::program::Program;
 use crate::refused::{ratings, refused, trained};
-use lowrank::evaluate::{METRICS, Measure};
+use lowrank::evaluate::{METRICS, Measure, Metric};
 use lowrank::matrix::{Ratings, RowScratch, Side};
 use lowrank::model::Model;
 use lowrank::recommend::{Exclude, Recommender, Search};
+use lowrank::rng::{Purpose, Stream, key};
 use lowrank::store::{Part, Store};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// One user's list to its end, and what is to be found of it.
 struct List {
@@ -92,6 +93,20 @@ fn number(value: &Value) -> f64 {
     value.as_f64().unwrap()
 }
 
+fn measures_lists(metric: &Metric) -> bool {
+    matches!(metric.measure, Measure::Lists(_))
+}
+
+/// The 95 % interval of the mean of these numbers.
+fn assert_interval(interval: &Value, x: Vec<f64>) {
+    let n = x.len() as f64;
+    let mean = x.iter().sum::<f64>() / n;
+    let squares: f64 = x.iter().map(|x| (x - mean).powi(2)).sum();
+    let margin = 1.96 * (squares / (n - 1.0) / n).sqrt();
+    assert!((number(&interval[0]) - (mean - margin)).abs() < 1e-12);
+    assert!((number(&interval[1]) - (mean + margin)).abs() < 1e-12);
+}
+
 #[test]
 fn every_metric_is_its_definition() {
     let program = Program::new();
@@ -144,17 +159,18 @@ fn every_metric_is_its_definition() {
                         (number(&group[&name]) - mean(&some)).abs() < 1e-12,
                         "{name}"
                     );
+                    if measures_lists(metric) && some.len() > 1 {
+                        let x = some
+                            .iter()
+                            .map(|list| by_definition(metric.name, list, k, &surprise));
+                        assert_interval(&group["intervals"][&name], x.collect());
+                    }
                 }
-                if let Some(interval) = got["intervals"].get(&name) {
-                    let x: Vec<f64> = all
+                if measures_lists(metric) {
+                    let x = all
                         .iter()
-                        .map(|list| by_definition(metric.name, list, k, &surprise))
-                        .collect();
-                    let n = x.len() as f64;
-                    let squares: f64 = x.iter().map(|x| (x - expected).powi(2)).sum();
-                    let margin = 1.96 * (squares / (n - 1.0) / n).sqrt();
-                    assert!((number(&interval[0]) - (expected - margin)).abs() < 1e-12);
-                    assert!((number(&interval[1]) - (expected + margin)).abs() < 1e-12);
+                        .map(|list| by_definition(metric.name, list, k, &surprise));
+                    assert_interval(&got["intervals"][&name], x.collect());
                 }
             }
         }
@@ -245,7 +261,13 @@ fn a_sample_of_everything_is_the_full_ranking() {
     program.done("train s --out m --rank 4 --epochs 4");
     let evaluate = "evaluate m s --metrics recall,ndcg,mrr,hit-rate,novelty --at 1,5,20";
     let full = program.done(evaluate);
-    assert_eq!(program.done(&format!("{evaluate} --sampled 40")), full);
+    let mut all = program.done(&format!("{evaluate} --sampled 40"));
+    assert_eq!(
+        (&all["sampled"], &full["sampled"]),
+        (&json!(40), &Value::Null)
+    );
+    all["sampled"] = Value::Null;
+    assert_eq!(all, full);
     let sampled = |options: &str| program.done(&format!("{evaluate} --sampled 20 {options}"));
     let drawn = sampled("");
     assert_eq!(sampled("--threads 1"), drawn);
@@ -265,5 +287,67 @@ fn a_sample_of_everything_is_the_full_ranking() {
     ] {
         let options = format!("evaluate m s --metrics ndcg {options}");
         refused(&program, &options, 2, &[words]);
+    }
+}
+
+/// A true sample, with its draws made here: one by one from the user's stream, until so many are new and not rated in any part.
+#[test]
+fn a_sample_is_ranked_as_it_is_drawn() {
+    const DRAWN: usize = 15;
+    let program = Program::new();
+    program.write("r.csv", ratings(60, 40));
+    program.done("import r.csv --out s --test-each 2 --validation-fraction 0.1");
+    program.done("train s --out m --rank 4 --epochs 4");
+    let (store, model) = (
+        Store::open(program.path("s")).unwrap(),
+        Model::open(&program.path("m")).unwrap(),
+    );
+    let mut lists = Vec::new();
+    for user in 0..60 {
+        let relevant = items(&store, Part::Test, user, f32::MIN);
+        if relevant.is_empty() {
+            continue;
+        }
+        let parts = [Part::Train, Part::Validation, Part::Test];
+        let rated = parts.map(|part| items(&store, part, user, f32::MIN));
+        let mut drawn: BTreeSet<u32> = rated.into_iter().flatten().collect();
+        let rated = drawn.len();
+        let id = key(store.users().id(user).unwrap().as_bytes());
+        let mut stream = Stream::new(5, Purpose::SampledRanking, 0, id);
+        let mut among: Vec<u32> = relevant.iter().copied().collect();
+        while rated + DRAWN < 40 && drawn.len() < rated + DRAWN {
+            let item = stream.below(40) as u32;
+            if drawn.insert(item) {
+                among.push(item);
+            }
+        }
+        if rated + DRAWN >= 40 {
+            among.extend((0..40).filter(|item| !drawn.contains(item)));
+        }
+        let score = |item: &u32| model.predict(Some(user as u32), Some(*item)).unwrap();
+        among.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.cmp(b)));
+        lists.push(List {
+            activity: 0,
+            items: among,
+            relevant,
+        });
+    }
+    assert!(
+        lists
+            .iter()
+            .filter(|list| list.items.len() == DRAWN + 2)
+            .count()
+            > 40
+    );
+    let got = program.done(&format!(
+        "evaluate m s --metrics recall,ndcg,mrr --at 1,5,10 --sampled {DRAWN} --sample-seed 5"
+    ));
+    for metric in ["recall", "ndcg", "mrr"] {
+        for k in [1, 5, 10] {
+            let of = |list: &List| by_definition(metric, list, k, &|_| 0.0);
+            let mean = lists.iter().map(of).sum::<f64>() / lists.len() as f64;
+            let value = number(&got[&format!("{metric}@{k}")]);
+            assert!((value - mean).abs() < 1e-12, "{metric}@{k}: {value} {mean}");
+        }
     }
 }

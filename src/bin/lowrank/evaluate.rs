@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use lowrank::evaluate::{
-    Activity, Errors, METRICS, Measure, Metric, Protocol, Ranking, Sample, folded_in_errors,
-    folded_in_ranking, metric, ranking, rating_errors,
+    Activity, Errors, Figure, METRICS, Measure, Metric, Protocol, Ranking, Sample,
+    folded_in_errors, folded_in_ranking, metric, ranking, rating_errors,
 };
 use lowrank::model::{Held, Model, Record};
 use lowrank::solver::{Learns, method};
@@ -21,7 +21,8 @@ use crate::table::{Lean, Table};
 /// Measure the predictions and the recommendations of a model.
 ///
 /// Ids are what counts: the store may be another than the model was trained on. A user or item that the model does not
-/// know gets what is known: the mean and the other side's bias. Recommendations are the best among all items but those that
+/// know gets what is known: the mean and the other side's bias. A user of whom the model learnt no item is recommended what anybody
+/// would be, and counts with that. Recommendations are the best among all items but those that
 /// the user has in the training part; means over users come with their 95 % intervals, and for each quarter of the users by
 /// activity.
 #[derive(Debug, Args)]
@@ -124,6 +125,9 @@ pub fn run(args: EvaluateArgs, session: &Session) -> Result<()> {
     let rates = metrics.iter().any(of_ratings);
     let ranks = !metrics.iter().all(of_ratings);
 
+    if ranks {
+        protocol.check(record.shape.items)?;
+    }
     let mut plan = session.plan();
     let store = Store::open_within(&args.store, 0)?;
     let read = [Some(part), ranks.then_some(Part::Train)];
@@ -164,6 +168,7 @@ pub fn run(args: EvaluateArgs, session: &Session) -> Result<()> {
         ));
     }
     let mut report = Report::default();
+    report.result.insert("sampled".into(), json!(args.sampled));
     if rates {
         let clip = !args.no_clip;
         let errors = session.threads.run(|| match &folded_in {
@@ -177,6 +182,12 @@ pub fn run(args: EvaluateArgs, session: &Session) -> Result<()> {
             Some(users) => folded_in_ranking(&model, &store, &protocol, &users.folded_in, row),
             None => ranking(&model, &store, &protocol),
         })?;
+        if ranking.without_own > 0 {
+            session.say(format!(
+                "note: {} of whom the model learnt no item, who get what anybody would",
+                counted(ranking.without_own, "user")
+            ));
+        }
         report.ranking(&ranking, part);
     }
     session.print(&report.result, report.text)
@@ -214,16 +225,11 @@ impl Report {
     }
 
     fn ranking(&mut self, ranking: &Ranking, part: Part) {
-        let mut intervals = Map::new();
-        for figure in &ranking.figures {
-            let (name, value) = (figure.name(), figure.value);
-            if let Some(margin) = figure.margin {
-                intervals.insert(name.clone(), json!([value - margin, value + margin]));
-            }
-            self.result.insert(name, json!(value));
-        }
+        let figures = ranking.figures.iter().map(|f| (f.name(), json!(f.value)));
+        self.result.extend(figures);
         let activity = |group: &Activity| {
             let figures = group.figures.iter().map(|f| (f.name(), json!(f.value)));
+            let intervals = ("intervals".to_owned(), intervals(&group.figures));
             let mut group: Map<_, _> = [
                 ("training_ratings", json!(group.ratings)),
                 ("users", json!(group.users)),
@@ -231,14 +237,15 @@ impl Report {
             .map(|(name, value)| (name.to_owned(), value))
             .into_iter()
             .collect();
-            group.extend(figures);
+            group.extend(figures.chain([intervals]));
             Value::Object(group)
         };
         let groups: Vec<Value> = ranking.by_activity.iter().map(activity).collect();
         self.result.extend([
-            ("intervals".to_owned(), Value::Object(intervals)),
+            ("intervals".to_owned(), intervals(&ranking.figures)),
             ("by_activity".to_owned(), Value::Array(groups)),
             ("users".to_owned(), json!(ranking.users)),
+            ("users_without_own".to_owned(), json!(ranking.without_own)),
             ("relevant".to_owned(), json!(ranking.relevant)),
             ("unknown_relevant".to_owned(), json!(ranking.unknown)),
         ]);
@@ -254,6 +261,11 @@ impl Report {
                 counted(ranking.users, "user")
             ),
         )];
+        if ranking.without_own > 0 {
+            let users = counted(ranking.without_own, "user");
+            let what = "of whom the model learnt no item, counted with what anybody would get";
+            lines.push(("without own", format!("{users} {what}")));
+        }
         if ranking.unknown > 0 {
             let unknown = counted(ranking.unknown, "item");
             lines.push(("unknown", format!("{unknown} that the model does not know")));
@@ -270,10 +282,20 @@ impl Report {
     }
 }
 
+/// The 95 % intervals of figures that are means, by name.
+fn intervals(figures: &[Figure]) -> Value {
+    let interval = |figure: &Figure| {
+        let margin = figure.margin?;
+        let ends = json!([figure.value - margin, figure.value + margin]);
+        Some((figure.name(), ends))
+    };
+    Value::Object(figures.iter().filter_map(interval).collect())
+}
+
 /// Names of the groups of users, the least active first.
 const GROUPS: [&str; 4] = ["group 1", "group 2", "group 3", "group 4"];
 
-/// A line for each metric: over all users, and over each group of them.
+/// A line for each metric: over all users, and over each group of them, with half of the 95 % interval behind.
 fn table(ranking: &Ranking) -> String {
     let [first, second, third, fourth] = GROUPS.map(|name| (name, Lean::Right));
     let mut table = Table::new([
@@ -287,7 +309,12 @@ fn table(ranking: &Ranking) -> String {
     ]);
     for (at, figure) in ranking.figures.iter().enumerate() {
         let of_group = |group: usize| match ranking.by_activity.get(group) {
-            Some(group) => format!("{:.6}", group.figures[at].value),
+            Some(group) => {
+                let Figure { value, margin, .. } = group.figures[at];
+                margin.map_or(format!("{value:.4}"), |margin| {
+                    format!("{value:.4} +- {margin:.4}")
+                })
+            }
             None => String::new(),
         };
         table.push([

@@ -91,9 +91,7 @@ impl Listed {
             Ok(())
         })?;
         match ids {
-            0 => Err(Error::new(ErrorKind::BadInput, "there is no id in it")
-                .path(path)
-                .remedy("write one item's id a line")),
+            0 => Err(no_id(path, "item")),
             _ => Ok(listed),
         }
     }
@@ -173,11 +171,7 @@ impl FilterArgs {
             ));
         }
         if let Some(top) = asked.filter(|&top| top > catalogue.items()) {
-            let what = format!(
-                "lists of {top} are asked for, and there are {} to recommend",
-                counted(catalogue.items() as u64, "item")
-            );
-            return Err(Error::new(ErrorKind::BadOption, what).remedy("give a lower --top"));
+            return Err(too_long(top, catalogue.items()));
         }
         if let (Some(weight), Some(store)) = (self.popularity_discount, known.store) {
             catalogue = catalogue.discount(known.model, store, weight)?;
@@ -198,6 +192,20 @@ impl FilterArgs {
     }
 }
 
+/// Lists of so many items cannot be had.
+pub fn too_long(top: usize, items: usize) -> Error {
+    let items = counted(items as u64, "item");
+    let what = format!("lists of {top} are asked for, and there are {items} to recommend");
+    Error::new(ErrorKind::BadOption, what).remedy("give a lower --top")
+}
+
+/// A file of ids has none.
+pub fn no_id(path: &Path, noun: &str) -> Error {
+    Error::new(ErrorKind::BadInput, "there is no id in it")
+        .path(path)
+        .remedy(format!("write one {noun}'s id a line"))
+}
+
 /// Bytes that a user takes in a table of lists, and that another item takes in one.
 const USER_BYTES: u64 = 128;
 const ITEM_BYTES: u64 = 8;
@@ -210,9 +218,10 @@ fn withheld(
     session: &Session,
 ) -> Result<HashMap<u32, Vec<u32>>> {
     let mut withheld: HashMap<u32, Vec<u32>> = HashMap::new();
-    let (mut unknown, mut held) = (0, 0);
+    let (mut pairs, mut unknown, mut held) = (0_u64, 0, 0);
     let (items, budget) = (known.model.dictionary(Side::Items), session.plan().budget());
     read_pairs(&Input::from(path), budget, |user_id, item_id| {
+        pairs += 1;
         match (user(user_id)?, items.lookup(item_id)?) {
             (Some(user), Some(item)) => {
                 let of_user = withheld.entry(user).or_insert_with(|| {
@@ -235,6 +244,11 @@ fn withheld(
         }
         Ok(())
     })?;
+    if pairs == 0 {
+        return Err(Error::new(ErrorKind::BadInput, "there is no pair in it")
+            .path(path)
+            .remedy("write a user and an item with a comma between them"));
+    }
     if unknown > 0 {
         let unknown = counted(unknown, "pair");
         session.say(format!(

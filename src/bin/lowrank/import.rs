@@ -132,6 +132,7 @@ pub fn run(args: ImportArgs, session: &Session) -> Result<()> {
         spilled_bytes: report.spilled,
         seconds,
     };
+    outcome.holds.tell_empty(&import.split, session);
     let mut lines = outcome.holds.lines();
     if outcome.titles > 0 {
         lines.push(("titles", grouped(outcome.titles as u64)));

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use lowrank::ingest::Split;
 use lowrank::memory::Bytes;
 use lowrank::store::{Manifest, Part};
 use serde::Serialize;
 
-use crate::session::grouped;
+use crate::session::{Session, grouped};
 
 /// Where a store is made, and of which files.
 #[derive(Debug, Args)]
@@ -44,6 +45,23 @@ impl Holds {
             ratings: manifest.ratings,
             validation: manifest.ratings_of(Part::Validation),
             test: manifest.ratings_of(Part::Test),
+        }
+    }
+
+    /// Says of a part that was asked for that it is empty: what is drawn of few ratings may be none.
+    pub fn tell_empty(&self, split: &Split, session: &Session) {
+        let asked = [
+            (split.tests(), self.test, Part::Test),
+            (
+                split.validation_fraction > 0.0,
+                self.validation,
+                Part::Validation,
+            ),
+        ];
+        for (_, _, part) in asked.iter().filter(|(asked, held, _)| *asked && *held == 0) {
+            session.say(format!(
+                "warning: the {part} part is empty: of so few ratings none was drawn, or no user has one to spare"
+            ));
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use lowrank::Result;
 use lowrank::ingest::{Input, NewUsers as Read, ReadOptions};
-use lowrank::matrix::{Ratings, Side};
+use lowrank::matrix::{Ratings, RowScratch, Side};
 use lowrank::memory::Plan;
 use lowrank::model::Model;
 use lowrank::recommend::FoldedIn;
@@ -40,17 +40,23 @@ impl NewUsers {
             ));
         }
         let rows = read.ratings.block(Side::Users, 0)?;
-        let without = (0..rows.rows()).filter(|&row| rows.row_len(row) == 0);
-        let without = without.count() as u64;
+        let least = model.record().options.positive_at;
+        let rows = rows.at_least(least.unwrap_or(f32::NEG_INFINITY));
+        let mut scratch = RowScratch::default();
+        let mut learnt = |row| !rows.row(row, &mut scratch).is_empty();
+        let without = (0..rows.rows()).filter(|&row| !learnt(row)).count() as u64;
         if without > 0 {
             let users = counted(without, "user");
             session.say(format!(
-                "note: {users} with no item that the model knows, who get what anybody would"
+                "note: {users} with no item that the model knows and learns from, who get what anybody would"
             ));
         }
-        let (users, rank) = (read.ids.len(), model.parameters().items.rank());
+        let threads = session.threads.count();
         plan.hold("ratings of new users", read.bytes);
-        plan.hold("rows of new users", FoldedIn::memory(users, rank));
+        plan.hold(
+            "rows of new users",
+            FoldedIn::memory(model, read.ratings.shape(), threads)?,
+        );
         plan.rest(0)?;
         let trained = store.filter(|store| FoldedIn::is_of(store, model));
         let fold_in = || FoldedIn::new(model, read.ratings, trained);

@@ -18,7 +18,7 @@ use lowrank::store::{AtomicFile, Store};
 use lowrank::{Error, ErrorKind, Result};
 use serde::Serialize;
 
-use crate::filters::{FilterArgs, Known};
+use crate::filters::{FilterArgs, Known, no_id, too_long};
 use crate::new_users::NewUsers;
 use crate::session::{Session, aligned, counted, grouped};
 use crate::table::{Lean, Table};
@@ -73,6 +73,7 @@ struct Outcome {
     users: u64,
     recommendations: u64,
     users_without: u64,
+    users_without_own: u64,
     seconds: f64,
 }
 
@@ -86,6 +87,9 @@ pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
     let top = asked.unwrap_or(10);
     let mut plan = session.plan();
     let record = Record::read(&args.model)?;
+    if let Some(top) = asked.filter(|&top| top > record.shape.items) {
+        return Err(too_long(top, record.shape.items));
+    }
     let store = match &args.store {
         Some(path) => Some(Store::open_within(path, 0)?),
         None => None,
@@ -236,18 +240,19 @@ impl Job<'_> {
         let prepare = |tops: Vec<UserTop>| {
             let lines = text.lines(&tops)?;
             let lengths = tops.iter().map(|top| top.items.len() as u64);
-            Ok((lengths.collect::<Vec<_>>(), lines))
+            Ok((lengths.collect::<Vec<_>>(), without_own(&tops), lines))
         };
         let mut since_release = 0;
         self.session.threads.run(|| {
             self.recommender
-                .recommend(users, prepare, |(lengths, lines)| {
+                .recommend(users, prepare, |(lengths, without_own, lines)| {
                     since_release += lengths.len();
                     if since_release >= IDS {
                         self.ids.release();
                         since_release = 0;
                     }
                     self.outcome.recommendations += lengths.iter().sum::<u64>();
+                    self.outcome.users_without_own += without_own;
                     let without = lengths.iter().filter(|&&length| length == 0);
                     self.outcome.users_without += without.count() as u64;
                     bars.advance(lengths.len() as u64);
@@ -255,7 +260,23 @@ impl Job<'_> {
                 })
         })?;
         bars.end();
+        tell_without_own(self.outcome.users_without_own, self.ids, self.session);
         Ok(out.flush()?)
+    }
+}
+
+/// How many of these lists are what anybody would get.
+fn without_own(tops: &[UserTop]) -> u64 {
+    tops.iter().filter(|top| !top.own).count() as u64
+}
+
+/// Says so of users whom the model could know; of new ones it is said when they are folded in.
+fn tell_without_own(users: u64, ids: Ids<'_>, session: &Session) {
+    if users > 0 && matches!(ids, Ids::Dictionary(_)) {
+        session.say(format!(
+            "note: {} of whom the model learnt no item, who get what anybody would",
+            counted(users, "user")
+        ));
     }
 }
 
@@ -284,6 +305,9 @@ fn wanted(list: &str, known: Ids<'_>, room: u64, session: &Session) -> Result<Ve
         }
         Ok(())
     })?;
+    if rows.is_empty() {
+        return Err(no_id(path, "user"));
+    }
     known.release();
     Ok(rows)
 }
@@ -317,6 +341,7 @@ fn tables(
             Ok(())
         })
     })?;
+    tell_without_own(without_own(&tops), ids, session);
     let (mut result, mut text) = (Vec::new(), String::new());
     for top in &tops {
         let user = ids.id(top.user)?;

@@ -8,13 +8,14 @@ use lowrank::matrix::Side;
 use lowrank::model::{GATHERED, Held, Model, Record};
 use lowrank::progress::{Progress, Unit};
 use lowrank::recommend::{
-    Neighbours, RecommendationFormat, RecommendationText, Recommender, Search, Similar, similar,
+    Neighbours, RecommendationFormat, RecommendationText, Recommender, Search, Similar, UserTop,
+    similar,
 };
 use lowrank::store::AtomicFile;
 use lowrank::{Error, ErrorKind, Result};
 use serde::Serialize;
 
-use crate::session::{Session, aligned, grouped};
+use crate::session::{Session, aligned, counted, grouped};
 use crate::table::{Lean, Table};
 
 /// The items most like an item, or the users most like a user.
@@ -41,9 +42,9 @@ pub struct SimilarArgs {
     /// Replace the output if it exists
     #[arg(long, requires = "all")]
     force: bool,
-    /// How many to list
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    top: u32,
+    /// How many to list [default: 10, or all others]
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    top: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -64,27 +65,45 @@ struct Line<'a> {
     title: Option<&'a str>,
 }
 
+impl SimilarArgs {
+    /// How many to list, of a side with so many rows.
+    fn top(&self, side: Side, rows: usize) -> Result<usize> {
+        let others = rows.saturating_sub(1);
+        match self.top.map(|top| top as usize) {
+            Some(top) if top > others => {
+                let noun = side.noun();
+                let what =
+                    format!("lists of {top} are asked for, and each {noun} has {others} others");
+                Err(Error::new(ErrorKind::BadOption, what).remedy("give a lower --top"))
+            }
+            Some(top) => Ok(top),
+            None => Ok(others.min(10)),
+        }
+    }
+}
+
 /// Runs the command.
 pub fn run(args: SimilarArgs, session: &Session) -> Result<()> {
     if let Some(out) = &args.out {
         return all(&args, out, session);
     }
     let mut plan = session.plan();
-    let shape = Record::read(&args.model)?.shape;
-    let rows = shape.users.max(shape.items).min(args.top as usize) + GATHERED;
-    plan.hold("cosines", 2 * (rows * size_of::<Similar>()) as u64);
+    let side = match args.item {
+        Some(_) => Side::Items,
+        None => Side::Users,
+    };
+    let top = args.top(side, Record::read(&args.model)?.shape.rows(side))?;
+    plan.hold(
+        "cosines",
+        2 * ((top + GATHERED) * size_of::<Similar>()) as u64,
+    );
     let held = Held::plan(&mut plan, &args.model, &[Held::Nothing])?;
     let model = Model::open_with(&args.model, held)?;
-    let (side, row) = match (&args.item, &args.user) {
-        (Some(item), _) => (Side::Items, model.find_item(item)?),
-        (None, user) => (
-            Side::Users,
-            model.row(Side::Users, user.as_deref().unwrap_or_default())?,
-        ),
+    let row = match (&args.item, &args.user) {
+        (Some(item), _) => model.find_item(item)?,
+        (None, user) => model.row(side, user.as_deref().unwrap_or_default())?,
     };
-    let top = session
-        .threads
-        .run(|| similar(&model, side, row, args.top as usize))?;
+    let top = session.threads.run(|| similar(&model, side, row, top))?;
     let ids = model.dictionary(side);
     let of_rank = |(rank, other): (usize, &Similar)| {
         Ok(Line {
@@ -131,14 +150,7 @@ struct Written<'a> {
 fn all(args: &SimilarArgs, out: &Path, session: &Session) -> Result<()> {
     let record = Record::read(&args.model)?;
     let (items, rank) = (record.shape.items, record.options.rank);
-    let (top, threads) = (args.top as usize, session.threads.count());
-    if top >= items {
-        let what = format!(
-            "lists of {top} are asked for, and each item has {} others",
-            items - 1
-        );
-        return Err(Error::new(ErrorKind::BadOption, what).remedy("give a lower --top"));
-    }
+    let (top, threads) = (args.top(Side::Items, items)?, session.threads.count());
     let mut plan = session.plan();
     plan.hold("factors of length 1", Neighbours::memory(items, rank));
     let searching = Recommender::memory(items, rank, top, Search::default(), threads);
@@ -153,17 +165,28 @@ fn all(args: &SimilarArgs, out: &Path, session: &Session) -> Result<()> {
     file.write_all(text.header().as_bytes()).map_err(failed)?;
     let bars = &session.bars;
     bars.begin("comparing", Some(items as u64), Unit::Users);
+    let mut nothing_learnt = 0;
     session.threads.run(|| {
-        let lines = |tops: Vec<_>| Ok((tops.len() as u64, text.lines(&tops)?));
+        let lines = |tops: Vec<UserTop>| {
+            let without = tops.iter().filter(|top| !top.own).count() as u64;
+            Ok((tops.len() as u64, without, text.lines(&tops)?))
+        };
         neighbours
             .finder(top)
-            .recommend(0..items as u32, lines, |(count, lines)| {
+            .recommend(0..items as u32, lines, |(count, without, lines)| {
+                nothing_learnt += without;
                 bars.advance(count);
                 file.write_all(&lines).map_err(failed)
             })
     })?;
     bars.end();
     file.commit()?;
+    if nothing_learnt > 0 {
+        session.say(format!(
+            "note: {} of which the model learnt nothing, whose lists say nothing",
+            counted(nothing_learnt, "item")
+        ));
+    }
     let written = Written {
         items: items as u64,
         out,

@@ -80,6 +80,7 @@ pub fn run(args: SplitArgs, session: &Session) -> Result<()> {
         holds: Holds::of(&args.new.out, &manifest),
         seconds: began.elapsed().as_secs_f64(),
     };
+    outcome.holds.tell_empty(&split.split, session);
     let mut lines = outcome.holds.lines();
     if let Some(path) = &args.fold_in {
         lines.push(("to fold in by", path.display().to_string()));

@@ -61,6 +61,12 @@ pub fn tell<'a>(inputs: impl Iterator<Item = &'a InputReport>, session: &Session
             counted(input.ratings, "rating"),
             input.format
         ));
+        if input.empty_users > 0 {
+            session.say(format!(
+                "note: {name}: {} without an item, left out",
+                counted(input.empty_users, "user")
+            ));
+        }
         if input.bad_lines > 0 {
             session.say(format!(
                 "warning: {name}: {} could not be read, among them",

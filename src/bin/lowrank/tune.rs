@@ -104,6 +104,7 @@ pub fn run(args: TuneArgs, session: &Session) -> Result<()> {
         Some(metric) => Target::parse(metric)?,
         None => Target::usual(method(&base.solver)?.learns),
     };
+    tuner(&args, &store, target)?.check()?;
     let mut plan = session.plan();
     let threads = session.threads.count();
     plan.hold(

@@ -145,7 +145,7 @@ impl<S: Sweep + 'static> Implicit<S> {
             return Ok(());
         }
         let what = "a weight cannot be below zero";
-        let remedy = "leave out --alpha, or import without such ratings";
+        let remedy = "train with --positive-at 0 or more, or leave out such ratings";
         scale::refuse_negative(ratings, what, remedy)
     }
 

@@ -12,6 +12,8 @@
 //! Negatives that a whole batch shares are scored for all its users by a matrix product, as recommendations are. Most contrasts have
 //! slopes at a few of them, which are pairs like others; one that samples the whole catalogue has a slope at each.
 
+mod contrast;
+mod fold_in;
 mod met;
 mod rows;
 mod shared;
@@ -27,6 +29,9 @@ use crate::kernel::{self, Isa, PackedItems, UserRows};
 use crate::matrix::{Factors, Ratings, Shape};
 use crate::rng::{Purpose, Stream};
 
+pub use contrast::{Contrast, Pairs, Scored};
+use contrast::{User, score};
+pub use fold_in::batching as fold_in_batching;
 use met::Met;
 pub use rows::Moving;
 use rows::Terms;
@@ -38,116 +43,6 @@ const TASK: usize = 16;
 
 /// Items of a task: likewise.
 const ITEMS: usize = 64;
-
-/// What a user's positives are held against, and how.
-pub trait Contrast: Sync {
-    /// How many negatives a batch shares, drawn with replacement from all items.
-    fn shared(&self) -> usize;
-
-    /// Whether what a batch shares stands for the whole catalogue: drawn the more often the more popular, weighted by how many items
-    /// it stands for, with a slope at each.
-    fn samples_catalogue(&self) -> bool {
-        false
-    }
-
-    /// Gives the pairs of a visit with the slopes of the loss at their scores, and returns the loss. Every positive has one pair
-    /// or more, with a slope below zero or -0, and no other pair has such a slope.
-    fn pairs(&self, visit: &mut Scored<'_>, pairs: &mut Pairs) -> f64;
-}
-
-/// A user with positives and what may be held against them.
-pub struct Scored<'a> {
-    /// All items of the user, ascending.
-    pub taken: &'a [u32],
-    /// The positives of this visit, ascending.
-    pub positives: &'a [u32],
-    /// Their scores.
-    pub scores: &'a [f32],
-    /// The negatives that the batch shares, which may be among the user's items.
-    pub shared: &'a [u32],
-    /// Their scores.
-    pub shared_scores: &'a [f32],
-    /// How many items of the catalogue each stands for, if they are a sample of it; else nothing.
-    pub shared_weights: &'a [f32],
-    /// For draws of the visit's own.
-    pub stream: &'a mut Stream,
-    /// The instruction set of kernels.
-    pub isa: Isa,
-    user: User<'a>,
-    items: &'a Factors,
-    drawn: &'a mut (Vec<u32>, Vec<f32>),
-}
-
-impl Scored<'_> {
-    /// How many items there are.
-    pub fn items(&self) -> usize {
-        self.items.rows()
-    }
-
-    /// Whether the user took an item.
-    pub fn took(&self, item: u32) -> bool {
-        self.taken.binary_search(&item).is_ok()
-    }
-
-    /// Draws so many items that the user did not take, each with equal chances and with replacement, and scores them. There
-    /// are none for a user who took everything.
-    pub fn draw(&mut self, count: usize) -> impl Iterator<Item = (u32, f32)> {
-        let (drawn, scores) = &mut *self.drawn;
-        drawn.clear();
-        let items = self.items.rows() as u64;
-        if self.taken.len() as u64 != items {
-            drawn.extend((0..count).map(|_| {
-                loop {
-                    let item = self.stream.below(items) as u32;
-                    if self.taken.binary_search(&item).is_err() {
-                        return item;
-                    }
-                }
-            }));
-        }
-        score(self.isa, self.user, self.items, drawn, scores);
-        drawn.iter().copied().zip(scores.iter().copied())
-    }
-}
-
-/// A user's row as it stands.
-#[derive(Debug, Clone, Copy)]
-struct User<'a> {
-    factors: &'a [f32],
-    bias: f32,
-}
-
-fn score(isa: Isa, user: User<'_>, items: &Factors, rows: &[u32], out: &mut Vec<f32>) {
-    out.resize(rows.len(), 0.0);
-    kernel::dot_rows(isa, user.factors, items.flat(), rows, out);
-    if items.has_biases() {
-        for (score, &row) in out.iter_mut().zip(rows) {
-            *score += items.biases()[row as usize] + user.bias;
-        }
-    }
-}
-
-/// Pairs of a user and an item, with the slope of the loss at their score.
-#[derive(Debug, Default)]
-pub struct Pairs {
-    items: Vec<u32>,
-    slopes: Vec<f32>,
-    shared: Vec<f32>,
-}
-
-impl Pairs {
-    /// One pair more.
-    pub fn push(&mut self, item: u32, slope: f32) {
-        self.items.push(item);
-        self.slopes.push(slope);
-    }
-
-    /// The slopes at the scores of what the batch shares, visit by visit, to which a contrast that samples the catalogue
-    /// adds one for each, none below zero.
-    pub fn shared(&mut self) -> &mut Vec<f32> {
-        &mut self.shared
-    }
-}
 
 /// The size of batches.
 #[derive(Debug, Clone, Copy)]
@@ -182,6 +77,8 @@ pub struct Draws {
     pub seed: u64,
     /// The epoch; 0 for measuring.
     pub epoch: usize,
+    /// Whether users are folded in: each draws as if there were no others.
+    pub alone: bool,
 }
 
 /// The driver, with what it needs to know of a method.
@@ -211,7 +108,6 @@ struct Task {
 struct Look {
     /// Copies of the users' rows.
     rows: Factors,
-    shared: Shared,
     tasks: Vec<Task>,
 }
 
@@ -243,20 +139,20 @@ impl<C: Contrast> MiniBatches<'_, C> {
         tick: Tick<'_>,
     ) -> Result<()> {
         for_each_window(ratings, |window| {
+            let without = |user: &usize| window.items(*user).is_empty();
+            for user in window.users().filter(without) {
+                // Nothing would ever move where such a row starts, which would be taken for a taste.
+                users.factors.row_mut(user).fill(0.0);
+            }
             let batches = self.batches(window);
             let chances = self.chances(window, items.factors.rows());
             let mut stream = self.stream(Purpose::Batches, window.number() as u64);
             for number in stream.permutation(batches.len()) {
                 let batch = &batches[number];
-                let seen = self.look(
-                    window,
-                    number,
-                    batch,
-                    &chances,
-                    users.factors,
-                    items.factors,
-                );
-                self.step(&seen, batch, steps, &mut users, &mut items);
+                let shared = self.shared(window.batch(number), &chances, items.factors);
+                let seen = self.look(window, batch, &shared, users.factors, items.factors);
+                self.step_users(&seen, &shared, batch, steps, &mut users, items.factors);
+                self.step_items(&seen, &shared, batch, steps, &mut items);
                 let positives = |visit: &Visit| visit.positives(window.items(visit.user)).len();
                 tick(batch.iter().map(positives).sum::<usize>() as u64);
             }
@@ -273,7 +169,8 @@ impl<C: Contrast> MiniBatches<'_, C> {
         for_each_window(ratings, |window| {
             let chances = self.chances(window, items.rows());
             for (number, batch) in self.batches(window).iter().enumerate() {
-                let seen = self.look(window, number, batch, &chances, users, items);
+                let shared = self.shared(window.batch(number), &chances, items);
+                let seen = self.look(window, batch, &shared, users, items);
                 loss += seen.tasks.iter().map(|task| task.loss).sum::<f64>();
             }
             Ok(())
@@ -297,13 +194,25 @@ impl<C: Contrast> MiniBatches<'_, C> {
         Stream::new(self.draws.seed, purpose, self.draws.epoch as u64, row)
     }
 
-    /// Draws what a batch is held against, and sees what its visits lead to.
+    /// The stream that a visit draws from.
+    fn stream_of(&self, purpose: Purpose, visit: &Visit) -> Stream {
+        let user = if self.draws.alone { 0 } else { visit.user };
+        self.stream(purpose, (visit.part as u64) << 32 | user as u64)
+    }
+
+    /// Draws what a batch is held against.
+    fn shared(&self, number: u64, chances: &Chances, items: &Factors) -> Shared {
+        let mut stream = self.stream(Purpose::SharedNegatives, number);
+        let count = self.contrast.shared();
+        Shared::draw(count, chances, &mut stream, items, self.isa)
+    }
+
+    /// Sees what the visits of a batch lead to.
     fn look(
         &self,
         window: &Window,
-        number: usize,
         batch: &[Visit],
-        chances: &Chances,
+        shared: &Shared,
         users: &Factors,
         items: &Factors,
     ) -> Look {
@@ -312,19 +221,10 @@ impl<C: Contrast> MiniBatches<'_, C> {
             rows.row_mut(at).copy_from_slice(users.row(visit.user));
             rows.biases_mut()[at] = users.bias(visit.user);
             if self.dropout > 0.0 {
-                let mut stream = self.stream(Purpose::Dropout, visit.stream());
+                let mut stream = self.stream_of(Purpose::Dropout, visit);
                 drop_out(rows.row_mut(at), self.dropout, &mut stream);
             }
         }
-        let row = (window.number() as u64) << 32 | number as u64;
-        let mut stream = self.stream(Purpose::SharedNegatives, row);
-        let shared = Shared::draw(
-            self.contrast.shared(),
-            chances,
-            &mut stream,
-            items,
-            self.isa,
-        );
         let stride = rows.stride();
         let of_tasks = rows
             .flat()
@@ -340,15 +240,11 @@ impl<C: Contrast> MiniBatches<'_, C> {
                     starts,
                 };
                 SCRATCH.with_borrow_mut(|scratch| {
-                    self.visit(window, visits, users, items, &shared, scratch)
+                    self.visit(window, visits, users, items, shared, scratch)
                 })
             });
         let tasks = tasks.collect();
-        Look {
-            rows,
-            shared,
-            tasks,
-        }
+        Look { rows, tasks }
     }
 
     fn visit(
@@ -388,7 +284,7 @@ impl<C: Contrast> MiniBatches<'_, C> {
                 shared: &shared.items,
                 shared_scores: &scratch.shared_scores[at * width..][..shared.items.len()],
                 shared_weights: &shared.weights,
-                stream: &mut self.stream(Purpose::Negatives, visit.stream()),
+                stream: &mut self.stream_of(Purpose::Negatives, visit),
                 user,
                 items,
                 drawn: &mut scratch.drawn,
@@ -400,30 +296,32 @@ impl<C: Contrast> MiniBatches<'_, C> {
         task
     }
 
-    /// Moves the rows of a batch.
-    fn step(
+    /// The items that stand for the catalogue, if the contrast samples it.
+    fn sampled<'s>(&self, shared: &'s Shared) -> &'s [u32] {
+        match self.contrast.samples_catalogue() {
+            true => &shared.items,
+            false => &[],
+        }
+    }
+
+    /// Moves the users of a batch.
+    fn step_users(
         &self,
         seen: &Look,
+        shared: &Shared,
         batch: &[Visit],
         steps: Steps,
         users: &mut Moving<'_>,
-        items: &mut Moving<'_>,
+        items: &Factors,
     ) {
-        let Look {
-            rows,
-            shared,
-            tasks,
-        } = seen;
-        let sampled: &[u32] = match self.contrast.samples_catalogue() {
-            true => &shared.items,
-            false => &[],
-        };
+        let Look { rows, tasks } = seen;
+        let sampled = self.sampled(shared);
         // The slopes of a softmax add up to nothing but rounding: a user's bias changes no order.
         let of_users = Steps {
             biases: steps.biases && !self.contrast.samples_catalogue(),
             ..steps
         };
-        let flat = items.factors.flat();
+        let flat = items.flat();
         let spans = users.spans(
             batch
                 .chunks(TASK)
@@ -462,7 +360,19 @@ impl<C: Contrast> MiniBatches<'_, C> {
                 }
             });
         });
-        let met = Met::new(tasks, sampled, batch.len());
+    }
+
+    /// Moves the items that a batch met.
+    fn step_items(
+        &self,
+        seen: &Look,
+        shared: &Shared,
+        batch: &[Visit],
+        steps: Steps,
+        items: &mut Moving<'_>,
+    ) {
+        let Look { rows, tasks } = seen;
+        let met = Met::new(tasks, self.sampled(shared), batch.len());
         let spans = items.spans(
             met.groups
                 .chunks(ITEMS)

@@ -31,6 +31,17 @@ impl Chances {
         });
         Chances::Weighted(up_to.collect())
     }
+
+    /// By the root of the reciprocal of each item's number, from 1 on, where nothing is known of its popularity but that
+    /// items are usually numbered by it: counts fall about as these do.
+    pub fn by_number(items: usize) -> Chances {
+        let mut sum = 0.0;
+        let up_to = (1..=items).map(|number| {
+            sum += 1.0 / (number as f64).sqrt();
+            sum
+        });
+        Chances::Weighted(up_to.collect())
+    }
 }
 
 /// The negatives that a batch shares.

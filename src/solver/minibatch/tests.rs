@@ -59,7 +59,11 @@ fn driver(contrast: &Squares, isa: Isa) -> MiniBatches<'_, Squares> {
             pairs: 4,
         },
         dropout: 0.0,
-        draws: Draws { seed: 3, epoch: 1 },
+        draws: Draws {
+            seed: 3,
+            epoch: 1,
+            alone: false,
+        },
         isa,
     }
 }
@@ -84,7 +88,8 @@ fn a_batch_is_a_step_of_both_sides_from_where_they_stood() {
         let batches = driver.batches(window);
         assert_eq!(batches.len(), 1);
         let chances = Chances::Even(CATALOGUE);
-        let seen = driver.look(window, 0, &batches[0], &chances, &users, &items);
+        let shared = driver.shared(window.batch(0), &chances, &items);
+        let seen = driver.look(window, &batches[0], &shared, &users, &items);
         let task = &seen.tasks[0];
         let mut start = 0;
         for (visit, &end) in batches[0].iter().zip(&task.ends) {
@@ -169,7 +174,8 @@ fn what_is_drawn_was_not_taken() {
         let driver = driver(&contrast, Isa::best());
         let batches = driver.batches(window);
         let chances = Chances::Even(CATALOGUE);
-        let seen = driver.look(window, 0, &batches[0], &chances, &users, &items);
+        let shared = driver.shared(window.batch(0), &chances, &items);
+        let seen = driver.look(window, &batches[0], &shared, &users, &items);
         let tasks = &seen.tasks;
         let mut start = 0;
         for (visit, &end) in batches[0].iter().zip(&tasks[0].ends) {
@@ -207,7 +213,11 @@ fn nothing_is_drawn_for_a_user_who_took_everything() {
             pairs: 1,
         },
         dropout: 0.0,
-        draws: Draws { seed: 0, epoch: 0 },
+        draws: Draws {
+            seed: 0,
+            epoch: 0,
+            alone: false,
+        },
         isa: Isa::best(),
     };
     let drawn = driver.loss(&ratings, &side(1, 2), &side(2, 2)).unwrap();

@@ -4,6 +4,8 @@
 //! as many whole rows as fit [`RATINGS`], and its batches take visits from all of it. Where a window ends depends on the
 //! lengths of the rows alone.
 
+use std::ops::Range;
+
 use crate::error::Result;
 use crate::matrix::{Ratings, RowScratch, Shape, Side};
 
@@ -32,11 +34,6 @@ pub struct Visit {
 }
 
 impl Visit {
-    /// The number of the stream that its draws come from.
-    pub fn stream(&self) -> u64 {
-        (self.part as u64) << 32 | self.user as u64
-    }
-
     /// Its positives, of all items of the user.
     pub fn positives<'a>(&self, items: &'a [u32]) -> impl ExactSizeIterator<Item = &'a u32> {
         items.iter().skip(self.part).step_by(self.parts)
@@ -47,6 +44,16 @@ impl Window {
     /// Its number among the windows, from 0.
     pub fn number(&self) -> usize {
         self.number
+    }
+
+    /// The number of one of its batches among all.
+    pub fn batch(&self, number: usize) -> u64 {
+        (self.number as u64) << 32 | number as u64
+    }
+
+    /// Its users.
+    pub fn users(&self) -> Range<usize> {
+        self.first_user..self.first_user + self.ends.len()
     }
 
     /// All items of a user, ascending.
@@ -64,7 +71,7 @@ impl Window {
     /// Batches of about `users` visits of at most `positives` each, of which none has a user twice. Visits go to the batches in
     /// turn, and so those of a batch come in order of users and are alike in activity from batch to batch.
     pub fn batches(&self, users: usize, positives: usize) -> Vec<Vec<Visit>> {
-        let rows = self.first_user..self.first_user + self.ends.len();
+        let rows = self.users();
         let parts = |user: usize| self.items(user).len().div_ceil(positives);
         let count = rows.clone().map(parts).sum::<usize>().div_ceil(users);
         let mut batches = vec![Vec::with_capacity(users); count];
@@ -77,6 +84,20 @@ impl Window {
             }
         }
         batches
+    }
+
+    /// The visits of all its users by their number among the user's own: the first ones, the second ones, and so on. A user has
+    /// one for each so many `positives`, and no more than `most`.
+    pub fn turns(&self, positives: usize, most: usize) -> impl Iterator<Item = Vec<Visit>> {
+        let parts = move |user: usize| self.items(user).len().div_ceil(positives).min(most);
+        let turns = self.users().map(parts).max().unwrap_or(0);
+        (0..turns).map(move |part| {
+            let visit = |user| {
+                let parts = parts(user);
+                (part < parts).then_some(Visit { user, part, parts })
+            };
+            self.users().filter_map(visit).collect()
+        })
     }
 
     /// Memory that a window and its batches take, in bytes.
@@ -118,7 +139,7 @@ pub fn for_each_window(
         }
         ratings.done_with(Side::Users, index);
     }
-    match window.items.is_empty() {
+    match window.ends.is_empty() {
         true => Ok(()),
         false => see(&window),
     }

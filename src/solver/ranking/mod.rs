@@ -15,7 +15,7 @@ use super::alternating::PART;
 use super::losses;
 use super::minibatch::{self, Batching, Contrast, Draws, MiniBatches, Moving as Rows, Steps};
 use super::rates::Rates;
-use super::row_step::{Cost, Own};
+use super::row_step::{Cost, Fixed, Own};
 use super::{
     Init, Learns, Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge, Solver,
     Tick,
@@ -47,6 +47,7 @@ struct Sampled<C> {
     dropout: f32,
     seed: u64,
     rank: usize,
+    epochs: usize,
 }
 
 /// A line of the table of solvers, for a method with a ridge for each positive.
@@ -141,11 +142,12 @@ fn boxed<C: Contrast + Send + 'static>(
         dropout: options.dropout,
         seed: options.seed,
         rank: options.rank,
+        epochs: options.epochs,
     }))
 }
 
 impl<C: Contrast> Sampled<C> {
-    fn minibatches(&self, epoch: usize) -> MiniBatches<'_, C> {
+    fn minibatches(&self, epoch: usize, alone: bool) -> MiniBatches<'_, C> {
         MiniBatches {
             contrast: &self.contrast,
             batching: self.batching,
@@ -154,8 +156,22 @@ impl<C: Contrast> Sampled<C> {
             draws: Draws {
                 seed: self.seed,
                 epoch,
+                alone,
             },
             isa: Isa::best(),
+        }
+    }
+
+    fn steps(&self, epoch: usize) -> Steps {
+        Steps {
+            rate: self
+                .rates
+                .at(epoch)
+                .unwrap_or_else(|| self.rates.decayed(self.default_rate, epoch)),
+            ridge: self.ridge.on_factors(1),
+            bias_ridge: self.ridge.on_bias(1),
+            unit: self.unit,
+            biases: true,
         }
     }
 }
@@ -189,16 +205,6 @@ impl<C: Contrast + Send> Solver for Sampled<C> {
             }
             [&*users, &*items].map(|side| Factors::zeros(side.rows(), 1, side.has_biases()))
         });
-        let steps = Steps {
-            rate: self
-                .rates
-                .at(epoch)
-                .unwrap_or_else(|| self.rates.decayed(self.default_rate, epoch)),
-            ridge: self.ridge.on_factors(1),
-            bias_ridge: self.ridge.on_bias(1),
-            unit: self.unit,
-            biases: true,
-        };
         let users = Rows {
             factors: users,
             squares: &mut of_users,
@@ -207,8 +213,8 @@ impl<C: Contrast + Send> Solver for Sampled<C> {
             factors: items,
             squares: &mut of_items,
         };
-        self.minibatches(epoch)
-            .epoch(ratings, steps, users, items, tick)?;
+        self.minibatches(epoch, false)
+            .epoch(ratings, self.steps(epoch), users, items, tick)?;
         moving.carried = vec![of_users, of_items];
         self.measure(ratings, &moving.parameters)
     }
@@ -216,11 +222,41 @@ impl<C: Contrast + Send> Solver for Sampled<C> {
     fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured> {
         let Parameters { users, items, .. } = parameters;
         let sums = losses::measure(ratings, self, users, &parameters.fixed_items())?;
-        let loss = self.minibatches(0).loss(ratings, users, items)?;
+        let loss = self.minibatches(0, false).loss(ratings, users, items)?;
         Ok(Measured {
             cost: loss + sums.penalty,
             rmse: (sums.squared_error / ratings.shape().ratings as f64).sqrt(),
         })
+    }
+
+    /// As many steps of the user's row as in training, each epoch over all positives.
+    fn fold_in(
+        &self,
+        ratings: &dyn Ratings,
+        _trained: Option<&dyn Ratings>,
+        items: &Fixed<'_>,
+        users: &mut Factors,
+    ) -> Result<()> {
+        let mut squares = Factors::zeros(users.rows(), 1, users.has_biases());
+        for epoch in 1..=self.epochs {
+            let mut minibatches = self.minibatches(epoch, true);
+            if epoch == 1 {
+                // Of a row of zeros nothing would be left.
+                minibatches.dropout = 0.0;
+            }
+            let users = Rows {
+                factors: users,
+                squares: &mut squares,
+            };
+            minibatches.fold_in(ratings, self.steps(epoch), users, items.factors)?;
+        }
+        Ok(())
+    }
+
+    fn fold_in_memory(&self, shape: Shape, threads: usize) -> u64 {
+        let batching = minibatch::fold_in_batching(self.batching, shape);
+        Factors::bytes(shape.users, 1, true)
+            + minibatch::memory(&self.contrast, shape, self.rank, batching, threads)
     }
 
     fn memory(&self, shape: Shape, threads: usize) -> u64 {
@@ -308,7 +344,11 @@ mod tests {
                 pairs: 1,
             },
             dropout: 0.0,
-            draws: Draws { seed: 7, epoch: 1 },
+            draws: Draws {
+                seed: 7,
+                epoch: 1,
+                alone: false,
+            },
             isa: Isa::best(),
         }
     }

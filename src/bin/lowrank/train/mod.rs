@@ -206,6 +206,7 @@ fn plan(
     plan.hold("rows decoded", threads as u64 * store.row_memory()?);
     if options.early_stop.is_some() {
         let target = Target::parse(&options.early_stop_metric)?;
+        target.check(store.shape().items)?;
         let watching = target.memory(store.shape(), options.rank, threads);
         plan.hold("lists to watch", watching);
     }
