@@ -36,6 +36,11 @@ pub(super) fn use_of(count: u64, generation: usize, number: u32) -> [u8; 16] {
     bytes
 }
 
+/// A count as bytes of which those of a larger count come first.
+fn descending(count: u64) -> [u8; 8] {
+    (!count).swap_bytes().to_le_bytes()
+}
+
 fn word(bytes: &[u8]) -> u32 {
     u32::from_le_bytes(bytes.try_into().expect("four bytes"))
 }
@@ -54,7 +59,7 @@ impl Numbering {
         let (mut popular, mut uses) = (Vec::new(), Vec::new());
         let (mut count, mut places) = (0_u64, 0_u64);
         let mut push = |count: u64, popular: &mut Vec<u8>, uses: &[u8]| {
-            popular[..8].copy_from_slice(&(!count).to_be_bytes());
+            popular[..8].copy_from_slice(&descending(count));
             by_popularity.push(popular, uses)
         };
         while let Some((id, of_generation)) = by_id.next_record()? {
@@ -88,7 +93,7 @@ impl Numbering {
                 break;
             };
             let (count, id) = popular.split_at(8);
-            let count = !u64::from_be_bytes(count.try_into().expect("eight bytes"));
+            let count = !u64::from_le_bytes(count.try_into().expect("eight bytes")).swap_bytes();
             let (place, uses) = uses.split_at(4);
             ids.push(id, count)?;
             sorted.insert(word(place), number)?;

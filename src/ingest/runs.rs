@@ -420,7 +420,7 @@ fn prefix(key: &[u8]) -> u64 {
     let mut first = [0; 8];
     let length = key.len().min(8);
     first[..length].copy_from_slice(&key[..length]);
-    u64::from_be_bytes(first)
+    u64::from_le_bytes(first).swap_bytes()
 }
 
 #[cfg(test)]
@@ -458,9 +458,9 @@ mod tests {
         // Room for no more than two runs at a time, of one or two records each.
         let mut sorter = Sorter::new(folder.path(), 100_000).unwrap();
         let key = |i: u32| {
-            let length = if i % 3 == 0 { 90_000 } else { 30_000 };
+            let length = if i.is_multiple_of(3) { 90_000 } else { 30_000 };
             [
-                i.wrapping_mul(2_654_435_761).to_be_bytes().to_vec(),
+                i.wrapping_mul(2_654_435_761).to_le_bytes().to_vec(),
                 vec![7; length],
             ]
             .concat()
