@@ -211,7 +211,9 @@ fn items(store: &Store, parts: &[UserRows<'_>]) -> Result<Vec<u64>> {
 /// Keys of the ids of some rows.
 fn keys(dictionary: &Dictionary, rows: Range<usize>) -> Result<Vec<u64>> {
     let key = |row| Ok(key(dictionary.id(row)?.as_bytes()));
-    rows.map(key).collect()
+    let keys = rows.map(key).collect();
+    dictionary.release();
+    keys
 }
 
 /// What users are folded in by, on its way to a file.
