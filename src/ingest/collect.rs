@@ -6,10 +6,9 @@ use super::dictionary::{Generations, Interner};
 use super::sort::{Record, Stamp};
 use super::spill::Spill;
 use super::{Consumer, RawRating};
-use crate::error::{Error, ErrorKind, Result};
-use crate::memory::Bytes;
+use crate::error::Result;
 use crate::progress::Progress;
-use crate::store::free_space;
+use crate::store::DiskPlan;
 
 /// Records as they are read, and which generations their numbers are of.
 pub struct Raw<T> {
@@ -129,18 +128,10 @@ impl<'a, T: Stamp> Collector<'a, T> {
             _ => (read, "more than"),
         };
         let needed = (DISK_BYTES * ratings).saturating_sub(spilled);
-        let free = free_space(self.folder)?;
-        if needed <= free {
-            return Ok(());
-        }
-        let what = format!(
-            "importing {about} {ratings} ratings takes {} more of disk on the way, and {} are free",
-            Bytes(needed),
-            Bytes(free)
-        );
-        Err(Error::new(ErrorKind::OverBudget, what)
-            .path(self.folder)
-            .remedy("make room there, or give a higher --memory, within which less is written"))
+        let remedy = "make room there, or give a higher --memory, within which less is written";
+        let mut plan = DiskPlan::new(format!("importing {about} {ratings} ratings"), remedy);
+        plan.write("on the way, beyond what is there now,", self.folder, needed);
+        plan.check()
     }
 
     fn stream(&mut self) -> usize {

@@ -17,7 +17,7 @@ use crate::memory::{Bytes, Plan};
 use crate::progress::Progress;
 use crate::rng::key;
 use crate::store::{
-    AtomicFile, Dictionary, InputCounts, Manifest, Part, Store, StoreWriter, UserRows,
+    AtomicFile, Dictionary, DiskPlan, InputCounts, Manifest, Part, Store, StoreWriter, UserRows,
 };
 use crate::threads::Threads;
 
@@ -42,10 +42,13 @@ impl Resplit<'_> {
     /// Splits into a new store at `out`.
     ///
     /// # Errors
-    /// If the budget is too small, the split asks for what the store does not have, or a store cannot be read or written.
+    /// If the budget is too small, or the disk for a store as large as the one there is; if the split asks for what the store does not have, or a store cannot be read or written.
     /// Nothing is left behind then.
     pub fn run(&self, out: &Path, threads: &Threads, progress: &dyn Progress) -> Result<Manifest> {
         self.check()?;
+        let mut disk = DiskPlan::new("another store of these ratings", "make room there");
+        disk.write("about", out, self.store.bytes_without_tiles());
+        disk.check()?;
         let store = StoreWriter::create(out, self.force)?;
         let fold_in = match &self.fold_in {
             Some(path) => Some(FoldInText::create(path, self)?),

@@ -277,7 +277,7 @@ pub(super) fn drop_from_cache(_file: &File, _end: u64) -> io::Result<()> {
 ///
 /// # Errors
 /// If the system does not tell.
-pub fn free_space(folder: &Path) -> Result<u64> {
+pub(super) fn free_space(folder: &Path) -> Result<u64> {
     let disk = rustix::fs::statvfs(folder).map_err(io::Error::from);
     let disk = disk.at(folder)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
