@@ -214,6 +214,7 @@ fn measure(
             }
         }
     }
+    relevant.rows.release(from as usize..usize::MAX);
     let groups = groups.into_iter().filter(|group| group.users > 0);
     Ok(Ranking {
         users: all.users,

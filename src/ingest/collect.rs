@@ -6,10 +6,9 @@ use super::dictionary::{Generations, Interner};
 use super::sort::{Record, Stamp};
 use super::spill::Spill;
 use super::{Consumer, RawRating};
-use crate::error::{Error, ErrorKind, Result};
-use crate::memory::Bytes;
+use crate::error::Result;
 use crate::progress::Progress;
-use crate::store::free_space;
+use crate::store::DiskPlan;
 
 /// Records as they are read, and which generations their numbers are of.
 pub struct Raw<T> {
@@ -80,16 +79,19 @@ impl<'a, T: Stamp> Collector<'a, T> {
     /// An empty one that may hold so many bytes of ids, and so many of records; the rest goes to `folder`.
     ///
     /// `bytes` are those of all text, if that is known.
+    ///
+    /// # Errors
+    /// If no file can be made in `folder`.
     pub fn new(
         ids_share: u64,
         records_share: u64,
         bytes: Option<u64>,
         folder: &'a Path,
         progress: &'a dyn Progress,
-    ) -> Collector<'a, T> {
-        Collector {
-            users: Generations::default(),
-            items: Generations::default(),
+    ) -> Result<Collector<'a, T>> {
+        Ok(Collector {
+            users: Generations::new(folder, ids_share / 4)?,
+            items: Generations::new(folder, ids_share / 4)?,
             ids_share,
             raw: Raw {
                 spill: Spill::new(0, records_share, folder),
@@ -101,7 +103,7 @@ impl<'a, T: Stamp> Collector<'a, T> {
             bytes_done: 0,
             bytes,
             folder,
-        }
+        })
     }
 
     /// What is read from now on is from the test file.
@@ -126,18 +128,10 @@ impl<'a, T: Stamp> Collector<'a, T> {
             _ => (read, "more than"),
         };
         let needed = (DISK_BYTES * ratings).saturating_sub(spilled);
-        let free = free_space(self.folder)?;
-        if needed <= free {
-            return Ok(());
-        }
-        let what = format!(
-            "importing {about} {ratings} ratings takes {} more of disk on the way, and {} are free",
-            Bytes(needed),
-            Bytes(free)
-        );
-        Err(Error::new(ErrorKind::OverBudget, what)
-            .path(self.folder)
-            .remedy("make room there, or give a higher --memory, within which less is written"))
+        let remedy = "make room there, or give a higher --memory, within which less is written";
+        let mut plan = DiskPlan::new(format!("importing {about} {ratings} ratings"), remedy);
+        plan.write("on the way, beyond what is there now,", self.folder, needed);
+        plan.check()
     }
 
     fn stream(&mut self) -> usize {
@@ -219,7 +213,7 @@ impl<T: Stamp> Consumer for Collector<'_, T> {
             } else {
                 &mut self.items
             };
-            larger.close(self.folder)?;
+            larger.close()?;
         }
         Ok(())
     }

@@ -15,8 +15,8 @@ use crate::memory::{Bytes, Plan};
 use crate::progress::{Progress, Unit};
 use crate::rng::key;
 use crate::store::{
-    Dictionary, InputCounts, Layout, Manifest, Part, Seal, ShardEntry, ShardsWriter, Store,
-    StoreWriter, TimesSeals,
+    Dictionary, DiskPlan, HeldIds, InputCounts, Layout, Manifest, Part, Seal, ShardEntry,
+    ShardsWriter, Store, StoreWriter, TimesSeals, share_disk,
 };
 use crate::threads::Threads;
 
@@ -152,24 +152,34 @@ impl Merge<'_> {
             Ok::<_, Error>(shards.with_times(times))
         };
         let by_item = transposed(&new.records);
+        let mut disk = DiskPlan::new("the store with these ratings", "make room there");
+        let sides = [(Side::Users, &new.records), (Side::Items, &by_item)];
+        let rewritten = match share_disk(store.path(), writer.path())? {
+            true => {
+                let bytes = sides.map(|(side, records)| self.rewritten_bytes(side, records));
+                bytes.iter().sum()
+            }
+            // What cannot have a second name is copied.
+            false => store.bytes_without_tiles(),
+        };
+        disk.write("what is not shared", writer.path(), rewritten);
+        disk.check()?;
         let written = 2 * store.shape().ratings;
         progress.begin("merging", Some(written), Unit::Ratings);
-        let mut sides = Vec::new();
+        let mut merged = Vec::new();
         in_waves(
-            [(Side::Users, &new.records), (Side::Items, &by_item)]
-                .into_iter()
-                .map(Ok),
+            sides.into_iter().map(Ok),
             |(side, records)| {
                 let writer = shards(side, Part::Train)?;
                 self.rewrite(side, writer, records, rows[side as usize], progress)
             },
             |side: Result<Rewritten>| {
-                sides.push(side?);
+                merged.push(side?);
                 Ok(())
             },
         )?;
         progress.end();
-        let [by_user, by_item] = &mut sides[..] else {
+        let [by_user, by_item] = &mut merged[..] else {
             unreachable!("both sides were rewritten")
         };
         let mut times = TimesSeals {
@@ -238,6 +248,14 @@ impl Merge<'_> {
             *records = kept;
         }
         Ok((all - records.len()) as u64)
+    }
+
+    /// Bytes of the shards of a side that any of these ratings, which come in order, goes into.
+    fn rewritten_bytes(&self, side: Side, records: &[Record<i64>]) -> u64 {
+        let before = |row: u64| records.partition_point(|r| u64::from(r.row) < row);
+        let entries = self.store.shards(side).iter().map(|shard| shard.entry());
+        let grown = entries.filter(|e| before(e.first_row) < before(e.first_row + e.rows));
+        grown.map(|entry| entry.seal.bytes).sum()
     }
 
     /// Writes one side of the training part with the new ratings, which come in order.
@@ -364,8 +382,13 @@ impl Merge<'_> {
         };
         let rows = ids.len() as u32;
         let titled = (0..rows).any(|row| !title(row).is_empty());
-        let id = |row: u32| ids[row as usize];
-        writer.dictionary(known.side(), rows, id, titled.then_some(title))
+        let ids = HeldIds {
+            side: known.side(),
+            rows,
+            id: |row: u32| ids[row as usize],
+            title: titled.then_some(title),
+        };
+        writer.dictionary(ids)
     }
 
     /// What the manifest says of all ratings, from what it said before and what has changed.

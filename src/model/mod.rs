@@ -219,6 +219,23 @@ impl Model {
         Ok(Record::read(path)?.parameters_bytes())
     }
 
+    /// Bytes of the largest files that the model of a training on this store will have. Of weights between items, which are
+    /// not known before, only what users took counts, and that only where all ratings do.
+    pub fn file_bytes(store: &Store, options: &Options) -> u64 {
+        let Shape {
+            users,
+            items,
+            ratings,
+        } = store.manifest().shape();
+        let of_row = options.rank + usize::from(options.biases);
+        let numbers = match (has_factors(options), options.positive_at) {
+            (true, _) => ((users + items) * of_row * size_of::<f32>()) as u64,
+            (false, None) => 8 * ratings,
+            (false, Some(_)) => 0,
+        };
+        numbers + store.users().seal().bytes + store.items().seal().bytes
+    }
+
     /// The factors of one side, in memory or in their file, as the model was opened.
     ///
     /// # Errors

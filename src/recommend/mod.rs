@@ -391,6 +391,7 @@ impl<'a> Recommender<'a> {
                 done = last;
             }
         }
+        self.rated.release(done as usize..usize::MAX);
         Ok(())
     }
 

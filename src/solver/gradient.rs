@@ -20,8 +20,8 @@ use super::row_step::{Cost, Fixed, Measure, Own, OwnMut, RowStep};
 use super::sums::RowSums;
 use super::sweep::sweep;
 use super::{
-    Direction, Learns, Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge,
-    Solver, Tick, Update,
+    Direction, Learns, Measured, Method, Missing, Moving, Options, Parameters, Passes, Reduce,
+    Ridge, Solver, Tick, Update,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel;
@@ -341,6 +341,24 @@ impl Solver for Gradient {
 
     fn may_centre(&self) -> bool {
         loss::of_residual(&*self.loss)
+    }
+
+    /// Beside the gradients of both sides: at a given rate, the losses with the users' next gradient, and the penalty of items.
+    /// An exact step searches its line, and asks for the lengths of all rows; so do conjugate directions, twice from the
+    /// second epoch on.
+    fn passes(&self, epoch: usize) -> Passes {
+        if self.update == Update::Alternating {
+            return Passes::of(1, 1);
+        }
+        let is_first = u64::from(epoch == 1);
+        if !self.rates.is_empty() {
+            return Passes::of(1 + is_first, 2);
+        }
+        let of_lengths = match self.conjugate {
+            true => 2 - is_first,
+            false => 0,
+        };
+        Passes::of(3 + of_lengths, 2 + of_lengths)
     }
 
     fn memory(&self, shape: Shape, threads: usize) -> u64 {

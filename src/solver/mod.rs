@@ -42,6 +42,8 @@ mod svd_plus_plus;
 mod sweep;
 mod whole;
 
+use std::ops::Add;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{self, Isa};
 use crate::matrix::{Factors, Ratings, Row, Shape, Side, Traffic};
@@ -418,9 +420,59 @@ pub trait Solver: Send + Sync {
         usize::MAX
     }
 
-    /// How many times an epoch goes over the ratings, for rates.
-    fn passes(&self) -> u64 {
+    /// What an epoch reads; by default, either side once. Measuring is counted in.
+    fn passes(&self, _epoch: usize) -> Passes {
+        Passes::of(1, 1)
+    }
+
+    /// What is read before the first epoch, to [`check`](Solver::check) and to [`measure`](Solver::measure); by default,
+    /// users for both, and items for their penalty.
+    fn passes_before(&self) -> Passes {
+        Passes::of(2, 1)
+    }
+
+    /// How often an epoch tells of each rating that it is done.
+    fn ticks(&self) -> u64 {
         2
+    }
+}
+
+/// How often all training ratings are gone over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Passes {
+    /// By user. A pass that asks for the lengths of rows alone is one, too: blocks are read as a whole.
+    pub users: u64,
+    /// By item.
+    pub items: u64,
+    /// As [`Tiles`](crate::matrix::Tiles).
+    pub tiles: u64,
+}
+
+impl Passes {
+    /// So many by user, and by item.
+    pub const fn of(users: u64, items: u64) -> Passes {
+        Passes {
+            users,
+            items,
+            tiles: 0,
+        }
+    }
+
+    /// All of them.
+    pub fn total(self) -> u64 {
+        self.users + self.items + self.tiles
+    }
+}
+
+impl Add for Passes {
+    type Output = Passes;
+
+    fn add(self, other: Passes) -> Passes {
+        Passes {
+            users: self.users + other.users,
+            items: self.items + other.items,
+            tiles: self.tiles + other.tiles,
+        }
     }
 }
 

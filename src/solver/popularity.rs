@@ -9,7 +9,7 @@ use super::alternating::sum_rows;
 use super::least_squares::LeastSquares;
 use super::row_step::Fixed;
 use super::sums::RowSums;
-use super::{Learns, Measured, Method, Missing, Moving, Options, Parameters, Solver, Tick};
+use super::{Learns, Measured, Method, Missing, Moving, Options, Parameters, Passes, Solver, Tick};
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::{Factors, Ratings, RowScratch, Shape, Side};
 
@@ -126,5 +126,17 @@ impl Solver for Popularity {
 
     fn may_centre(&self) -> bool {
         false
+    }
+
+    fn passes(&self, _epoch: usize) -> Passes {
+        Passes::of(0, 2)
+    }
+
+    fn passes_before(&self) -> Passes {
+        Passes::of(0, 1)
+    }
+
+    fn ticks(&self) -> u64 {
+        1
     }
 }

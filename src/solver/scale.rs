@@ -11,20 +11,18 @@ use crate::matrix::{Ratings, Side};
 /// Checks the loss on the scale of the ratings, in units of the model.
 pub fn check_loss(options: &Options, ratings: &dyn Ratings, start: &Parameters) -> Result<()> {
     let loss = loss::named_or_formula(&options.loss)?;
-    let largest = |sign: f32| -> Result<f32> {
-        let largest = Mutex::new(f32::NEG_INFINITY);
-        sum_rows(ratings, Side::Users, |_, row, _| {
-            let values = row.values.iter().map(|r| sign * r);
-            let of_row = values.fold(f32::NEG_INFINITY, f32::max);
-            let mut largest = largest.lock().expect("no holder panics");
-            *largest = largest.max(of_row);
-            RowSums::default()
-        })?;
-        Ok(sign * largest.into_inner().expect("no holder panics"))
-    };
+    let wider = |(low, high): (f32, f32), r: f32| (low.min(r), high.max(r));
+    let scale = Mutex::new((f32::INFINITY, f32::NEG_INFINITY));
+    sum_rows(ratings, Side::Users, |_, row, _| {
+        let values = row.values.iter().copied();
+        let of_row = values.fold((f32::INFINITY, f32::NEG_INFINITY), wider);
+        let mut scale = scale.lock().expect("no holder panics");
+        *scale = (scale.0.min(of_row.0), scale.1.max(of_row.1));
+        RowSums::default()
+    })?;
+    let (low, high) = scale.into_inner().expect("no holder panics");
     let in_units = |rating: f32| (rating - start.mean) / start.std;
-    let scale = (in_units(largest(-1.0)?), in_units(largest(1.0)?));
-    loss::check(&*loss, scale).map(drop)
+    loss::check(&*loss, (in_units(low), in_units(high))).map(drop)
 }
 
 /// Refuses ratings below zero, and names the first one by user. `why` says what is wrong with them.

@@ -18,8 +18,8 @@ use super::rates::Rates;
 use super::row_step::{Cost, Own};
 use super::stochastic::{self, Band, Bands, Update};
 use super::{
-    Learns, Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge, RowSums, Solver,
-    Step, Tick,
+    Learns, Measured, Method, Missing, Moving, Options, Parameters, Passes, Reduce, Ridge, RowSums,
+    Solver, Step, Tick,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{self, Isa, SgdRatings, SgdRow, SgdRows, SgdSlope, SgdStep};
@@ -208,7 +208,14 @@ impl Solver for Sgd {
         Ok(self.measured(sums, parameters, ratings.shape().ratings))
     }
 
-    fn passes(&self) -> u64 {
+    fn passes(&self, _epoch: usize) -> Passes {
+        Passes {
+            tiles: 1,
+            ..Passes::default()
+        }
+    }
+
+    fn ticks(&self) -> u64 {
         1
     }
 

@@ -18,7 +18,7 @@ use super::least_squares::LeastSquares;
 use super::orthonormal::orthonormalize;
 use super::row_step::{Cost, Fixed, Measure, Own, OwnMut, RowStep};
 use super::sums::RowSums;
-use super::{Learns, Measured, Method, Missing, Moving, Options, Parameters, Solver, Tick};
+use super::{Learns, Measured, Method, Missing, Moving, Options, Parameters, Passes, Solver, Tick};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{self, LANES};
 use crate::matrix::{Factors, Ratings, Row, RowScratch, Shape, Side};
@@ -226,6 +226,15 @@ impl Solver for Svd {
 
     fn may_centre(&self) -> bool {
         false
+    }
+
+    /// How popular items are is counted before, and the squared length of the matrix summed after either side has moved.
+    fn passes(&self, _epoch: usize) -> Passes {
+        Passes::of(2, 2)
+    }
+
+    fn passes_before(&self) -> Passes {
+        Passes::of(2, 1)
     }
 }
 

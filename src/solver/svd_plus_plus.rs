@@ -14,7 +14,9 @@ use super::alternating::half_epoch;
 use super::least_squares::LeastSquares;
 use super::row_step::{Cost, Fixed, Measure, Own, OwnMut, RowStep};
 use super::sweep::{self, Sweep};
-use super::{Learns, Measured, Method, Missing, Moving, Options, Parameters, Ridge, Solver, Tick};
+use super::{
+    Learns, Measured, Method, Missing, Moving, Options, Parameters, Passes, Ridge, Solver, Tick,
+};
 use crate::error::{Error, Result};
 use crate::kernel::{self, LANES};
 use crate::matrix::{Factors, Ratings, Row, RowScratch, Shape, Side};
@@ -253,6 +255,12 @@ impl Solver for SvdPlusPlus {
     /// Where nothing is told of yet but the rows: before the first epoch y is zero.
     fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured> {
         sweep::measure(self.items.cost(), ratings, parameters)
+    }
+
+    /// Rows are counted, moved, and summed in each step of conjugate gradient.
+    fn passes(&self, _epoch: usize) -> Passes {
+        let passes = 2 + STEPS as u64;
+        Passes::of(passes, passes)
     }
 
     fn memory(&self, shape: Shape, threads: usize) -> u64 {

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::atomic::retry_if_replaced;
 use super::container::{MANIFEST_FILE, Seal, kind_of};
@@ -11,6 +13,7 @@ use super::dictionary::Dictionary;
 use super::header::Kind;
 use super::manifest::Manifest;
 use super::shard::{Encoding, Part, Shard, ShardEntry, shard_file};
+use super::streamed::choose;
 use super::tiles::StoredTiles;
 use super::times::{Times, times_file};
 use crate::error::{AtPath, Error, ErrorKind, Result};
@@ -34,6 +37,8 @@ pub struct Store {
     times: [Vec<Times>; 3],
     /// Bytes that may stay in memory between uses.
     room: u64,
+    /// Bytes of tiles that were to be read so far.
+    tiles_read: Arc<AtomicU64>,
 }
 
 impl Store {
@@ -85,6 +90,7 @@ impl Store {
             test,
             manifest,
             room: u64::MAX,
+            tiles_read: Arc::default(),
         })
     }
 
@@ -95,8 +101,17 @@ impl Store {
     }
 
     fn keep_shards_within(&self, room: u64) {
-        let lists = [&self.by_user, &self.by_item, &self.validation, &self.test];
-        keep_within(room, lists.map(Vec::as_slice));
+        choose(room, self.shard_lists(), |_, shard, kept| shard.keep(kept));
+    }
+
+    /// The shards by user and by item, and those of the validation and the test part.
+    pub(super) fn shard_lists(&self) -> [&[Shard]; 4] {
+        [&self.by_user, &self.by_item, &self.validation, &self.test].map(Vec::as_slice)
+    }
+
+    /// Bytes that may stay in memory between uses.
+    pub(super) fn room(&self) -> u64 {
+        self.room
     }
 
     /// Where the store is.
@@ -194,24 +209,32 @@ impl Store {
         Ok(tiles)
     }
 
+    /// Where tiles that are not there yet would be made: in the store, or, if it cannot be written to, in files without a
+    /// name among the system's temporary ones.
+    pub fn tiles_folder(&self) -> PathBuf {
+        StoredTiles::folder(&self.path)
+    }
+
     /// Bytes of all files together, tiles included where there are sound ones.
     pub fn bytes(&self) -> u64 {
-        let shards = self.all_shards().map(|shard| shard.entry().seal.bytes);
         let tiles = self.stored_tiles().ok().flatten();
+        self.bytes_without_tiles() + tiles.map_or(0, |tiles| tiles.bytes())
+    }
+
+    /// Bytes of all files but tiles.
+    pub fn bytes_without_tiles(&self) -> u64 {
+        let shards = self.all_shards().map(|shard| shard.entry().seal.bytes);
         let times = self.manifest.times.iter().flat_map(|times| times.all());
         self.manifest_seal.bytes
             + times.map(|seal| seal.bytes).sum::<u64>()
             + self.users.seal().bytes
             + self.items.seal().bytes
             + shards.sum::<u64>()
-            + tiles.map_or(0, |tiles| tiles.bytes())
     }
 
     /// Every shard of every part.
     pub(super) fn all_shards(&self) -> impl Iterator<Item = &Shard> {
-        [&self.by_user, &self.by_item, &self.validation, &self.test]
-            .into_iter()
-            .flatten()
+        self.shard_lists().into_iter().flatten()
     }
 
     /// Length and checksum of the manifest.
@@ -246,7 +269,8 @@ impl Ratings for Store {
     }
 
     fn bytes_read(&self) -> u64 {
-        bytes_read(&self.by_user) + bytes_read(&self.by_item)
+        let tiles = self.tiles_read.load(Ordering::Relaxed);
+        bytes_read(&self.by_user) + bytes_read(&self.by_item) + tiles
     }
 
     fn will_need_ids(&self, side: Side, rows: Range<usize>) {
@@ -269,7 +293,7 @@ impl Ratings for Store {
             }
         };
         self.keep_shards_within(tiles.keep_within(self.room));
-        Ok(Box::new(tiles))
+        Ok(Box::new(tiles.counted(&self.tiles_read)))
     }
 
     fn id(&self, side: Side, row: usize) -> Cow<'_, str> {
@@ -483,18 +507,6 @@ fn open_times(
     shards.zip(seals.part(part)).map(open).collect()
 }
 
-/// Marks the shards that may stay in memory after use: as many as there is room for, of each list in turns.
-fn keep_within(mut room: u64, lists: [&[Shard]; 4]) {
-    let longest = lists.iter().map(|shards| shards.len()).max();
-    for index in 0..longest.unwrap_or(0) {
-        for shard in lists.iter().filter_map(|shards| shards.get(index)) {
-            let rest = room.checked_sub(shard.entry().seal.bytes);
-            shard.keep(rest.is_some());
-            room = rest.unwrap_or(room);
-        }
-    }
-}
-
 /// The error for a file that is whole, but not the one that the manifest speaks of.
 fn foreign(path: &Path) -> Error {
     Error::new(
@@ -503,48 +515,4 @@ fn foreign(path: &Path) -> Error {
     )
     .path(path)
     .remedy("put the right file back, or import again")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::shard::{Encoding, Layout};
-    use super::super::shards_writer::ShardsWriter;
-    use super::*;
-
-    #[test]
-    fn as_many_shards_are_kept_as_there_is_room_for() {
-        let dir = tempfile::tempdir().unwrap();
-        let lists = [3, 2, 0, 1].map(|rows| {
-            let dir = dir.path().join(rows.to_string());
-            std::fs::create_dir(&dir).unwrap();
-            let layout = Layout {
-                side: Side::Users,
-                part: Part::Train,
-                encoding: Encoding::Packed,
-                width: 1,
-            };
-            let mut writer = ShardsWriter::create(&dir, layout, 0);
-            for _ in 0..rows {
-                writer.push_row(&[0], &[1.0]).unwrap();
-            }
-            let shards = writer.finish().unwrap();
-            (0..shards.len())
-                .map(|index| Shard::open(dir.join(shard_file(index))).unwrap())
-                .collect::<Vec<_>>()
-        });
-        let bytes = lists[0][0].entry().seal.bytes;
-        for (room, kept) in [
-            (0, [0, 0, 0, 0]),
-            (bytes - 1, [0, 0, 0, 0]),
-            (bytes, [1, 0, 0, 0]),
-            (4 * bytes, [2, 1, 0, 1]),
-            (6 * bytes, [3, 2, 0, 1]),
-        ] {
-            keep_within(room, lists.each_ref().map(Vec::as_slice));
-            let counts = lists
-                .each_ref()
-                .map(|shards| shards.iter().filter(|shard| shard.is_kept()).count());
-            assert_eq!(counts, kept, "{room}");
-        }
-    }
 }

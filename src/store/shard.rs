@@ -263,9 +263,12 @@ impl Shard {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// Says whether the shard may stay in memory after use.
+    /// Says whether the shard may stay in memory after use. What has stayed there so far and may not any more is given back.
     pub(super) fn keep(&self, kept: bool) {
         self.kept.store(kept, Ordering::Relaxed);
+        if self.in_use.load(Ordering::Relaxed) {
+            self.done_with();
+        }
     }
 
     /// Whether the shard may stay in memory after use.

@@ -4,8 +4,10 @@
 //! of the store's manifest. Tiles are made from immutable shards, so they cannot be stale; the seal tells those of another
 //! store. A store that cannot be written to keeps them in files without a name, for as long as the process lives.
 
+use std::env::temp_dir;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,7 @@ use super::codec;
 use super::container::{Container, MANIFEST_FILE, Seal};
 use super::header::Kind;
 use super::map::Access;
+use super::streamed::take;
 use super::writer::ContainerWriter;
 use crate::error::{AtPath, Error, ErrorKind, Result};
 use crate::matrix::{Census, Grid, HeldWave, Ratings, Shape, Side, Tiles, Values, Wave};
@@ -54,6 +57,8 @@ pub struct StoredTiles {
     codebook: Option<Vec<f32>>,
     index: Seal,
     waves: Vec<WaveFile>,
+    /// Bytes of waves that were to be read so far.
+    read: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -104,9 +109,17 @@ impl StoredTiles {
         }
     }
 
+    /// Where tiles of a store would be made.
+    pub(super) fn folder(store: &Path) -> PathBuf {
+        match rustix::fs::access(store, rustix::fs::Access::WRITE_OK) {
+            Ok(()) => store.to_owned(),
+            Err(_) => temp_dir(),
+        }
+    }
+
     /// Makes tiles in files that are gone when they are mapped no longer.
     fn make_unnamed<R: Ratings>(manifest: Seal, ratings: &R, room: u64) -> Result<StoredTiles> {
-        let dir = tempfile::tempdir().at(std::env::temp_dir())?;
+        let dir = tempfile::tempdir().at(temp_dir())?;
         write_all(dir.path(), manifest, ratings, room)?;
         StoredTiles::open_dir(dir.path(), manifest, ratings.shape())
     }
@@ -165,6 +178,7 @@ impl StoredTiles {
                 .enumerate()
                 .map(open)
                 .collect::<Result<_>>()?,
+            read: Arc::default(),
         })
     }
 
@@ -180,8 +194,20 @@ impl StoredTiles {
 
     /// Bytes of all files together.
     pub fn bytes(&self) -> u64 {
-        let waves = self.waves.iter().map(|wave| wave.container.seal().bytes);
-        self.index.bytes + waves.sum::<u64>()
+        self.index.bytes + self.wave_bytes().sum::<u64>()
+    }
+
+    /// Bytes of each wave.
+    pub(super) fn wave_bytes(&self) -> impl Iterator<Item = u64> {
+        self.waves.iter().map(|wave| wave.container.seal().bytes)
+    }
+
+    /// The same, which adds to this count what is read of waves that do not stay in memory.
+    pub(super) fn counted(self, read: &Arc<AtomicU64>) -> StoredTiles {
+        StoredTiles {
+            read: Arc::clone(read),
+            ..self
+        }
     }
 
     /// Whether ratings are one byte each, a place among at most 256 different ones.
@@ -192,9 +218,7 @@ impl StoredTiles {
     /// Lets as many waves stay in memory after use as there is room for, and gives what room is left.
     pub(super) fn keep_within(&mut self, mut room: u64) -> u64 {
         for wave in &mut self.waves {
-            let rest = room.checked_sub(wave.container.seal().bytes);
-            wave.kept = rest.is_some();
-            room = rest.unwrap_or(room);
+            wave.kept = take(&mut room, wave.container.seal().bytes);
         }
         room
     }
@@ -275,6 +299,10 @@ impl Tiles for StoredTiles {
     }
 
     fn wave(&self, wave: usize) -> Result<Wave<'_>> {
+        if !self.waves[wave].kept {
+            let bytes = self.waves[wave].container.seal().bytes;
+            self.read.fetch_add(bytes, Ordering::Relaxed);
+        }
         if !self.waves[wave].checked.load(Ordering::Acquire) {
             self.check(wave)?;
         }
@@ -496,6 +524,7 @@ mod tests {
                 checked: AtomicBool::new(true),
                 kept: false,
             }],
+            read: Arc::default(),
         };
         let tile = tiles.wave(0).unwrap().tile(last);
         assert_eq!(

@@ -1,5 +1,6 @@
 //! Training: epochs, validation, early stop, resume, history.
 
+mod forecast;
 mod placement;
 
 use std::time::Instant;
@@ -16,7 +17,8 @@ use crate::solver::{self, Init, Moving, Options, Parameters, RowSums, Solver, su
 use crate::threads::Threads;
 use crate::usage::Usage;
 
-pub use placement::{Forecast, Placement};
+pub use forecast::{Forecast, Transfer};
+pub use placement::Placement;
 
 /// A line of the history: where training stood after an epoch. Epoch 0 is before the first step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -52,7 +54,8 @@ pub struct Pace {
     pub factors_reread: u64,
     /// Bytes of factors written to their files.
     pub factors_written: u64,
-    /// Seconds that reading and writing them took.
+    /// Seconds that reading and writing factors took. What mapped ratings were waited for is within `seconds`: a thread waits
+    /// for a page where it looks at it, which the system counts ([`page_faults`](Pace::page_faults)) and does not time.
     pub waited: f64,
     /// Bytes that the process had from a disk in all, ratings included.
     pub disk_read: u64,
@@ -297,6 +300,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// If the options do not fit, ratings cannot be read, the cost diverges, or what is shown each epoch says so.
     pub fn run(mut self, threads: &Threads) -> Result<State> {
+        let began = Began::now(self.ratings_read(), Traffic::default());
         let named = self.solver.is_none();
         let solver = self.checked_solver()?;
         let Some(least) = self.options.positive_at else {
@@ -304,7 +308,7 @@ impl<'a> Trainer<'a> {
                 let method = solver::method(&self.options.solver)?;
                 threads.run(|| method.check_ratings(&self.options, self.ratings))?;
             }
-            return self.train(&*solver, threads);
+            return self.train(&*solver, began, threads);
         };
         let positive = AtLeast::new(self.ratings, least)?;
         if positive.shape().ratings == 0 {
@@ -315,10 +319,10 @@ impl<'a> Trainer<'a> {
             ratings: &positive,
             ..self
         };
-        trainer.train(&*solver, threads)
+        trainer.train(&*solver, began, threads)
     }
 
-    fn train(mut self, solver: &dyn Solver, threads: &Threads) -> Result<State> {
+    fn train(mut self, solver: &dyn Solver, began: Began, threads: &Threads) -> Result<State> {
         threads.run(|| {
             let mut state = match self.resume.take() {
                 Some(state) => {
@@ -326,7 +330,7 @@ impl<'a> Trainer<'a> {
                     state
                 }
                 None => {
-                    let state = self.begin(solver)?;
+                    let state = self.begin(solver, began)?;
                     (self.after_epoch)(&state)?;
                     state
                 }
@@ -358,11 +362,9 @@ impl<'a> Trainer<'a> {
         Err(Error::new(ErrorKind::BadOption, what).remedy("train again from the start"))
     }
 
-    fn begin(&mut self, solver: &dyn Solver) -> Result<State> {
-        let began = Began::now(self.ratings_read(), Traffic::default());
+    fn begin(&mut self, solver: &dyn Solver, began: Began) -> Result<State> {
         let shape = self.ratings.shape();
-        let centred = solver.may_centre() && self.loss_is_of_residual();
-        let (mean, std) = self.normalisation(shape.ratings as f64, centred)?;
+        let (mean, std) = self.normalisation(shape.ratings as f64, solver)?;
         let (users, items) = match self.start.take() {
             Some(start) => start,
             None => {
@@ -395,26 +397,36 @@ impl<'a> Trainer<'a> {
         Ok(state)
     }
 
-    /// Whether the loss that the options name knows no zero. One that only the solver knows is the solver's business.
-    fn loss_is_of_residual(&self) -> bool {
-        loss::named_or_formula(&self.options.loss).map_or(true, |loss| loss::of_residual(&*loss))
+    /// Whether predictions start from the mean of the ratings: not by themselves where the loss that the options name knows a
+    /// zero. One that only the solver knows is the solver's business.
+    fn is_centred(options: &Options, solver: &dyn Solver) -> bool {
+        let of_residual =
+            || loss::named_or_formula(&options.loss).map_or(true, |loss| loss::of_residual(&*loss));
+        options.normalize || options.biases && solver.may_centre() && of_residual()
+    }
+
+    /// How often ratings are read by user before training, to pick those that are high enough and to normalise them.
+    fn passes_to_normalise(options: &Options, solver: &dyn Solver) -> u64 {
+        let passes = [
+            options.positive_at.is_some(),
+            Self::is_centred(options, solver),
+            options.normalize,
+        ];
+        passes.map(u64::from).iter().sum()
     }
 
     /// The mean that predictions start from, and their unit. A loss of signs or counts is given them as they are, unless
     /// they are normalised at the caller's will: its biases find the level.
-    fn normalisation(&self, count: f64, centred: bool) -> Result<(f64, f64)> {
-        let Options {
-            biases, normalize, ..
-        } = self.options;
+    fn normalisation(&self, count: f64, solver: &dyn Solver) -> Result<(f64, f64)> {
         if count == 0.0 {
             let what = "there are no ratings to train on";
             return Err(Error::new(ErrorKind::BadInput, what));
         }
-        let mean = match biases && centred || normalize {
+        let mean = match Self::is_centred(&self.options, solver) {
             true => self.sum_of(|r| r)? / count,
             false => 0.0,
         };
-        let std = match normalize {
+        let std = match self.options.normalize {
             true => (self.sum_of(|r| (r - mean) * (r - mean))? / count).sqrt(),
             false => 1.0,
         };
@@ -486,7 +498,7 @@ impl<'a> Trainer<'a> {
         if self.options.early_stop.is_some() && state.best_epoch() == Some(state.epochs()) {
             state.best = Some(state.moving.parameters.clone());
         }
-        let work = self.ratings.shape().ratings * solver.passes();
+        let work = self.ratings.shape().ratings * solver.ticks();
         progress.begin(&format!("epoch {epoch}"), Some(work), Unit::Ratings);
         let began = Began::now(self.ratings_read(), state.moving.parameters.traffic());
         let measured = solver.epoch(epoch, self.ratings, &mut state.moving, &|n| {

@@ -2,14 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
 use super::Trainer;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::matrix::{Factors, Ratings, Room, Side};
 use crate::memory::{Bytes, Plan};
-use crate::solver::{self, Chunking, LOSS_BYTES, Options, SOLVERS, SUMMED_BYTES};
-use crate::store::{Part, ScratchFile, Shard, Store, free_space};
+use crate::solver::{self, Options, SOLVERS, SUMMED_BYTES};
+use crate::store::{ScratchFile, Store};
 
 /// Rows of either side that there has to be room for at a time: with fewer, the other side would be read too often.
 const LEAST_ROWS: u64 = 64;
@@ -26,28 +24,6 @@ pub struct Placement {
     pub items: Option<Room>,
     /// Where files without a name are made.
     pub folder: PathBuf,
-}
-
-/// What a training reads and writes in an epoch, and what it takes of the disk, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Forecast {
-    /// Passes over the training ratings.
-    pub passes: u64,
-    /// Ratings that do not stay in memory.
-    pub ratings_read: u64,
-    /// Factors read from their files.
-    pub factors_read: u64,
-    /// Factors written to them.
-    pub factors_written: u64,
-    /// Files of factors, copies included.
-    pub spilled: u64,
-}
-
-impl Forecast {
-    /// Bytes that go from the disk and to it.
-    pub fn transferred(&self) -> u64 {
-        self.ratings_read + self.factors_read + self.factors_written
-    }
 }
 
 impl Placement {
@@ -83,7 +59,7 @@ impl Placement {
     ///
     /// # Errors
     /// If none fits, or the method needs the fixed side as a whole and all factors do not fit; the error names the smallest
-    /// budget that would do. If the store is damaged, or the disk has no room for the files.
+    /// budget that would do. If the store is damaged.
     pub fn plan(
         plan: &mut Plan,
         store: &Store,
@@ -171,93 +147,13 @@ impl Placement {
             }
             tier.hold("bands and sums", taken);
             *plan = tier;
-            let spilled = sides.iter().map(|&side| bytes(side)).sum::<u64>() * copies(options);
-            refuse_little_disk(folder, spilled)?;
             return Ok(placement);
         }
         Err(cheapest.1)
-    }
-
-    /// Tells what an epoch will read and write, of a store that keeps in memory what it may.
-    ///
-    /// # Errors
-    /// If a shard is damaged, or the options do not fit together.
-    pub fn forecast(&self, store: &Store, options: &Options) -> Result<Forecast> {
-        let solver = solver::method(&options.solver)?.solver(options)?;
-        let shape = store.shape();
-        let of_row = Factors::bytes(1, options.rank, options.biases);
-        let bytes = |side| shape.rows(side) as u64 * of_row;
-        let own = |side| self.room(side).map_or(0, |_| of_row);
-        let mut forecast = Forecast {
-            passes: solver.passes(),
-            ..Forecast::default()
-        };
-        let read = |shard: &Shard| match shard.is_kept() {
-            true => 0,
-            false => shard.entry().seal.bytes,
-        };
-        for side in [Side::Items, Side::Users] {
-            let moving = shape.rows(side) as u64 * own(side);
-            forecast.factors_read += moving;
-            forecast.factors_written += moving;
-            forecast.spilled += moving * copies(options);
-            for shard in store.shards(side) {
-                forecast.ratings_read += read(shard);
-                if let Some(room) = self.room(side.other()) {
-                    let carried = solver.row_sums().unwrap_or(0);
-                    let chunking = Chunking::of_sums(carried, own(side));
-                    let chunks = chunking.chunks(shard.row_lengths()?, room.sums).len() as u64;
-                    forecast.factors_read += chunks * bytes(side.other());
-                }
-                shard.done_with();
-            }
-        }
-        let losses_apart = self.items.is_some();
-        forecast.passes += u64::from(losses_apart);
-        let measured = [
-            (Part::Train, LOSS_BYTES, losses_apart),
-            (Part::Validation, size_of::<f64>(), true),
-            (Part::Test, size_of::<f64>(), true),
-        ];
-        for (part, of_sums, is_read) in measured {
-            let Some(rows) = store
-                .part(part)
-                .filter(|rows| is_read && rows.ratings() > 0)
-            else {
-                continue;
-            };
-            for shard in rows.shards() {
-                let entry = shard.entry();
-                forecast.ratings_read += read(shard);
-                forecast.factors_read += entry.rows * own(Side::Users);
-                if let Some(room) = self.items {
-                    let lengths = (0..entry.rows).map(|_| 0);
-                    let chunking = Chunking::of_errors(of_sums, own(Side::Users));
-                    let chunks = chunking.chunks(lengths, room.sums).len() as u64;
-                    forecast.factors_read += chunks * bytes(Side::Items);
-                }
-            }
-        }
-        Ok(forecast)
     }
 }
 
 /// How many of all factors there are: one more where early stopping keeps the best.
 pub(super) fn copies(options: &Options) -> u64 {
     1 + u64::from(options.early_stop.is_some())
-}
-
-fn refuse_little_disk(folder: &Path, needed: u64) -> Result<()> {
-    let free = free_space(folder)?;
-    if needed <= free {
-        return Ok(());
-    }
-    let what = format!(
-        "this takes {} of disk for factors, and {} are free",
-        Bytes(needed),
-        Bytes(free)
-    );
-    Err(Error::new(ErrorKind::OverBudget, what)
-        .path(folder)
-        .remedy("make room there, or give a higher --memory"))
 }

@@ -21,6 +21,7 @@ mod neighbourhood;
 mod nmf;
 mod origins;
 mod overwrite;
+mod plans;
 mod plot;
 mod program;
 mod ranking;

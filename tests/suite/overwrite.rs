@@ -63,6 +63,36 @@ fn what_exists_is_kept_without_force_and_replaced_in_one_step_with_it() {
     assert_eq!(temporary, None);
 }
 
+#[test]
+fn an_output_that_is_read_is_refused_even_with_force() {
+    let program = trained();
+    program.done("export m --users u.csv --items i.csv");
+    program.done("train s --out m2 --rank 3 --epochs 2 --history h.csv");
+    program.write("pairs.csv", "user,item\nu1,i1\n");
+    program.write("users.csv", "u1\n");
+    for (link, to) in [("same", "s"), ("h.svg", "h.csv")] {
+        std::os::unix::fs::symlink(to, program.path(link)).unwrap();
+    }
+    for arguments in [
+        "train s --out s --force",
+        "train same --out s --rank 2 --force",
+        "train s --out m3 --init-users u.csv --init-items i.csv --history i.csv --force",
+        "predict m --pairs pairs.csv --out ./pairs.csv --force",
+        "recommend m s --users users.csv --out users.csv --force",
+        "plot h.csv --out h.svg --force",
+        "update s good.csv --out m --model m --model-out m3 --force",
+        "update s good.csv --out n --model m --model-out s --force",
+        "update s good.csv --out n --touched good.csv --force",
+    ] {
+        refused(
+            &program,
+            arguments,
+            2,
+            &["which is read", "name another output"],
+        );
+    }
+}
+
 /// This process is the first, and does not hurry.
 #[test]
 fn a_second_writer_is_told_of_the_first_and_readers_do_not_mind() {

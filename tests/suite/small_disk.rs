@@ -65,8 +65,47 @@ fn an_import_is_refused_when_it_is_clear_that_the_disk_is_too_small() {
     ] {
         let import = import.replace("big.csv", text);
         if let Some(said) = failed(&program, &format!("{import} --memory {least}"), 7000) {
-            for words in [about, "of disk on the way", "are free", "make room there"] {
+            for words in [about, "of disk (on the way", "are free", "make room there"] {
                 assert!(said.contains(words), "{said}");
+            }
+        }
+    }
+}
+
+/// What a command will write is known before it works, and so is whether there is room for it.
+#[test]
+fn what_the_disk_has_no_room_for_is_refused_before_the_work() {
+    let program = Program::new();
+    program.write("big.csv", ratings(600, 200));
+    program.write("new.csv", "u0,i0,1\n");
+    program.done("import big.csv --out s");
+    let train = "train s --out small/m --rank 64 --epochs 500000";
+    for (arguments, kib, words) in [
+        (train.to_owned(), 100, "training takes"),
+        (
+            format!("{train} --on all"),
+            40,
+            "another store of these ratings",
+        ),
+        (
+            format!("{train} --checkpoint-every 1"),
+            300,
+            "a checkpoint ",
+        ),
+        (
+            "split s --out small/t --test-fraction 0.1".to_owned(),
+            40,
+            "another store",
+        ),
+        (
+            "update s new.csv --columns user,item,rating --out small/t".to_owned(),
+            40,
+            "what is not shared",
+        ),
+    ] {
+        if let Some(said) = failed(&program, &arguments, kib) {
+            for words in [words, "are free", "make room there"] {
+                assert!(said.contains(words), "{arguments}: {said}");
             }
         }
     }
@@ -86,7 +125,12 @@ fn a_training_is_refused_before_it_starts_if_its_factors_fit_nowhere() {
     let (_, least) = advice.split_once("--memory ").unwrap();
     let (least, _) = least.split_once(' ').unwrap();
     if let Some(said) = failed(&program, &format!("{train} --memory {least}"), 1000) {
-        for words in ["of disk for factors", "are free", "make room there"] {
+        for words in [
+            "of disk (",
+            "spilled factors",
+            "are free",
+            "make room there",
+        ] {
             assert!(said.contains(words), "{said}");
         }
     }

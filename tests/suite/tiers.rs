@@ -104,7 +104,7 @@ fn wide() -> Program {
 const TRAIN: &str = "train s --out m --rank 8 --force --threads 2";
 
 /// The smallest budget for these options, in MiB, as the refusal of a smaller one names it.
-fn least(program: &Program, command: &str) -> u64 {
+pub fn least(program: &Program, command: &str) -> u64 {
     let output = program.run(&format!("{command} --memory 1MiB"));
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();

@@ -98,6 +98,18 @@ impl Listed {
 }
 
 impl FilterArgs {
+    /// The files that are read.
+    pub fn files(&self) -> [Option<&Path>; 4] {
+        let FilterArgs {
+            items,
+            categories,
+            deny,
+            exclude_pairs,
+            ..
+        } = self;
+        [items, categories, deny, exclude_pairs].map(|file| file.as_deref())
+    }
+
     /// How many items have to be found for lists of so many.
     pub fn found(&self, top: usize) -> usize {
         match self.diversity > 0.0 {

@@ -16,6 +16,7 @@ mod import;
 mod inspect;
 mod new_store;
 mod new_users;
+mod outputs;
 mod plot;
 mod predict;
 mod recommend;

@@ -12,6 +12,7 @@ use lowrank::store::AtomicFile;
 use lowrank::{Error, Result};
 use serde::Serialize;
 
+use crate::outputs::expect_apart;
 use crate::session::{Session, aligned, counted, grouped};
 
 /// Predict what a user would rate an item, or many pairs of them.
@@ -51,6 +52,7 @@ pub struct PredictArgs {
 
 /// Runs the command.
 pub fn run(args: PredictArgs, session: &Session) -> Result<()> {
+    expect_apart(args.force, &[Some(&args.out)], &[args.pairs.as_deref()])?;
     let to_stdout = args.out == Path::new("-");
     if args.pairs.is_some() && to_stdout {
         session.give_stdout_to_data()?;

@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::filters::{FilterArgs, Known, no_id, too_long};
 use crate::new_users::NewUsers;
+use crate::outputs::expect_apart;
 use crate::session::{Session, aligned, counted, grouped};
 use crate::table::{Lean, Table};
 
@@ -79,6 +80,20 @@ struct Outcome {
 
 /// Runs the command.
 pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
+    let asked = args.users.as_ref().map(Path::new);
+    let [items, categories, deny, pairs] = args.filters.files();
+    expect_apart(
+        args.force,
+        &[args.out.as_deref()],
+        &[
+            asked,
+            args.fold_in.as_deref(),
+            items,
+            categories,
+            deny,
+            pairs,
+        ],
+    )?;
     let began = Instant::now();
     if args.out.as_deref() == Some(Path::new("-")) {
         session.give_stdout_to_data()?;

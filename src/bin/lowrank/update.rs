@@ -1,6 +1,7 @@
 //! `lowrank update`
 
-use std::io::Write;
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -9,12 +10,13 @@ use lowrank::ingest::{Grown, Input, Merge, Merged, read_titles};
 use lowrank::matrix::Side;
 use lowrank::memory::{Bytes, Plan};
 use lowrank::model::{Model, Refresh, Run, Updated, read_run};
-use lowrank::store::{AtomicDir, AtomicFile, Store};
+use lowrank::store::{AtomicDir, AtomicFile, DiskPlan, Store};
 use lowrank::train::Pace;
 use lowrank::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use crate::new_store::{Holds, NewStoreArgs};
+use crate::outputs::expect_apart;
 use crate::session::{Session, aligned, counted, grouped};
 use crate::text::{TextArgs, tell};
 
@@ -85,7 +87,21 @@ pub fn run(args: UpdateArgs, session: &Session) -> Result<()> {
         let what = format!("the share that an item grows by is {}", args.grown);
         return Err(Error::new(ErrorKind::BadOption, what).remedy("give a share from 0 up"));
     }
+    // A store and a model may be replaced by what they become.
+    let force = args.new.force;
+    let (model_out, touched) = (args.model_out.as_deref(), args.touched.as_deref());
+    let model = args.model.as_deref();
+    let texts = args.inputs.iter().chain(&args.titles);
+    let texts: Vec<_> = texts.map(|path| Some(&**path)).collect();
+    expect_apart(force, &[Some(&args.new.out)], &[model])?;
+    expect_apart(force, &[model_out], &[Some(&args.store)])?;
+    expect_apart(force, &[touched], &texts)?;
     let store = Store::open_within(&args.store, 0)?;
+    let mut disk = DiskPlan::new("the refreshed model", "make room there");
+    if let (Some(model), Some(out)) = (model, model_out) {
+        disk.write("about", out, bytes_of(model)?);
+        disk.check()?;
+    }
     let model = match &args.model {
         Some(path) => {
             let mut plan = session.plan();
@@ -186,6 +202,18 @@ pub fn run(args: UpdateArgs, session: &Session) -> Result<()> {
     };
     merged.put_in_place()?;
     session.print(&outcome, text(&outcome, args.model_out.as_deref()))
+}
+
+/// Bytes of the files of a model.
+fn bytes_of(model: &Path) -> Result<u64> {
+    let files = || -> io::Result<u64> {
+        let mut bytes = 0;
+        for file in fs::read_dir(model)? {
+            bytes += file?.metadata()?.len();
+        }
+        Ok(bytes)
+    };
+    files().map_err(|e| Error::io(e, model))
 }
 
 /// Room to gather rows in.

@@ -27,7 +27,7 @@ use super::gram::{self, gram};
 use super::row_step::{Cost, Fixed, Measure, Own};
 use super::sums::RowSums;
 use super::sweep::{Sweep, settle};
-use super::{Measured, Moving, Options, Parameters, Solver, Tick, scale};
+use super::{Measured, Moving, Options, Parameters, Passes, Solver, Tick, scale};
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::{Factors, Ratings, Row, Shape, Side};
 
@@ -252,6 +252,11 @@ impl<S: Sweep + 'static> Solver for Implicit<S> {
 
     fn may_centre(&self) -> bool {
         false
+    }
+
+    /// Weights are looked at where ratings have any.
+    fn passes_before(&self) -> Passes {
+        Passes::of(1 + u64::from(self.options.alpha.is_some()), 1)
     }
 }
 

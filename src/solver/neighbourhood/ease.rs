@@ -130,6 +130,10 @@ impl Weights for Linear {
         Ok(sums[0])
     }
 
+    fn passes(&self) -> [u64; 2] {
+        [0, 1]
+    }
+
     fn memory(&self, shape: Shape, _threads: usize) -> u64 {
         let square = shape.items as u64 * shape.items as u64;
         size_of::<f64>() as u64 * square + SparseRows::bytes(shape.items, square)

@@ -154,6 +154,10 @@ impl Weights for Nearest {
         Ok(0.0)
     }
 
+    fn passes(&self) -> [u64; 2] {
+        [1, 0]
+    }
+
     fn memory(&self, shape: Shape, threads: usize) -> u64 {
         let neighbours = self.neighbours.min(shape.items);
         let weights = SparseRows::bytes(shape.items, (shape.items * neighbours) as u64);

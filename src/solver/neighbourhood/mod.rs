@@ -12,7 +12,7 @@ mod knn;
 use super::alternating::sum_rows;
 use super::least_squares::LeastSquares;
 use super::row_step::Fixed;
-use super::{Measured, Moving, Options, Parameters, Solver, Tick};
+use super::{Measured, Moving, Options, Parameters, Passes, Solver, Tick};
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::{Factors, Ratings, Row, RowScratch, Shape, Side, SparseRows};
 
@@ -96,6 +96,9 @@ trait Weights: Send + Sync {
     /// What the weights themselves add to the cost.
     fn penalty(&self, ratings: &dyn Ratings, weights: &SparseRows) -> Result<f64>;
 
+    /// How often [`weights`](Weights::weights) and [`penalty`](Weights::penalty) read all ratings by item.
+    fn passes(&self) -> [u64; 2];
+
     /// Memory that the weights and their making take, in bytes.
     fn memory(&self, shape: Shape, threads: usize) -> u64;
 }
@@ -177,6 +180,19 @@ impl<W: Weights> Solver for Neighbours<W> {
     }
 
     fn most_epochs(&self) -> usize {
+        1
+    }
+
+    fn passes(&self, _epoch: usize) -> Passes {
+        Passes::of(2, self.0.passes().iter().sum())
+    }
+
+    fn passes_before(&self) -> Passes {
+        let [_, penalty] = self.0.passes();
+        Passes::of(1, penalty)
+    }
+
+    fn ticks(&self) -> u64 {
         1
     }
 }

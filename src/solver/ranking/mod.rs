@@ -17,8 +17,8 @@ use super::minibatch::{self, Batching, Contrast, Draws, MiniBatches, Moving as R
 use super::rates::Rates;
 use super::row_step::{Cost, Fixed, Own};
 use super::{
-    Init, Learns, Measured, Method, Missing, Moving, Options, Parameters, Reduce, Ridge, Solver,
-    Tick,
+    Init, Learns, Measured, Method, Missing, Moving, Options, Parameters, Passes, Reduce, Ridge,
+    Solver, Tick,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::Isa;
@@ -270,7 +270,16 @@ impl<C: Contrast + Send> Solver for Sampled<C> {
         false
     }
 
-    fn passes(&self) -> u64 {
+    /// Measuring takes the draws of the loss, and the errors and penalties apart from them.
+    fn passes(&self, _epoch: usize) -> Passes {
+        Passes::of(3, 1)
+    }
+
+    fn passes_before(&self) -> Passes {
+        Passes::of(2, 1)
+    }
+
+    fn ticks(&self) -> u64 {
         1
     }
 }

@@ -11,6 +11,7 @@ use lowrank::store::AtomicFile;
 use lowrank::{Error, ErrorKind, Result};
 use serde::Serialize;
 
+use crate::outputs::expect_apart;
 use crate::session::{Session, counted};
 use crate::study;
 pub use chart::{Chart, Line, Series, draw};
@@ -99,6 +100,8 @@ struct Outcome<'a> {
 
 /// Runs the command.
 pub fn run(args: PlotArgs, session: &Session) -> Result<()> {
+    let histories: Vec<_> = args.histories.iter().map(|path| Some(&**path)).collect();
+    expect_apart(args.force, &[Some(&args.out)], &histories)?;
     let to_stdout = args.out.as_os_str() == "-";
     if to_stdout {
         session.give_stdout_to_data()?;

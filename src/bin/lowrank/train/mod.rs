@@ -13,21 +13,37 @@ use lowrank::memory::{Bytes, Plan};
 use lowrank::model::{Checkpoint, Model, Record, Run, read_start};
 use lowrank::rng::mix;
 use lowrank::solver::Options;
-use lowrank::store::{AtomicDir, AtomicFile, Part, Store};
-use lowrank::train::{Epoch, Pace, Placement, State, Trainer};
+use lowrank::store::{AtomicDir, AtomicFile, DiskPlan, Part, Store};
+use lowrank::train::{Epoch, Forecast, Pace, Placement, State, Trainer};
 use lowrank::{Error, ErrorKind, Parameters, Result};
 use serde::Serialize;
 
 use crate::history;
+use crate::outputs::expect_apart;
 use crate::session::{Session, aligned};
 use crate::study::StudyFile;
 use options::{On, options};
+use planned::Planned;
 
 pub use options::{TrainArgs, names, read_options};
 
 /// Runs the command.
 pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     let began = Instant::now();
+    expect_apart(
+        args.force || args.resume,
+        &[
+            Some(&args.out),
+            args.history.as_deref(),
+            args.study.as_deref(),
+        ],
+        &[
+            Some(&args.store),
+            args.init_users.as_deref(),
+            args.init_items.as_deref(),
+            args.options.as_deref(),
+        ],
+    )?;
     let whole = match args.on {
         On::Train => None,
         On::All => Some(whole(&args, session)?),
@@ -40,12 +56,12 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     let (plan, placement) = plan(&args, &options, &store, session)?;
     store.keep_within(plan.rest(0)?);
     let forecast = placement.forecast(&store, &options)?;
+    disk(&args, &options, &store, &forecast).check()?;
+    let planned = Planned::new(&plan, &placement, &forecast, &store)?;
     if args.plan {
-        return planned::print(&plan, &placement, &forecast, session);
+        return planned.print(session);
     }
-    if !placement.is_in_memory() {
-        session.say(planned::text(&placement, &forecast)?);
-    }
+    session.say(planned.text());
     // Claimed before the work: what may not be written is refused at once, and nobody else may begin it.
     let out = AtomicDir::create(&args.out, args.force)?;
     let logs = [&args.history, &args.study];
@@ -232,6 +248,22 @@ fn plan(
         may_spill.then_some(folder),
     )?;
     Ok((plan, placement))
+}
+
+/// What training will write. Of what a solver carries from epoch to epoch beside the factors, a checkpoint has more.
+fn disk(args: &TrainArgs, options: &Options, store: &Store, forecast: &Forecast) -> DiskPlan {
+    let mut plan = DiskPlan::new(
+        "training",
+        "make room there, or spill less with a higher --memory",
+    );
+    let model = Model::file_bytes(store, options);
+    plan.write("the model", &args.out, model);
+    if args.checkpoint_every.is_some() {
+        plan.write("a checkpoint", &args.out, model);
+    }
+    plan.write("spilled factors", &args.out, forecast.spilled);
+    plan.write("tiles", &store.tiles_folder(), forecast.tiles_written);
+    plan
 }
 
 /// A name beside the model's.
