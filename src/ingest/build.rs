@@ -33,6 +33,8 @@ pub struct Shares {
     sort: u64,
     /// A shard being written.
     shard: u64,
+    /// Keys of items, while rows are settled.
+    pub keys: u64,
 }
 
 impl Shares {
@@ -48,7 +50,21 @@ impl Shares {
             scatter: budget / 8,
             sort: budget / 8 / threads as u64,
             shard: shard_bytes.min(budget / 16),
+            keys: budget / 16,
         }
+    }
+
+    /// Cuts rows with these numbers of records into ranges that one thread can sort within its share.
+    pub fn cut(&self, counts: &[u64]) -> Ranges {
+        let mut ranges = self.ranges(counts.iter().sum());
+        counts.iter().for_each(|&count| ranges.push(count));
+        ranges
+    }
+
+    /// No rows yet, of so many records in all, to be cut so.
+    pub fn ranges(&self, records: u64) -> Ranges {
+        let capacity = (self.sort / SORT_BYTES).clamp(1, MAX_SORTED);
+        Ranges::new(capacity.max(records / 10_000))
     }
 }
 
@@ -73,18 +89,25 @@ pub struct Build<'a> {
     pub settle: Settle<'a>,
     /// Whether there are records of a test file.
     pub test_file: bool,
-    /// At most how many ratings each user and each item has, in any part.
-    pub counts: [&'a [u64]; 2],
+    /// How users and items are cut, by how many ratings each has at most, in all parts.
+    pub ranges: [Ranges; 2],
     /// The id of a row, for messages.
-    pub id: &'a (dyn Fn(Side, u32) -> String + Sync),
+    pub id: &'a (dyn Fn(Side, u32) -> Result<String> + Sync),
     /// Is told of what is sorted.
     pub progress: &'a dyn Progress,
     /// Bytes that did not fit the budget and went to disk.
     pub spilled: u64,
 }
 
-/// Records of a range of users: those of the input, and those of a test file.
-pub type Loaded<T> = [Vec<Record<T>>; 2];
+/// A range of users.
+pub struct Loaded<T> {
+    /// Keys of their ids.
+    pub keys: Vec<u64>,
+    /// Their records, in any order.
+    pub records: Vec<Record<T>>,
+    /// Those of a test file.
+    pub test_file: Vec<Record<T>>,
+}
 
 /// What was written.
 pub struct Built {
@@ -109,36 +132,25 @@ struct Parts {
 }
 
 impl Build<'_> {
-    fn counts(&self, side: Side) -> &[u64] {
-        match side {
-            Side::Users => self.counts[0],
-            Side::Items => self.counts[1],
-        }
-    }
-
-    /// Cuts rows into ranges that one thread can sort within its share.
-    pub fn ranges(&self, side: Side) -> Result<Ranges> {
-        let counts = self.counts(side);
-        let total: u64 = counts.iter().sum();
-        let capacity = (self.shares.sort / SORT_BYTES).clamp(1, MAX_SORTED);
-        let ranges = Ranges::new(counts, capacity.max(total / 10_000));
-        // A single row may be longer than a range should be, and must be sorted all the same.
-        let longest = counts.iter().copied().max().unwrap_or(0);
+    /// Checks that there is memory for the longest row, which must be sorted however long it is.
+    ///
+    /// # Errors
+    /// If there is not, naming the smallest budget that has it.
+    pub fn check_longest(&self) -> Result<()> {
+        let longest = self.ranges.iter().map(Ranges::longest).max();
         let mut plan = Plan::within(self.memory);
-        plan.hold("the longest row", longest * SORT_BYTES);
-        plan.rest(0)?;
-        Ok(ranges)
+        plan.hold("the longest row", longest.unwrap_or(0) * SORT_BYTES);
+        plan.rest(0).map(drop)
     }
 
-    /// Writes both orientations from the records of each range of users. `fold_in` is handed, in order, the number of each
-    /// range's first user and what its users are folded in by.
+    /// Writes both orientations from what is loaded of each range of users. `fold_in` is handed, in order, the number of
+    /// each range's first user and what its users are folded in by.
     pub fn run<T: Stamp>(
         &mut self,
-        ranges: &Ranges,
-        load: impl FnMut(usize) -> Result<Loaded<T>>,
+        load: impl FnMut(Range<usize>) -> Result<Loaded<T>>,
         fold_in: impl FnMut(usize, &Rows) -> Result<()> + Send,
     ) -> Result<Built> {
-        let (parts, by_item) = self.by_user(ranges, load, fold_in)?;
+        let (parts, by_item) = self.by_user(load, fold_in)?;
         let by_item = self.by_item(by_item)?;
         Ok(Built {
             overlap: parts.overlap,
@@ -149,13 +161,13 @@ impl Build<'_> {
 
     /// Sorts, settles and writes all users; scatters what is trained on by item.
     fn by_user<T: Stamp>(
-        &mut self,
-        ranges: &Ranges,
-        mut load: impl FnMut(usize) -> Result<Loaded<T>>,
+        &self,
+        mut load: impl FnMut(Range<usize>) -> Result<Loaded<T>>,
         mut fold_in: impl FnMut(usize, &Rows) -> Result<()> + Send,
-    ) -> Result<(Parts, (Spill<()>, Ranges))> {
+    ) -> Result<(Parts, Spill<()>)> {
         let Settle { split, times, .. } = self.settle;
-        let width = self.counts(Side::Items).len() as u32;
+        let [ranges, item_ranges] = &self.ranges;
+        let width = item_ranges.all_rows() as u32;
         let writer = |part: Part, wanted: bool| -> Result<Option<ShardsWriter>> {
             let layout = Layout {
                 side: Side::Users,
@@ -170,27 +182,32 @@ impl Build<'_> {
         let mut train = writer(Part::Train, true)?;
         let mut validation = writer(Part::Validation, split.validation_fraction > 0.0)?;
         let mut test = writer(Part::Test, self.test_file || split.tests())?;
-        let item_ranges = self.ranges(Side::Items)?;
-        let scatter = Scatter::new(&item_ranges);
+        let scatter = Scatter::new(item_ranges);
         let mut by_item = Spill::new(item_ranges.len(), self.shares.raw, self.store.path());
         let mut parts = Parts::default();
-        let counts = self.counts(Side::Users);
-        self.progress
-            .begin("sorting by user", Some(counts.iter().sum()), Unit::Ratings);
+        let all = Some(ranges.all_records());
+        self.progress.begin("sorting by user", all, Unit::Ratings);
         in_waves(
-            (0..ranges.len()).map(|range| Ok((range, load(range)?))),
-            |(range, [records, test_file])| {
+            (0..ranges.len()).map(|range| Ok((range, load(ranges.rows(range))?))),
+            |(range, loaded)| {
                 let rows = ranges.rows(range);
-                let settled = self.settle.settle(rows.clone(), &records, &test_file)?;
+                let Loaded {
+                    keys,
+                    records,
+                    test_file,
+                } = loaded;
+                let settled = self
+                    .settle
+                    .settle(rows.clone(), &keys, &records, &test_file)?;
                 drop((records, test_file));
                 let by_item = scatter.sort(settled.train.by_item(rows.start));
-                Ok((rows, settled, by_item))
+                Ok((range, settled, by_item))
             },
-            |prepared: Result<(Range<usize>, Settled, Scattered<()>), Twice>| {
-                let (rows, settled, sorted) = prepared.map_err(|twice| {
-                    let id = |side, row| (self.id)(side, row);
-                    twice.error(&id(Side::Users, twice.user), &id(Side::Items, twice.item))
-                })?;
+            |prepared: Result<(usize, Settled, Scattered<()>), Twice>| {
+                let (range, settled, sorted) = match prepared {
+                    Ok(prepared) => prepared,
+                    Err(twice) => return Err(self.twice(twice)?),
+                };
                 for (writer, rows) in [
                     (&mut train, &settled.train),
                     (&mut validation, &settled.validation),
@@ -202,10 +219,10 @@ impl Build<'_> {
                         })?;
                     }
                 }
-                fold_in(rows.start, &settled.fold_in)?;
+                fold_in(ranges.rows(range).start, &settled.fold_in)?;
                 sorted.append_to(&mut by_item)?;
                 parts.add(&settled);
-                self.progress.advance(counts[rows].iter().sum());
+                self.progress.advance(ranges.records(range));
                 Ok(())
             },
         )?;
@@ -216,21 +233,28 @@ impl Build<'_> {
         (parts.train, parts.times.train) = finish(train)?;
         (parts.validation, parts.times.validation) = finish(validation)?;
         (parts.test, parts.times.test) = finish(test)?;
-        Ok((parts, (by_item, item_ranges)))
+        Ok((parts, by_item))
+    }
+
+    /// The error about a pair that is rated twice.
+    fn twice(&self, twice: Twice) -> Result<Error> {
+        let user = (self.id)(Side::Users, twice.user)?;
+        let item = (self.id)(Side::Items, twice.item)?;
+        Ok(twice.error(&user, &item))
     }
 
     /// Sorts and writes all items.
-    fn by_item(&mut self, (mut records, ranges): (Spill<()>, Ranges)) -> Result<Vec<ShardEntry>> {
+    fn by_item(&mut self, mut records: Spill<()>) -> Result<Vec<ShardEntry>> {
+        let [users, ranges] = &self.ranges;
         let layout = Layout {
             side: Side::Items,
             part: Part::Train,
             encoding: self.encoding,
-            width: self.counts(Side::Users).len() as u32,
+            width: users.all_rows() as u32,
         };
         let mut writer = self.store.shards(layout, self.shares.shard)?;
-        let counts = self.counts(Side::Items);
-        self.progress
-            .begin("sorting by item", Some(counts.iter().sum()), Unit::Ratings);
+        let all = Some(ranges.all_records());
+        self.progress.begin("sorting by item", all, Unit::Ratings);
         in_waves(
             (0..ranges.len()).map(|range| Ok((range, records.next_stream()?))),
             |(range, records)| (range, columns_by_row(&records, ranges.rows(range))),
@@ -240,8 +264,7 @@ impl Build<'_> {
                     writer.push_row(&cols[start..end], &values[start..end])?;
                     start = end;
                 }
-                self.progress
-                    .advance(counts[ranges.rows(range)].iter().sum());
+                self.progress.advance(ranges.records(range));
                 Ok(())
             },
         )?;
@@ -269,8 +292,8 @@ impl Build<'_> {
         }
         Ok(Manifest {
             options,
-            users: self.counts(Side::Users).len() as u64,
-            items: self.counts(Side::Items).len() as u64,
+            users: self.ranges[0].all_rows() as u64,
+            items: self.ranges[1].all_rows() as u64,
             ratings,
             encoding: self.encoding,
             scale: parts.histogram.range().unwrap_or_default(),

@@ -79,16 +79,19 @@ impl<'a, T: Stamp> Collector<'a, T> {
     /// An empty one that may hold so many bytes of ids, and so many of records; the rest goes to `folder`.
     ///
     /// `bytes` are those of all text, if that is known.
+    ///
+    /// # Errors
+    /// If no file can be made in `folder`.
     pub fn new(
         ids_share: u64,
         records_share: u64,
         bytes: Option<u64>,
         folder: &'a Path,
         progress: &'a dyn Progress,
-    ) -> Collector<'a, T> {
-        Collector {
-            users: Generations::default(),
-            items: Generations::default(),
+    ) -> Result<Collector<'a, T>> {
+        Ok(Collector {
+            users: Generations::new(folder, ids_share / 4)?,
+            items: Generations::new(folder, ids_share / 4)?,
             ids_share,
             raw: Raw {
                 spill: Spill::new(0, records_share, folder),
@@ -100,7 +103,7 @@ impl<'a, T: Stamp> Collector<'a, T> {
             bytes_done: 0,
             bytes,
             folder,
-        }
+        })
     }
 
     /// What is read from now on is from the test file.
@@ -210,7 +213,7 @@ impl<T: Stamp> Consumer for Collector<'_, T> {
             } else {
                 &mut self.items
             };
-            larger.close(self.folder)?;
+            larger.close()?;
         }
         Ok(())
     }

@@ -5,11 +5,13 @@
 //! users, from which [`Build`] makes the store. So ratings are written to disk at most three times on the way, and no more
 //! is held than the budget allows.
 
+use std::ops::Range;
 use std::path::Path;
 
-use super::build::{Build, Shares};
+use super::build::{Build, Loaded, Shares};
 use super::collect::{Collector, Raw};
-use super::dictionary::Numbering;
+use super::keys::KeyTable;
+use super::numbering::{Maps, NumberedIds, Numbering};
 use super::rows::{Duplicates, Settle};
 use super::sort::{Ranges, Record, Scatter, Stamp};
 use super::spill::Spill;
@@ -20,8 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::Side;
 use crate::memory::{Bytes, Plan};
 use crate::progress::{Progress, Unit};
-use crate::rng::key;
-use crate::store::{Encoding, InputCounts, Manifest, Seal, StoreWriter, trim_heap};
+use crate::store::{Encoding, IdSource, InputCounts, Manifest, Seal, StoreWriter, trim_heap};
 use crate::threads::Threads;
 
 /// What to import, and how.
@@ -123,7 +124,7 @@ impl Import {
         );
         let bytes = self.input_bytes();
         let folder = store.path();
-        let mut collector = Collector::<T>::new(shares.ids, shares.raw, bytes, folder, progress);
+        let mut collector = Collector::<T>::new(shares.ids, shares.raw, bytes, folder, progress)?;
         progress.begin("reading", bytes, Unit::Bytes);
         let options = self.read.clone().within(plan.budget());
         let read = read_ratings(&self.inputs, &options, &mut collector)?;
@@ -155,33 +156,19 @@ impl Import {
                 .path(&read.inputs[0].path));
         }
         let Collector {
-            users,
-            items,
-            mut raw,
-            ..
+            users, items, raw, ..
         } = collector;
+        let (users, items) = (users.into_runs()?, items.into_runs()?);
         // What a stage held is not where the next one looks for memory: here, and where the later ones begin.
         trim_heap();
-        let numbered = Numbered {
-            users: users.finish(store.path())?,
-            items: items.finish(store.path())?,
-        };
-        // The text is gone, and what is kept for each id stays until the end: the rest is shared out anew.
-        let mut plan = Plan::within(self.memory);
-        self.hold_titles(&mut plan);
-        numbered.hold(&mut plan);
-        let shares = Shares::of(
-            plan.rest(Shares::LEAST / 2)?,
-            self.shard_bytes,
-            rayon::current_num_threads(),
-        );
-        raw.spill.shrink(shares.raw)?;
+        let numbering = |runs| Numbering::new(runs, shares.ids, folder);
+        let mut numbered = [numbering(users)?, numbering(items)?];
+        let (dictionaries, titled) = self.write_dictionaries(&store, &mut numbered)?;
         trim_heap();
-        let (dictionaries, keys, titled) = self.write_dictionaries(&store, &numbered)?;
-        let id = |side: Side, row| match side {
-            Side::Users => numbered.users.id(row).to_owned(),
-            Side::Items => numbered.items.id(row).to_owned(),
-        };
+        let [users, items] = numbered.each_ref().map(|side| &side.ids);
+        let item_keys = KeyTable::new(items, shares.keys, folder)?;
+        let ids = |side| store.open_dictionary(side);
+        let id = |side, row: u32| Ok(ids(side)?.id(row as usize)?.to_owned());
         let mut build = Build {
             store: &store,
             encoding: self.encoding,
@@ -190,23 +177,32 @@ impl Import {
             settle: Settle {
                 duplicates: self.duplicates,
                 split: self.split,
-                user_keys: &keys.users,
-                item_keys: &keys.items,
+                item_keys: item_keys.get()?,
                 times: self.times,
             },
             test_file: self.test.is_some(),
-            counts: [numbered.users.counts(), numbered.items.counts()],
+            ranges: [ranges(users, &shares)?, ranges(items, &shares)?],
             id: &id,
             progress,
             spilled: raw.spill.written(),
         };
-        let ranges = build.ranges(Side::Users)?;
-        let mut by_user = self.scatter(raw, &numbered, &ranges, &shares, store.path())?;
-        let [records, test_file] = &mut by_user;
-        let load = |_range| Ok([records.next_stream()?, test_file.next_stream()?]);
+        build.check_longest()?;
+        let maps = numbered.each_mut().map(|side| &mut side.maps);
+        let by_user = self.scatter(raw, maps, &build.ranges[0], &shares, folder)?;
+        let [mut records, mut test_file] = by_user;
+        let Numbering { ids: users, .. } = &numbered[0];
+        let mut user_keys = users.keys();
+        let load = |rows: Range<usize>| {
+            item_keys.release();
+            Ok(Loaded {
+                keys: user_keys.next_keys(rows.len())?,
+                records: records.next_stream()?,
+                test_file: test_file.next_stream()?,
+            })
+        };
         trim_heap();
-        let built = build.run(&ranges, load, |_, _| Ok(()))?;
-        let spilled = build.spilled + by_user.iter().map(Spill::written).sum::<u64>();
+        let built = build.run(load, |_, _| Ok(()))?;
+        let spilled = build.spilled + records.written() + test_file.written();
         let lines = |report: &ReadReport| report.inputs.iter().map(|i| i.lines).sum::<u64>();
         let both = |of: &dyn Fn(&ReadReport) -> u64| of(&read) + test.as_ref().map_or(0, of);
         let overlap = built.overlap;
@@ -216,6 +212,7 @@ impl Import {
             duplicates,
         };
         let manifest = build.manifest(built, self.options(), counts, dictionaries)?;
+        item_keys.remove()?;
         store.commit(&manifest)?;
         Ok(Report {
             read,
@@ -251,7 +248,7 @@ impl Import {
     fn scatter<T: Stamp>(
         &self,
         mut raw: Raw<T>,
-        numbered: &Numbered,
+        [users, items]: [&mut Maps; 2],
         ranges: &Ranges,
         shares: &Shares,
         folder: &Path,
@@ -264,8 +261,8 @@ impl Import {
             Some(_) => [spill(shares.by_user / 4 * 3), spill(shares.by_user / 4)],
         };
         for stream in &raw.streams {
-            let users = numbered.users.map(stream.users);
-            let items = numbered.items.map(stream.items);
+            let users = users.of(stream.users)?;
+            let items = items.of(stream.items)?;
             let renumber = |record: &mut Record<T>| {
                 record.row = users[record.row as usize];
                 record.col = items[record.col as usize];
@@ -276,66 +273,78 @@ impl Import {
         Ok(out)
     }
 
-    /// Writes both dictionaries; gives their seals, the keys of all ids, and how many items have a title.
+    /// Writes both dictionaries; gives their seals, and how many items have a title.
     fn write_dictionaries(
         &self,
         store: &StoreWriter,
-        numbered: &Numbered,
-    ) -> Result<([Seal; 2], Keys, usize)> {
-        let keys = |side: &Numbering| -> Vec<u64> {
-            (0..side.len() as u32)
-                .map(|row| key(side.id(row).as_bytes()))
-                .collect()
+        numbered: &mut [Numbering; 2],
+    ) -> Result<([Seal; 2], usize)> {
+        let [users, items] = numbered;
+        let mut titled = 0;
+        if let Some(titles) = &self.titles {
+            items.ids.visit(|id, _| {
+                titled += usize::from(titles.contains_key(id));
+                Ok(())
+            })?;
+        }
+        let users = NumberedSide {
+            side: Side::Users,
+            numbering: users,
+            titles: None,
         };
-        let (users, items) = (&numbered.users, &numbered.items);
-        let title = |row: u32| {
-            let titles = self.titles.as_ref();
-            titles.and_then(|titles| titles.get(items.id(row)).map(|title| &**title))
+        let items = NumberedSide {
+            side: Side::Items,
+            numbering: items,
+            titles: self.titles.as_ref().filter(|_| titled > 0),
         };
-        let titled = (0..items.len() as u32)
-            .filter(|&row| title(row).is_some())
-            .count();
-        let no_titles = None::<fn(u32) -> &'static str>;
-        let seals = [
-            store.dictionary(
-                Side::Users,
-                users.len() as u32,
-                |row| users.id(row),
-                no_titles,
-            )?,
-            store.dictionary(
-                Side::Items,
-                items.len() as u32,
-                |row| items.id(row),
-                (titled > 0).then_some(|row| title(row).unwrap_or("")),
-            )?,
-        ];
-        let keys = Keys {
-            users: keys(users),
-            items: keys(items),
-        };
-        Ok((seals, keys, titled))
+        let seals = [store.dictionary(users)?, store.dictionary(items)?];
+        Ok((seals, titled))
     }
 }
 
-/// Keys of the ids of both sides, by number.
-struct Keys {
-    users: Vec<u64>,
-    items: Vec<u64>,
+/// Cuts the rows of one side into ranges.
+fn ranges(ids: &NumberedIds, shares: &Shares) -> Result<Ranges> {
+    let mut ranges = shares.ranges(ids.ratings());
+    ids.visit(|_, count| {
+        ranges.push(count);
+        Ok(())
+    })?;
+    Ok(ranges)
 }
 
-/// The final numbers of both sides.
-struct Numbered {
-    users: Numbering,
-    items: Numbering,
+/// What the dictionary of one side is written from.
+struct NumberedSide<'a> {
+    side: Side,
+    numbering: &'a mut Numbering,
+    /// Titles by id, if any id has one.
+    titles: Option<&'a Titles>,
 }
 
-impl Numbered {
-    /// Adds what is kept for each id to a plan.
-    fn hold(&self, plan: &mut Plan) {
-        let ids = (self.users.len() + self.items.len()) as u64;
-        plan.hold("numbers of users", self.users.memory());
-        plan.hold("numbers of items", self.items.memory());
-        plan.hold("keys of ids", ids * 8);
+impl IdSource for NumberedSide<'_> {
+    fn side(&self) -> Side {
+        self.side
+    }
+
+    fn rows(&self) -> u32 {
+        self.numbering.ids.len()
+    }
+
+    fn ids(&self, visit: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+        self.numbering.ids.visit(|id, _| visit(id))
+    }
+
+    fn has_titles(&self) -> bool {
+        self.titles.is_some()
+    }
+
+    fn titles(&self, visit: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+        self.numbering.ids.visit(|id, _| {
+            let title = self.titles.and_then(|titles| titles.get(id));
+            visit(title.map_or("", |title| title))
+        })
+    }
+
+    fn sorted(&mut self, visit: &mut dyn FnMut(u32) -> Result<()>) -> Result<()> {
+        self.numbering.sorted.visit(visit)
     }
 }

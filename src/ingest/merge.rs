@@ -15,8 +15,8 @@ use crate::memory::{Bytes, Plan};
 use crate::progress::{Progress, Unit};
 use crate::rng::key;
 use crate::store::{
-    Dictionary, DiskPlan, InputCounts, Layout, Manifest, Part, Seal, ShardEntry, ShardsWriter,
-    Store, StoreWriter, TimesSeals, share_disk,
+    Dictionary, DiskPlan, HeldIds, InputCounts, Layout, Manifest, Part, Seal, ShardEntry,
+    ShardsWriter, Store, StoreWriter, TimesSeals, share_disk,
 };
 use crate::threads::Threads;
 
@@ -382,8 +382,13 @@ impl Merge<'_> {
         };
         let rows = ids.len() as u32;
         let titled = (0..rows).any(|row| !title(row).is_empty());
-        let id = |row: u32| ids[row as usize];
-        writer.dictionary(known.side(), rows, id, titled.then_some(title))
+        let ids = HeldIds {
+            side: known.side(),
+            rows,
+            id: |row: u32| ids[row as usize],
+            title: titled.then_some(title),
+        };
+        writer.dictionary(ids)
     }
 
     /// What the manifest says of all ratings, from what it said before and what has changed.

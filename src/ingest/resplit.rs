@@ -4,6 +4,7 @@
 //! their numbers stay as they are, and what is drawn hangs on ids alone: the new store has the bytes that an import of
 //! the text with the same hold-out would have.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::build::{Build, Loaded, Shares};
@@ -105,11 +106,10 @@ impl Resplit<'_> {
             out.copy_dictionary(dictionaries[0])?,
             out.copy_dictionary(dictionaries[1])?,
         ];
-        let keys = [keys(dictionaries[0])?, keys(dictionaries[1])?];
+        let item_keys = keys(dictionaries[1], 0..shape.items)?;
         let parts = [Part::Train, Part::Validation, Part::Test];
         let parts: Vec<UserRows<'_>> = parts.into_iter().filter_map(|p| source.part(p)).collect();
-        let counts = [users(&parts)?, items(source, &parts)?];
-        let id = |side: Side, row| source.id(side, row as usize).into_owned();
+        let id = |side: Side, row| Ok(source.id(side, row as usize).into_owned());
         let mut build = Build {
             store: &out,
             encoding: source.manifest().encoding,
@@ -118,19 +118,24 @@ impl Resplit<'_> {
             settle: Settle {
                 duplicates: Duplicates::Last,
                 split: self.split,
-                user_keys: &keys[0],
-                item_keys: &keys[1],
+                item_keys: &item_keys,
                 times: source.manifest().times.is_some(),
             },
             test_file: false,
-            counts: [&counts[0], &counts[1]],
+            ranges: [users(&parts)?, items(source, &parts)?].map(|counts| shares.cut(&counts)),
             id: &id,
             progress,
             spilled: 0,
         };
-        let ranges = build.ranges(Side::Users)?;
-        let load = |range| load::<T>(&parts, ranges.rows(range));
-        let built = build.run(&ranges, load, |first, rows| match &mut fold_in {
+        build.check_longest()?;
+        let load = |rows: Range<usize>| {
+            Ok(Loaded {
+                keys: keys(dictionaries[0], rows.clone())?,
+                records: load::<T>(&parts, rows)?,
+                test_file: Vec::new(),
+            })
+        };
+        let built = build.run(load, |first, rows| match &mut fold_in {
             Some(text) => text.write(first, rows),
             None => Ok(()),
         })?;
@@ -151,7 +156,7 @@ impl Resplit<'_> {
 }
 
 /// The records of a range of users, from all parts.
-fn load<T: Stamp>(parts: &[UserRows<'_>], users: std::ops::Range<usize>) -> Result<Loaded<T>> {
+fn load<T: Stamp>(parts: &[UserRows<'_>], users: Range<usize>) -> Result<Vec<Record<T>>> {
     let mut records = Vec::new();
     let (mut scratch, mut times) = (RowScratch::default(), Vec::new());
     for part in parts {
@@ -170,7 +175,7 @@ fn load<T: Stamp>(parts: &[UserRows<'_>], users: std::ops::Range<usize>) -> Resu
         }
         part.release(users.clone());
     }
-    Ok([records, Vec::new()])
+    Ok(records)
 }
 
 /// How many ratings each user has, over all parts.
@@ -206,9 +211,12 @@ fn items(store: &Store, parts: &[UserRows<'_>]) -> Result<Vec<u64>> {
     Ok(counts)
 }
 
-fn keys(dictionary: &Dictionary) -> Result<Vec<u64>> {
+/// Keys of the ids of some rows.
+fn keys(dictionary: &Dictionary, rows: Range<usize>) -> Result<Vec<u64>> {
     let key = |row| Ok(key(dictionary.id(row)?.as_bytes()));
-    (0..dictionary.len()).map(key).collect()
+    let keys = rows.map(key).collect();
+    dictionary.release();
+    keys
 }
 
 /// What users are folded in by, on its way to a file.

@@ -49,8 +49,6 @@ pub struct Settle<'a> {
     pub duplicates: Duplicates,
     /// Which ratings are held out.
     pub split: Split,
-    /// Keys of the users' ids, by number.
-    pub user_keys: &'a [u64],
     /// Keys of the items' ids, by number.
     pub item_keys: &'a [u64],
     /// Whether rows keep the times of their ratings.
@@ -158,13 +156,14 @@ struct Rated<T> {
 }
 
 impl Settle<'_> {
-    /// Settles the users of `rows`: their records from the inputs, and those of a test file.
+    /// Settles the users of `rows`, whose ids have these keys: their records from the inputs, and those of a test file.
     ///
     /// # Errors
     /// If a pair is rated twice and that is an error; its numbers are in the error's `(user, item)`.
     pub fn settle<T: Stamp>(
         &self,
         rows: Range<usize>,
+        user_keys: &[u64],
         records: &[Record<T>],
         test_file: &[Record<T>],
     ) -> Result<Settled, Twice> {
@@ -177,7 +176,7 @@ impl Settle<'_> {
         let (mut start, mut held_out_start) = (0, 0);
         let (mut row, mut of_test_file) = (Vec::new(), Vec::new());
         let order = &mut Vec::new();
-        for (i, user) in rows.enumerate() {
+        for (i, &user_key) in user_keys.iter().enumerate() {
             self.unique(&records[start..ends[i]], order, &mut row)?;
             let held_out = &held_out[held_out_start..held_out_ends[i]];
             self.unique(held_out, order, &mut of_test_file)?;
@@ -188,13 +187,13 @@ impl Settle<'_> {
                 .filter(|x| row.binary_search_by_key(&x.col, |y| y.col).is_ok())
                 .count() as u64;
             (start, held_out_start) = (ends[i], held_out_ends[i]);
-            self.split(self.user_keys[user], &mut row);
+            self.split(user_key, &mut row);
             for rated in &row {
                 let rows = match rated.goes {
                     Goes::Into(Part::Train) => {
                         let item_key = self.item_keys[rated.col as usize];
                         let fingerprint = &mut settled.fingerprint;
-                        fingerprint.add(self.user_keys[user], item_key, rated.value);
+                        fingerprint.add(user_key, item_key, rated.value);
                         &mut settled.train
                     }
                     Goes::Into(Part::Validation) => &mut settled.validation,
@@ -393,11 +392,10 @@ mod tests {
         let settle = Settle {
             duplicates,
             split,
-            user_keys: &keys,
             item_keys: &keys,
             times: false,
         };
-        settle.settle(3..6, records, &[]).unwrap()
+        settle.settle(3..6, &keys[3..6], records, &[]).unwrap()
     }
 
     fn values(rows: &Rows) -> Vec<Vec<(u32, f32)>> {
@@ -434,11 +432,10 @@ mod tests {
         let refuse = Settle {
             duplicates: Duplicates::Error,
             split: Split::default(),
-            user_keys: &[1; 8],
             item_keys: &[1; 8],
             times: false,
         };
-        let twice = refuse.settle(3..6, &records, &[]).unwrap_err();
+        let twice = refuse.settle(3..6, &[1; 3], &records, &[]).unwrap_err();
         assert_eq!(twice, Twice { user: 5, item: 7 });
     }
 
@@ -471,7 +468,6 @@ mod tests {
         let settle = Settle {
             duplicates: Duplicates::Last,
             split: Split::default(),
-            user_keys: &[1, 2],
             item_keys: &[1, 2, 3],
             times: false,
         };
@@ -481,7 +477,7 @@ mod tests {
             record(1, 2, 4.0, 0),
             record(0, 0, 5.0, 0),
         ];
-        let settled = settle.settle(0..2, &records, &test).unwrap();
+        let settled = settle.settle(0..2, &[1, 2], &records, &test).unwrap();
         assert_eq!(values(&settled.train), [vec![(1, 1.0)], vec![(2, 2.0)]]);
         assert_eq!(
             values(&settled.test),

@@ -90,29 +90,65 @@ impl<T: Stamp> Record<T> {
 /// Rows cut into consecutive ranges of a bounded number of records.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranges {
+    capacity: u64,
     /// The first row of each range, and after the last one the number of rows.
     bounds: Vec<u32>,
+    /// Records of each range.
+    records: Vec<u64>,
+    /// Records of the longest row.
+    longest: u64,
 }
 
 impl Ranges {
-    /// Cuts rows with these numbers of records so that a range has at most `capacity`, or is one row.
-    pub fn new(counts: &[u64], capacity: u64) -> Ranges {
-        let mut bounds = vec![0];
-        let mut held = 0;
-        for (row, &count) in counts.iter().enumerate() {
-            if held > 0 && held + count > capacity {
-                bounds.push(row as u32);
-                held = 0;
-            }
-            held += count;
+    /// No rows yet. A range will have at most `capacity` records, or be one row.
+    pub fn new(capacity: u64) -> Ranges {
+        Ranges {
+            capacity,
+            bounds: vec![0],
+            records: Vec::new(),
+            longest: 0,
         }
-        bounds.push(counts.len() as u32);
-        Ranges { bounds }
+    }
+
+    /// Adds a row with so many records.
+    pub fn push(&mut self, count: u64) {
+        let rows = self.all_rows() as u32 + 1;
+        self.longest = self.longest.max(count);
+        match (self.records.last_mut(), self.bounds.last_mut()) {
+            (Some(held), Some(end)) if *held == 0 || *held + count <= self.capacity => {
+                *held += count;
+                *end = rows;
+            }
+            _ => {
+                self.records.push(count);
+                self.bounds.push(rows);
+            }
+        }
     }
 
     /// How many ranges.
     pub fn len(&self) -> usize {
-        self.bounds.len() - 1
+        self.records.len()
+    }
+
+    /// How many rows all ranges have.
+    pub fn all_rows(&self) -> usize {
+        self.bounds[self.len()] as usize
+    }
+
+    /// Records of all ranges.
+    pub fn all_records(&self) -> u64 {
+        self.records.iter().sum()
+    }
+
+    /// Records of a range.
+    pub fn records(&self, range: usize) -> u64 {
+        self.records[range]
+    }
+
+    /// Records of the longest row.
+    pub fn longest(&self) -> u64 {
+        self.longest
     }
 
     /// The rows of a range.
@@ -124,24 +160,25 @@ impl Ranges {
     fn of(&self, row: u32) -> usize {
         self.bounds.partition_point(|&first| first <= row) - 1
     }
-
-    /// For each row of all ranges, the range it lies in, if there are few enough ranges for a byte or two each.
-    fn table(&self) -> Vec<u16> {
-        let rows = self.bounds[self.len()] as usize;
-        (0..rows).map(|row| self.of(row as u32) as u16).collect()
-    }
 }
 
 /// Scatters records into one stream for each range, keeping their order within a stream.
 #[derive(Debug)]
 pub struct Scatter {
-    ranges: usize,
-    of_row: Vec<u16>,
+    /// The first row of each range.
+    firsts: Vec<u32>,
+    /// Rows are looked up in groups of two to this power, of which there are not too many.
+    group: u32,
+    /// The range that each group begins in, and after the last group the last range.
+    of_group: Vec<u16>,
 }
 
 impl Scatter {
     /// The most ranges that rows can be cut into.
     pub const MAX_RANGES: usize = u16::MAX as usize;
+
+    /// The most groups of rows: a table of them stays in the second cache.
+    const MAX_GROUPS: usize = 1 << 16;
 
     /// The most records of a task.
     const TASK: usize = 1 << 16;
@@ -156,10 +193,25 @@ impl Scatter {
     /// Prepares to scatter by these ranges.
     pub fn new(ranges: &Ranges) -> Scatter {
         assert!(ranges.len() <= Self::MAX_RANGES, "too many ranges");
+        let rows = ranges.all_rows();
+        let group = rows.div_ceil(Self::MAX_GROUPS).next_power_of_two();
+        let starts = (0..rows).step_by(group);
+        let mut of_group: Vec<u16> = starts.map(|row| ranges.of(row as u32) as u16).collect();
+        of_group.push(ranges.len().saturating_sub(1) as u16);
         Scatter {
-            ranges: ranges.len(),
-            of_row: ranges.table(),
+            firsts: ranges.bounds[..ranges.len()].to_vec(),
+            group: group.trailing_zeros(),
+            of_group,
         }
+    }
+
+    /// The range that a row lies in.
+    #[inline]
+    fn range(&self, row: u32) -> usize {
+        let group = (row >> self.group) as usize;
+        let (low, high) = (self.of_group[group], self.of_group[group + 1]);
+        let (low, high) = (usize::from(low), usize::from(high));
+        low + self.firsts[low + 1..=high].partition_point(|&first| first <= row)
     }
 
     /// Scatters the records of all tasks, each first put through `change`, in parallel.
@@ -181,13 +233,13 @@ impl Scatter {
 
     /// The records in order of their ranges: a stable counting sort.
     pub fn sort<T: Stamp>(&self, records: Vec<Record<T>>) -> Scattered<T> {
-        if self.ranges == 1 {
+        if self.firsts.len() == 1 {
             let ends = vec![records.len()];
             return Scattered { records, ends };
         }
-        let mut starts = vec![0; self.ranges];
+        let mut starts = vec![0; self.firsts.len()];
         for record in &records {
-            starts[self.of_row[record.row as usize] as usize] += 1;
+            starts[self.range(record.row)] += 1;
         }
         let mut sum = 0;
         for start in &mut starts {
@@ -195,7 +247,7 @@ impl Scatter {
         }
         let mut sorted = records.clone();
         for record in &records {
-            let at = &mut starts[self.of_row[record.row as usize] as usize];
+            let at = &mut starts[self.range(record.row)];
             sorted[*at] = *record;
             *at += 1;
         }
@@ -281,6 +333,23 @@ mod tests {
     }
 
     #[test]
+    fn every_row_finds_its_range_however_many_there_are() {
+        for (rows, capacity) in [(1, 1), (70_000, 1000), (300_000, 40), (200_000, 1 << 40)] {
+            let mut ranges = Ranges::new(capacity);
+            (0..rows).for_each(|row| ranges.push(row % 5));
+            let scatter = Scatter::new(&ranges);
+            for range in 0..ranges.len() {
+                let rows = ranges.rows(range);
+                assert!(rows.end == rows.start + 1 || ranges.records(range) <= capacity);
+                for row in [rows.start, rows.end - 1] {
+                    assert_eq!(scatter.range(row as u32), range);
+                }
+            }
+            assert_eq!(ranges.all_rows(), rows as usize);
+        }
+    }
+
+    #[test]
     fn what_spills_comes_back_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let records = records(5000);
@@ -292,7 +361,9 @@ mod tests {
             (300, 2000),
             (1, 1),
         ] {
-            let ranges = Ranges::new(&counts, capacity);
+            let mut ranges = Ranges::new(capacity);
+            counts.iter().for_each(|&count| ranges.push(count));
+            assert_eq!((ranges.all_rows(), ranges.all_records()), (97, 5000));
             let mut spill = Spill::new(ranges.len(), memory, folder.path());
             Scatter::new(&ranges)
                 .scatter(
@@ -310,6 +381,7 @@ mod tests {
                     .copied()
                     .collect();
                 assert!(expected.len() as u64 <= capacity || rows.len() == 1);
+                assert_eq!(expected.len() as u64, ranges.records(range));
                 let came = spill.next_stream().unwrap();
                 assert_eq!(came, expected);
                 let (sorted, ends) = by_row(&came, rows.clone());

@@ -183,6 +183,15 @@ trait Kernel {
     fn run<V: Vector>(self, v: V) -> Self::Output;
 }
 
+/// Asks for memory in pages as large as there are, for numbers that will be read here and there: reads then seldom wait for
+/// the table of addresses. `room` must not have been touched yet; where there are no such pages, nothing is done.
+pub fn prefer_huge_pages<T>(room: &mut [std::mem::MaybeUninit<T>]) {
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    x86::prefer_huge_pages(room);
+    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+    let _ = room;
+}
+
 /// The factors of row `row`, padding included.
 ///
 /// # Panics

@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::spilled::{Room, Scratch, Spilled, Traffic};
 use crate::error::Result;
-use crate::store::prefer_huge_pages;
+use crate::kernel::prefer_huge_pages;
 
 /// Sixteen floats: one cache line, one AVX-512 register.
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]

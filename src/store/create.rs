@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::atomic::AtomicDir;
 use super::container::Seal;
-use super::dictionary::{Dictionary, write_dictionary};
+use super::dictionary::{Dictionary, IdSource, write_dictionary};
 use super::disk::DiskFile;
 use super::manifest::Manifest;
 use super::shard::{Layout, Part};
@@ -63,16 +63,21 @@ impl StoreWriter {
     }
 
     /// Writes the dictionary of one side, as [`write_dictionary`].
-    pub fn dictionary<'a>(
-        &self,
-        side: Side,
-        rows: u32,
-        id: impl Fn(u32) -> &'a str,
-        title: Option<impl Fn(u32) -> &'a str>,
-    ) -> Result<Seal> {
-        let path: PathBuf = self.path().join(dictionary_file(side));
+    ///
+    /// # Errors
+    /// What the source gives, or if it cannot be written.
+    pub fn dictionary(&self, ids: impl IdSource) -> Result<Seal> {
+        let path = self.path().join(dictionary_file(ids.side()));
         let file = DiskFile::create(&path).at(&path)?.cached_within(CACHED);
-        write_dictionary(file, &path, side, rows, id, title)
+        write_dictionary(file, &path, ids)
+    }
+
+    /// Opens the dictionary of one side, once it is written.
+    ///
+    /// # Errors
+    /// As [`Dictionary::open`].
+    pub fn open_dictionary(&self, side: Side) -> Result<Dictionary> {
+        Dictionary::open(self.path().join(dictionary_file(side)))
     }
 
     /// Copies the dictionary of another store, after every byte of it was checked.

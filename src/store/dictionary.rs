@@ -19,35 +19,101 @@ const SORTED: &str = "sorted";
 const TITLE_OFFSETS: &str = "toffsets";
 const TITLES: &str = "titles";
 
-/// Writes a dictionary into an empty sink; `path` is what errors name. `id` and `title` are asked for any number below
-/// `rows`, more than once; 16 bytes of memory an id are taken for sorting.
+/// What a dictionary is written from.
+pub trait IdSource {
+    /// Whose ids they are.
+    fn side(&self) -> Side;
+
+    /// How many ids.
+    fn rows(&self) -> u32;
+
+    /// Hands on all ids, in order of their numbers; asked for twice.
+    ///
+    /// # Errors
+    /// If they cannot be had, and what `visit` gives.
+    fn ids(&self, visit: &mut dyn FnMut(&str) -> Result<()>) -> Result<()>;
+
+    /// Whether any id has a title.
+    fn has_titles(&self) -> bool;
+
+    /// Hands on all titles, in order of numbers, an empty one where there is none; asked for twice, if there are any at all.
+    ///
+    /// # Errors
+    /// If they cannot be had, and what `visit` gives.
+    fn titles(&self, visit: &mut dyn FnMut(&str) -> Result<()>) -> Result<()>;
+
+    /// Hands on all numbers, in order of their ids' bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadInput`] if two of them have the same id; if they cannot be had, and what `visit` gives.
+    fn sorted(&mut self, visit: &mut dyn FnMut(u32) -> Result<()>) -> Result<()>;
+}
+
+/// Ids and titles that are at hand by number. Sorting takes 16 bytes of memory an id.
+pub struct HeldIds<'a, I: Fn(u32) -> &'a str, T: Fn(u32) -> &'a str> {
+    /// Whose they are.
+    pub side: Side,
+    /// How many.
+    pub rows: u32,
+    /// The id of a number.
+    pub id: I,
+    /// The title of a number, if any has one.
+    pub title: Option<T>,
+}
+
+impl<'a, I: Fn(u32) -> &'a str, T: Fn(u32) -> &'a str> IdSource for HeldIds<'a, I, T> {
+    fn side(&self) -> Side {
+        self.side
+    }
+
+    fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    fn ids(&self, visit: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+        (0..self.rows).try_for_each(|row| visit((self.id)(row)))
+    }
+
+    fn has_titles(&self) -> bool {
+        self.title.is_some()
+    }
+
+    fn titles(&self, visit: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+        let titles = self.title.iter();
+        titles
+            .flat_map(|title| (0..self.rows).map(title))
+            .try_for_each(visit)
+    }
+
+    fn sorted(&mut self, visit: &mut dyn FnMut(u32) -> Result<()>) -> Result<()> {
+        let id = &self.id;
+        // Few ids agree in their first eight bytes, so that hardly any comparison has to look for them.
+        let key = |row| (prefix(id(row)), row);
+        let mut sorted: Vec<(u64, u32)> = (0..self.rows).map(key).collect();
+        sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| id(a.1).cmp(id(b.1))));
+        let twice = |pair: &&[(u64, u32)]| pair[0].0 == pair[1].0 && id(pair[0].1) == id(pair[1].1);
+        if let Some(twice) = sorted.windows(2).find(twice) {
+            let id = id(twice[0].1);
+            let message = format!("the {} id \"{id}\" occurs twice", self.side.noun());
+            return Err(Error::new(ErrorKind::BadInput, message));
+        }
+        sorted.into_iter().try_for_each(|(_, row)| visit(row))
+    }
+}
+
+/// Writes a dictionary into an empty sink; `path` is what errors name.
 ///
 /// # Errors
-/// [`ErrorKind::BadInput`] if two rows have the same id.
-pub fn write_dictionary<'a>(
-    sink: impl Sink,
-    path: &Path,
-    side: Side,
-    rows: u32,
-    id: impl Fn(u32) -> &'a str,
-    title: Option<impl Fn(u32) -> &'a str>,
-) -> Result<Seal> {
-    // Few ids agree in their first eight bytes, so that hardly any comparison has to look for them.
-    let mut sorted: Vec<(u64, u32)> = (0..rows).map(|row| (prefix(id(row)), row)).collect();
-    sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| id(a.1).cmp(id(b.1))));
-    let twice = |pair: &&[(u64, u32)]| pair[0].0 == pair[1].0 && id(pair[0].1) == id(pair[1].1);
-    if let Some(twice) = sorted.windows(2).find(twice) {
-        let id = id(twice[0].1);
-        let message = format!("the {} id \"{id}\" occurs twice", side.noun());
-        return Err(Error::new(ErrorKind::BadInput, message));
-    }
-    let sections = if title.is_some() { 5 } else { 3 };
+/// What the source gives, or if the sink fails.
+pub fn write_dictionary(sink: impl Sink, path: &Path, mut ids: impl IdSource) -> Result<Seal> {
+    let (side, rows, titles) = (ids.side(), ids.rows(), ids.has_titles());
+    let sections = if titles { 5 } else { 3 };
     let mut file = ContainerWriter::new(sink, path, Kind::Dictionary, sections)?;
-    write_strings(&mut file, OFFSETS, IDS, rows, &id)?;
+    write_strings(&mut file, OFFSETS, IDS, |visit| ids.ids(visit))?;
     file.section(SORTED)?;
-    file.write_u32s(sorted.into_iter().map(|(_, row)| row))?;
-    if let Some(title) = title {
-        write_strings(&mut file, TITLE_OFFSETS, TITLES, rows, &title)?;
+    ids.sorted(&mut |row| file.write_u32s([row]))?;
+    if titles {
+        write_strings(&mut file, TITLE_OFFSETS, TITLES, |visit| ids.titles(visit))?;
     }
     file.finish([u64::from(rows), 0, 0], [side as u32, 0])
 }
@@ -58,22 +124,22 @@ fn prefix(id: &str) -> u64 {
     first.fold(0, |prefix, byte| prefix << 8 | u64::from(byte))
 }
 
-fn write_strings<'a, S: Sink>(
+/// Writes strings that `pass` hands on, each time the same ones.
+fn write_strings<S: Sink>(
     file: &mut ContainerWriter<S>,
     offsets: &str,
     strings: &str,
-    rows: u32,
-    string: &impl Fn(u32) -> &'a str,
+    pass: impl Fn(&mut dyn FnMut(&str) -> Result<()>) -> Result<()>,
 ) -> Result<()> {
     file.section(offsets)?;
     let mut end = 0;
-    file.write_u64s([0])?;
-    file.write_u64s((0..rows).map(|row| {
-        end += string(row).len() as u64;
-        end
-    }))?;
+    file.write_u64s([end])?;
+    pass(&mut |string| {
+        end += string.len() as u64;
+        file.write_u64s([end])
+    })?;
     file.section(strings)?;
-    (0..rows).try_for_each(|row| file.write(string(row).as_bytes()))
+    pass(&mut |string| file.write(string.as_bytes()))
 }
 
 /// The external ids of one side, and their titles if there are any.
@@ -252,7 +318,7 @@ impl Dictionary {
     /// # Errors
     /// [`ErrorKind::Damaged`], naming the section.
     pub fn verify(&self) -> Result<()> {
-        self.container.verify()?;
+        self.container.verify_in_passing()?;
         let ids = self.strings(OFFSETS, IDS)?;
         for row in 0..self.rows {
             self.text(ids, row, IDS)?;
@@ -333,10 +399,12 @@ mod tests {
         let seal = write_dictionary(
             sink,
             &path,
-            Side::Items,
-            ids.len() as u32,
-            |row| ids[row as usize],
-            titles.map(|titles| |row: u32| titles[row as usize]),
+            HeldIds {
+                side: Side::Items,
+                rows: ids.len() as u32,
+                id: |row| ids[row as usize],
+                title: titles.map(|titles| |row: u32| titles[row as usize]),
+            },
         )
         .unwrap();
         let dictionary = Dictionary::open(path).unwrap();
@@ -389,10 +457,12 @@ mod tests {
         let error = write_dictionary(
             DiskFile::create(&tempfile::tempdir().unwrap().path().join("d")).unwrap(),
             Path::new("d"),
-            Side::Users,
-            2,
-            |_| "ann",
-            None::<fn(u32) -> &'static str>,
+            HeldIds {
+                side: Side::Users,
+                rows: 2,
+                id: |_| "ann",
+                title: None::<fn(u32) -> &'static str>,
+            },
         )
         .unwrap_err();
         assert_eq!(error.to_string(), "the user id \"ann\" occurs twice");

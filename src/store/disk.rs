@@ -98,6 +98,24 @@ impl DiskFile {
         }
     }
 
+    /// Fills `into` with the bytes from `at` on, wherever the file stands; what is on disk leaves the page cache.
+    ///
+    /// # Errors
+    /// If they cannot be read, or the file ends before.
+    pub fn read_in_passing(&self, into: &mut [u8], at: u64) -> io::Result<()> {
+        self.file.read_exact_at(into, at)?;
+        self.forget(at + into.len() as u64)
+    }
+
+    /// Puts what was written on disk, and lets the page cache forget it.
+    ///
+    /// # Errors
+    /// If it cannot be put there.
+    pub fn leave_cache(&self) -> io::Result<()> {
+        self.file.sync_data()?;
+        self.forget(u64::MAX)
+    }
+
     /// Lets the page cache forget the file up to this offset.
     pub(super) fn forget(&self, end: u64) -> io::Result<()> {
         drop_from_cache(&self.file, end)
@@ -124,8 +142,7 @@ impl DiskFile {
         let dirty = self.dirty.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
         if dirty >= most {
             self.dirty.store(0, Ordering::Relaxed);
-            self.file.sync_data()?;
-            self.forget(u64::MAX)?;
+            self.leave_cache()?;
         }
         Ok(())
     }

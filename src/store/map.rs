@@ -17,7 +17,6 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -248,27 +247,6 @@ pub fn trim_heap() {
     // SAFETY: it takes no pointers, and the allocator locks what it looks at.
     unsafe {
         libc::malloc_trim(0);
-    }
-}
-
-/// Asks for huge pages where so much memory will lie that is read here and there: one entry of the processor's table of
-/// addresses then stands for 2 MiB rather than 4 KiB. It is for memory that has not been touched yet, and only whole huge
-/// pages within it are asked for, so that it takes no more memory than it did. What does not know them goes on without.
-pub fn prefer_huge_pages<T>(room: &mut [MaybeUninit<T>]) {
-    #[cfg(target_os = "linux")]
-    {
-        const HUGE: usize = 2 << 20;
-        let bytes = size_of_val(room);
-        if bytes < 2 * HUGE {
-            return;
-        }
-        let start = room.as_mut_ptr().cast::<libc::c_void>();
-        let skipped = start.addr().wrapping_neg() % HUGE;
-        let length = (bytes - skipped) / HUGE * HUGE;
-        // SAFETY: the range lies within memory that is borrowed exclusively, and the advice changes no contents.
-        unsafe {
-            libc::madvise(start.byte_add(skipped), length, libc::MADV_HUGEPAGE);
-        }
     }
 }
 

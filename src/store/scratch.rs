@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -119,10 +118,7 @@ impl Scratch for ScratchFile {
         let mut at = 4 * at;
         for piece in bytemuck::cast_slice_mut::<f32, u8>(into).chunks_mut(PIECE) {
             let bytes = piece.len() as u64;
-            self.timed(|| {
-                self.file.file().read_exact_at(piece, at)?;
-                self.file.forget(at + bytes)
-            })?;
+            self.timed(|| self.file.read_in_passing(piece, at))?;
             self.counts.read.fetch_add(bytes, Ordering::Relaxed);
             at += bytes;
         }

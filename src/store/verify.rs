@@ -39,6 +39,7 @@ impl Store {
         done(self.manifest_seal().bytes);
         for dictionary in [self.users(), self.items()] {
             dictionary.verify()?;
+            dictionary.release();
             done(dictionary.seal().bytes);
         }
 
@@ -51,6 +52,7 @@ impl Store {
                 Ok(())
             })?;
             shard.done_with();
+            self.users().release();
             done(shard.entry().seal.bytes);
         }
         tally.compare()?;
@@ -159,6 +161,7 @@ impl<'a> Tally<'a> {
         let item_keys = (0..items.len())
             .map(|item| Ok(key(items.id(item)?.as_bytes())))
             .collect::<Result<_>>()?;
+        items.release();
         let mut histogram = store.manifest().histogram.clone();
         for bin in histogram.iter_mut().flatten() {
             bin.1 = 0;

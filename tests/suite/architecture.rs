@@ -17,7 +17,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "store/scratch.rs",
         ],
     ),
-    ("libc", &["store/map.rs"]),
+    ("libc", &["kernel/x86/pages.rs", "store/map.rs"]),
     ("rand", &["rng.rs"]),
     ("rand_chacha", &["rng.rs"]),
     ("clap", &["bin/"]),

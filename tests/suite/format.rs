@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use lowrank::matrix::{Ratings, RowScratch, Side};
 use lowrank::rng::key;
 use lowrank::store::{
-    Encoding, Fingerprint, InputCounts, Kind, Layout, Manifest, Part, Shard, ShardEntry, Store,
-    StoreWriter, kind_of,
+    Encoding, Fingerprint, HeldIds, InputCounts, Kind, Layout, Manifest, Part, Shard, ShardEntry,
+    Store, StoreWriter, kind_of,
 };
 use lowrank::{ErrorKind, Result};
 use tempfile::TempDir;
@@ -100,7 +100,6 @@ fn write_with(
             _ => histogram.push((value, 1)),
         }
     }
-    let none = None::<fn(u32) -> &'static str>;
     let shards = |part, side, triplets: &Triplets| {
         write_shards(&store, part, side, triplets, encoding, shard_bytes)
     };
@@ -119,13 +118,18 @@ fn write_with(
             lines: 9,
             ..InputCounts::default()
         },
-        users_dictionary: store.dictionary(Side::Users, 5, |row| USERS[row as usize], none)?,
-        items_dictionary: store.dictionary(
-            Side::Items,
-            4,
-            |row| ITEMS[row as usize],
-            Some(|row: u32| TITLES[row as usize]),
-        )?,
+        users_dictionary: store.dictionary(HeldIds {
+            side: Side::Users,
+            rows: 5,
+            id: |row| USERS[row as usize],
+            title: None::<fn(u32) -> &'static str>,
+        })?,
+        items_dictionary: store.dictionary(HeldIds {
+            side: Side::Items,
+            rows: 4,
+            id: |row| ITEMS[row as usize],
+            title: Some(|row: u32| TITLES[row as usize]),
+        })?,
         by_user: shards(Part::Train, Side::Users, train)?,
         by_item: shards(Part::Train, Side::Items, by_item)?,
         validation: Vec::new(),

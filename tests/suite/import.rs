@@ -372,7 +372,8 @@ fn a_text(most: usize) -> impl Strategy<Value = Vec<Line>> {
 
 fn a_split() -> impl Strategy<Value = Split> {
     let share = || prop_oneof![Just(0.0), 0.0..0.9_f64];
-    (0..3_u8, share(), 0..4_usize, share(), 0..5_u64).prop_map(
+    // Of nothing a test part is refused.
+    (0..3_u8, 0.01..0.9_f64, 1..4_usize, share(), 0..5_u64).prop_map(
         |(kind, share, last, validation_fraction, seed)| Split {
             test: match kind {
                 1 => HoldOut::Fraction(share),
@@ -450,20 +451,15 @@ proptest! {
     }
 }
 
-/// Many long ids in the smallest budget: ids are closed in generations, records spill, and no trace of it is left.
-#[test]
-fn ids_and_records_that_spill_leave_no_trace() {
+/// Imports in the smallest budget, on one thread and on three, and compares every byte with an import in memory.
+fn leaves_no_trace(lines: Vec<Line>, times: bool, split: Split) {
     let folder = tempfile::tempdir().unwrap();
     let mut case = Case {
-        lines: Vec::new(),
+        lines,
         test_file: None,
-        times: true,
+        times,
         duplicates: Duplicates::Last,
-        split: Split {
-            test: HoldOut::Last(1),
-            validation_fraction: 0.1,
-            ..Split::default()
-        },
+        split,
         encoding: Encoding::Packed,
         shard_bytes: 256 << 10,
         chunk_bytes: 64 << 10,
@@ -471,19 +467,6 @@ fn ids_and_records_that_spill_leave_no_trace() {
         spare: None,
         style: Style::default(),
     };
-    let count = 220_000;
-    for at in 0..count {
-        // A user comes back after a long while, when the generation that knew them is closed.
-        let draw = mix(1, at);
-        let (user, item) = (draw % 40_000, (draw >> 20) % 3_000);
-        case.lines.push(Line {
-            user: format!("a user with a name that is rather long, number {user}"),
-            item: format!("an item of the same kind, {item}"),
-            rating: (draw % 1000) as f32 / 7.0,
-            time: (at * 7919 % count) as i64,
-        });
-    }
-    case.test_file = None;
     let roomy = folder.path().join("roomy");
     let report = import(&case, &roomy).unwrap();
     assert_eq!(report.spilled, 0);
@@ -496,4 +479,45 @@ fn ids_and_records_that_spill_leave_no_trace() {
         assert_eq!(report.manifest, roomy_manifest);
         assert!(crate::tree::tree(&tight) == files, "{threads}");
     }
+}
+
+/// Many long ids in the smallest budget: ids are closed in generations, records spill, and no trace of it is left.
+#[test]
+fn ids_and_records_that_spill_leave_no_trace() {
+    let count = 220_000;
+    let line = |at: u64| {
+        // A user comes back after a long while, when the generation that knew them is closed.
+        let draw = mix(1, at);
+        let (user, item) = (draw % 40_000, (draw >> 20) % 3_000);
+        Line {
+            user: format!("a user with a name that is rather long, number {user}"),
+            item: format!("an item of the same kind, {item}"),
+            rating: (draw % 1000) as f32 / 7.0,
+            time: (at * 7919 % count) as i64,
+        }
+    };
+    let split = Split {
+        test: HoldOut::Last(1),
+        validation_fraction: 0.1,
+        ..Split::default()
+    };
+    leaves_no_trace((0..count).map(line).collect(), true, split);
+}
+
+/// About as many ids as ratings, on both sides: what the smallest budget holds of them is a fraction, and the keys of
+/// items, 8 bytes each, are more than their share. An array of 16 bytes for each id would be half of all the room.
+#[test]
+fn as_many_ids_as_ratings_leave_no_trace() {
+    let count = 320_000;
+    let line = |at: u64| Line {
+        user: format!("u{}", at * 7919 % count % 290_000),
+        item: format!("product {}", at * 104_729 % count % 270_000),
+        rating: (mix(2, at) % 5) as f32,
+        time: 0,
+    };
+    let split = Split {
+        test: HoldOut::Fraction(0.1),
+        ..Split::default()
+    };
+    leaves_no_trace((0..count).map(line).collect(), false, split);
 }

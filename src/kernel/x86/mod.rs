@@ -1,4 +1,4 @@
-//! The vector unit on x86-64: AVX2 with FMA, and AVX-512.
+//! The vector unit on x86-64: AVX2 with FMA, and AVX-512; and its huge pages.
 //!
 //! A value of one of the two unit types is made only by asking the machine, so having one proves that the instructions
 //! exist. The operations are inlined into `run`'s shells, which enable the instruction set.
@@ -7,9 +7,13 @@
 mod avx2;
 mod avx512;
 mod bytes;
+#[cfg(target_os = "linux")]
+mod pages;
 
 use super::Kernel;
 pub(super) use bytes::{Avx512Vnni, AvxVnni};
+#[cfg(target_os = "linux")]
+pub(super) use pages::prefer_huge_pages;
 
 /// AVX2 and FMA: a vector is two registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
