@@ -81,8 +81,7 @@ impl Placement {
     /// # Errors
     /// If a shard is damaged, or the options do not fit together.
     pub fn forecast(&self, store: &Store, options: &Options) -> Result<Forecast> {
-        let method = solver::method(&options.solver)?;
-        let solver = method.solver(options)?;
+        let solver = solver::method(&options.solver)?.solver(options)?;
         let sources = Sources {
             placement: self,
             store,
@@ -117,11 +116,10 @@ impl Placement {
         if apart > 0 {
             epoch.factors_read += measured;
         }
-        let prepared = Trainer::passes_to_prepare(options, method.learns, &*solver);
-        let prepared = Passes::of(prepared, 0);
+        let normalising = Passes::of(Trainer::passes_to_normalise(options, &*solver), 0);
         let drawn = moved.factors_written;
         let once = Transfer {
-            ratings_read: read(prepared + solver.passes_before(), before)
+            ratings_read: read(normalising + solver.passes_before(), before)
                 + tiles.read
                 + read(first, tiles.streamed)
                 - read(next, tiles.streamed),

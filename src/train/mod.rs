@@ -13,7 +13,7 @@ use crate::loss;
 use crate::matrix::{AtLeast, Factors, Ratings, RowScratch, Shape, Side, Traffic};
 use crate::progress::{Progress, Unit};
 use crate::rng::{Purpose, Stream, key};
-use crate::solver::{self, Init, Learns, Moving, Options, Parameters, RowSums, Solver, sum_rows};
+use crate::solver::{self, Init, Moving, Options, Parameters, RowSums, Solver, sum_rows};
 use crate::threads::Threads;
 use crate::usage::Usage;
 
@@ -405,11 +405,10 @@ impl<'a> Trainer<'a> {
         options.normalize || options.biases && solver.may_centre() && of_residual()
     }
 
-    /// How often ratings are read by user before training: to pick those that are high enough, or to check that all may count
-    /// as liked; and to normalise them.
-    fn passes_to_prepare(options: &Options, learns: Learns, solver: &dyn Solver) -> u64 {
+    /// How often ratings are read by user before training, to pick those that are high enough and to normalise them.
+    fn passes_to_normalise(options: &Options, solver: &dyn Solver) -> u64 {
         let passes = [
-            options.positive_at.is_some() || learns != Learns::Ratings,
+            options.positive_at.is_some(),
             Self::is_centred(options, solver),
             options.normalize,
         ];

@@ -24,8 +24,8 @@ use super::row_step::Fixed;
 use super::sums::RowSums;
 use super::sweep::{settle, sweep};
 use super::{
-    Init, Learns, Measured, Method, Missing, Moving, Options, Parameters, Reduce, Rule, Solver,
-    Tick, scale,
+    Init, Learns, Measured, Method, Missing, Moving, Options, Parameters, Passes, Reduce, Rule,
+    Solver, Tick, scale,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::NormalEquations;
@@ -239,6 +239,11 @@ impl Solver for Nmf {
         let items = parameters.fixed_items();
         let sums = losses::measure(ratings, self, &parameters.users, &items)?;
         Ok(self.measured(sums, ratings, &parameters.users, &parameters.items))
+    }
+
+    /// Measuring alone: that no rating is below zero is known without looking at them.
+    fn passes_before(&self) -> Passes {
+        Passes::of(1, 1)
     }
 
     fn solves_either_side(&self) -> bool {
