@@ -61,7 +61,6 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     if args.plan {
         return planned.print(session);
     }
-    session.say(planned.text());
     // Claimed before the work: what may not be written is refused at once, and nobody else may begin it.
     let out = AtomicDir::create(&args.out, args.force)?;
     let logs = [&args.history, &args.study];
@@ -87,6 +86,7 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
         )?,
         false => None,
     };
+    session.say(planned.text());
 
     let validation = store.part(Part::Validation);
     let test = store.part(Part::Test);
