@@ -215,7 +215,8 @@ fn results_go_to_standard_output_and_messages_do_not() {
     );
     let train = succeed(folder.path(), "train s --out m --epochs 1");
     assert!(train.stdout.contains("train rmse"), "{}", train.stdout);
-    assert_eq!(train.stderr.lines().count(), 3, "{}", train.stderr);
+    // The plan, a header, and a line before and after the epoch.
+    assert_eq!(train.stderr.lines().count(), 4, "{}", train.stderr);
     for line in [
         "train s --out m --epochs 1 --force --quiet",
         "predict m --user nobody --item 1 -q",

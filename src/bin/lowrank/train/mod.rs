@@ -61,7 +61,6 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
     if args.plan {
         return planned.print(session);
     }
-    session.say(planned.text());
     // Claimed before the work: what may not be written is refused at once, and nobody else may begin it.
     let out = AtomicDir::create(&args.out, args.force)?;
     let logs = [&args.history, &args.study];
@@ -74,6 +73,7 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
         Some(path) => Some(StudyFile::new(path, &options)?),
         None => None,
     };
+    session.say(planned.text());
     let checkpoint = beside(&args.out, ".checkpoint");
     let fingerprint = start.as_ref().map(|start| start.fingerprint);
     let resumed = match args.resume {
