@@ -1,7 +1,5 @@
 //! What a training reads, against what it was planned to read: for every solver of the table, and each way of its own.
 
-use std::fs;
-
 use lowrank::evaluate::Watch;
 use lowrank::solver::{Direction, Method, Options, SOLVERS, Step, Update};
 use lowrank::store::Part;
@@ -85,23 +83,27 @@ fn every_solver_reads_what_it_says_before_the_first_epoch_and_in_each() {
     let program = stored(400, "packed");
     let mut wrong = Vec::new();
     for method in SOLVERS {
+        // What is planned like an option before it is not trained again.
+        let mut seen = Vec::new();
         for (variant, options) in variants(method).iter().enumerate() {
-            // Nothing stays in memory, or some of all; and tiles are made, or there.
-            let room = if variant % 2 == 0 { 0 } else { 20_000 };
-            if variant % 4 < 2 {
-                fs::remove_dir_all(program.path("s/tiles")).ok();
-            }
-            let store = Store::open_within(program.path("s"), room).unwrap();
-            let planned = Placement::default().forecast(&store, options).unwrap();
-            let state = train(&store, options);
-            let read: Vec<u64> = state.paces.iter().map(|pace| pace.ratings_read).collect();
-            let (each, once) = (planned.epoch.ratings_read, planned.once.ratings_read);
-            let all_near = read[2..].iter().all(|&read| is_near(read, each));
-            if !all_near || !is_near(read[0] + read[1], once + each) {
-                let name = method.name;
-                wrong.push(format!(
-                    "{name}, {variant}, {room}: read {read:?}, planned {once} and {each}\n"
-                ));
+            // Nothing stays in memory, or some of all; tiles are made first, and there then.
+            for room in [0, 20_000] {
+                let store = Store::open_within(program.path("s"), room).unwrap();
+                let planned = Placement::default().forecast(&store, options).unwrap();
+                if seen.contains(&planned) || room > 0 && variant > 0 {
+                    continue;
+                }
+                seen.push(planned);
+                let state = train(&store, options);
+                let read: Vec<u64> = state.paces.iter().map(|pace| pace.ratings_read).collect();
+                let (each, once) = (planned.epoch.ratings_read, planned.once.ratings_read);
+                let all_near = read[2..].iter().all(|&read| is_near(read, each));
+                if !all_near || !is_near(read[0] + read[1], once + each) {
+                    let name = method.name;
+                    wrong.push(format!(
+                        "{name}, {variant}, {room}: read {read:?}, planned {once} and {each}\n"
+                    ));
+                }
             }
         }
     }
@@ -111,11 +113,7 @@ fn every_solver_reads_what_it_says_before_the_first_epoch_and_in_each() {
 #[test]
 fn the_plan_is_told_before_work_with_the_seconds_of_all_that_is_read() {
     let program = stored(4000, "plain");
-    for options in [
-        "",
-        "--solver gradient",
-        "--solver gradient --learning-rate 1e-5",
-    ] {
+    for options in ["", "--solver gradient"] {
         let command = format!("train s --out m --rank 3 --epochs 3 --force {options}");
         let least = least(&program, &command);
         let within = format!("{command} --memory {least}MiB");
