@@ -73,7 +73,6 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
         Some(path) => Some(StudyFile::new(path, &options)?),
         None => None,
     };
-    session.say(planned.text());
     let checkpoint = beside(&args.out, ".checkpoint");
     let fingerprint = start.as_ref().map(|start| start.fingerprint);
     let resumed = match args.resume {
