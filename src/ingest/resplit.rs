@@ -47,7 +47,11 @@ impl Resplit<'_> {
     pub fn run(&self, out: &Path, threads: &Threads, progress: &dyn Progress) -> Result<Manifest> {
         self.check()?;
         let mut disk = DiskPlan::new("another store of these ratings", "make room there");
-        disk.write("about", out, self.store.bytes_without_tiles());
+        disk.write(
+            "as large as this one:",
+            out,
+            self.store.bytes_without_tiles(),
+        );
         disk.check()?;
         let store = StoreWriter::create(out, self.force)?;
         let fold_in = match &self.fold_in {

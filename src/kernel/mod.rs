@@ -176,7 +176,7 @@ trait ByteKernel {
 /// The arguments of one call, and what to do with them on a vector unit.
 ///
 /// `run` and all that it calls with lanes in hand are `#[inline(always)]`: only what ends up inside the function that
-/// enables the instruction set is compiled for it.
+/// enables the instruction set is compiled for it. Closures may end up elsewhere, and so hold no lanes.
 trait Kernel {
     type Output;
 

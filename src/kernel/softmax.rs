@@ -119,7 +119,7 @@ fn exp(x: f32) -> f32 {
     ];
     /// A number whose last bit counts ones: adding it rounds to whole numbers, and leaves them in the lowest bits.
     const ROUNDER: f32 = 1.5 * (1 << 23) as f32;
-    /// ln(2) in two parts: the first has twelve bits, so that a small whole number times it is exact.
+    /// ln(2) in two parts: the first is 355 / 512, so that a small whole number times it is exact.
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     let x = x.max(-86.0);
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUNDER);

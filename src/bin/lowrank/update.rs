@@ -99,7 +99,7 @@ pub fn run(args: UpdateArgs, session: &Session) -> Result<()> {
     let store = Store::open_within(&args.store, 0)?;
     let mut disk = DiskPlan::new("the refreshed model", "make room there");
     if let (Some(model), Some(out)) = (model, model_out) {
-        disk.write("about", out, bytes_of(model)?);
+        disk.write("the model", out, bytes_of(model)?);
         disk.check()?;
     }
     let model = match &args.model {

@@ -99,7 +99,7 @@ impl<'a> Planned<'a> {
         let (total, budget) = (self.plan.total(), self.plan.budget());
         match self.forecast.streams() {
             true => aligned(&self.streams()).trim_end().to_owned(),
-            false => format!("all in memory: {total} beside the ratings, of {budget}"),
+            false => format!("all in memory: {total} and the ratings, within {budget}"),
         }
     }
 
