@@ -105,12 +105,33 @@ fn cholesky(c: &mut Criterion) {
         let work = &mut work.flat_mut()[..equations.len()];
         let mut scratch = aligned(kernel::solve_scratch_len(n));
         let scratch = scratch.flat_mut();
-        group.throughput(Throughput::Elements((n * n * n / 3 + 2 * n * n) as u64));
+        let mut aside = vec![0.0; layout.sixteen_len()];
+        let mut scratch_of_sixteen = aligned(layout.sixteen_scratch_len());
+        let scratch_of_sixteen = scratch_of_sixteen.flat_mut();
+        let flop = (n * n * n / 3 + 2 * n * n) as u64;
         for isa in fastest_sets() {
+            group.throughput(Throughput::Elements(flop));
             group.bench_function(BenchmarkId::new(isa.name(), n), |b| {
                 b.iter(|| {
                     work.copy_from_slice(&equations);
                     kernel::solve(isa, n, work, scratch).expect("positive definite");
+                });
+            });
+            if n > kernel::SMALL {
+                continue;
+            }
+            group.throughput(Throughput::Elements(kernel::SYSTEMS as u64 * flop));
+            let name = format!("{}/{} side by side", isa.name(), kernel::SYSTEMS);
+            group.bench_function(BenchmarkId::new(name, n), |b| {
+                b.iter(|| {
+                    for system in aside
+                        .chunks_exact_mut(layout.triangle_len())
+                        .take(kernel::SYSTEMS)
+                    {
+                        layout.set_aside(&equations, system);
+                    }
+                    let solved = kernel::solve_sixteen(isa, layout, &aside, scratch_of_sixteen);
+                    solved.expect("positive definite");
                 });
             });
         }

@@ -25,7 +25,7 @@ use super::{Isa, Kernel};
 ///
 /// A pivot is a diagonal entry minus terms that nearly cancel it; each step rounds by up to 2^-24 of the entry, so what
 /// is left below about 2^-23 of it is made of rounding errors.
-const LEAST_PIVOT: f32 = 1e-7;
+pub(super) const LEAST_PIVOT: f32 = 1e-7;
 
 /// The matrix is not positive definite, as far as f32 can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

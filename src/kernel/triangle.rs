@@ -3,7 +3,7 @@
 //! Where the fixed side passes by in bands, many rows' equations wait between two bands. What is below the diagonal, and the
 //! padding, are unspecified and need not wait with them: that is more than half of the floats.
 
-use super::NormalEquations;
+use super::{LANES, NormalEquations};
 
 impl NormalEquations {
     /// Floats of the upper triangle and the right-hand side.
@@ -12,16 +12,31 @@ impl NormalEquations {
         size * (size + 1) / 2 + size
     }
 
-    /// Copies what counts of `sums`, row after row, to `aside`.
+    /// Where the diagonal entry of an unknown lies in what was set aside.
+    pub fn diagonal_aside(self, unknown: usize) -> usize {
+        unknown * (2 * self.size() + 3 - unknown) / 2
+    }
+
+    /// Copies what counts of `sums`, row after row, to `aside`. What `aside` has behind that is unspecified.
     ///
     /// # Panics
     /// If either is shorter than this layout's.
     pub fn set_aside(self, sums: &[f32], aside: &mut [f32]) {
-        let mut rest = &mut aside[..self.triangle_len()];
-        for (i, row) in self.rows(sums.chunks_exact(self.pitch())) {
-            let (of_row, after) = rest.split_at_mut(self.size() + 1 - i);
-            of_row.copy_from_slice(&row[i..=self.size()]);
-            rest = after;
+        let mut at = 0;
+        for i in 0..self.size() {
+            let (from, len) = (i * (self.pitch() + 1), self.size() + 1 - i);
+            // Whole vectors, which are moves and no calls: what is too much, the next row overwrites.
+            let wide = len.next_multiple_of(LANES);
+            match (sums.get(from..from + wide), aside.get_mut(at..at + wide)) {
+                (Some(row), Some(to)) => {
+                    for (to, from) in to.as_chunks_mut().0.iter_mut().zip(row.as_chunks().0) {
+                        let (to, from): (&mut [f32; LANES], &[f32; LANES]) = (to, from);
+                        *to = *from;
+                    }
+                }
+                _ => aside[at..at + len].copy_from_slice(&sums[from..from + len]),
+            }
+            at += len;
         }
     }
 

@@ -13,8 +13,8 @@ use super::least_squares::LeastSquares;
 use super::row_step::{Cost, Fixed, Own, OwnMut, RowStep};
 use super::sweep::{self, Sweep};
 use super::{Learns, Method, Missing, Options, Ridge, Solver};
-use crate::error::Result;
-use crate::kernel::{self, NormalEquations, Segment};
+use crate::error::{Error, Result};
+use crate::kernel::{self, LANES, NormalEquations, Segment};
 use crate::matrix::{Row, Shape};
 
 /// ALS in the table of solvers.
@@ -75,11 +75,26 @@ impl Als {
     }
 }
 
+impl Als {
+    /// Moves a row to its solution.
+    fn write(&self, solution: &[f32], own: OwnMut<'_>) {
+        for (x, &solved) in own.factors.iter_mut().zip(&solution[..self.rank]) {
+            *x = if self.around { *x + solved } else { solved };
+        }
+        if let Some(bias) = own.bias {
+            *bias = solution[self.rank];
+        }
+    }
+}
+
 impl Sweep for Als {
     fn memory(&self, _shape: Shape, threads: usize) -> u64 {
         let floats = self.equations.sums_len()
             + self.equations.panel_len()
             + kernel::solve_scratch_len(self.equations.size())
+            + self.together().map_or(0, |_| {
+                self.equations.sixteen_len() + self.equations.sixteen_scratch_len()
+            })
             + 3 * alternating::PART;
         // A long row has two waves of parts in flight, beside the sums that they are added to.
         (4 * threads as u64) * (floats as u64 * 4)
@@ -91,6 +106,8 @@ pub struct Sums {
     equations: Vec<f32>,
     panel: Vec<f32>,
     scratch: Vec<f32>,
+    /// For many systems at once, as soon as there were so many.
+    sixteen: Vec<f32>,
     targets: Vec<f32>,
     predictions: Vec<f32>,
 }
@@ -104,6 +121,7 @@ impl RowStep for Als {
             equations: vec![0.0; self.equations.sums_len()],
             panel: vec![0.0; self.equations.panel_len()],
             scratch: vec![0.0; kernel::solve_scratch_len(self.equations.size())],
+            sixteen: Vec::new(),
             targets: Vec::new(),
             predictions: Vec::new(),
         }
@@ -186,11 +204,38 @@ impl RowStep for Als {
         let size = self.equations.size();
         let solution = kernel::solve(fixed.isa, size, equations, &mut sums.scratch)
             .map_err(|_| sweep::undetermined(ratings, size))?;
-        for (x, &solved) in own.factors.iter_mut().zip(&solution[..self.rank]) {
-            *x = if self.around { *x + solved } else { solved };
+        self.write(solution, own);
+        Ok(())
+    }
+
+    fn together(&self) -> Option<usize> {
+        (self.equations.size() <= kernel::SMALL).then_some(kernel::SYSTEMS)
+    }
+
+    fn finish_together(
+        &self,
+        rows: &mut [(OwnMut<'_>, usize)],
+        aside: &mut [f32],
+        fixed: &Fixed<'_>,
+        sums: &mut Sums,
+    ) -> Result<(), (usize, Error)> {
+        let size = self.equations.size();
+        let systems = aside.chunks_exact_mut(self.equations.triangle_len());
+        for (system, (own, ratings)) in systems.zip(&*rows) {
+            for i in 0..self.rank {
+                system[self.equations.diagonal_aside(i)] += self.ridge.on_factors(*ratings);
+            }
+            if own.bias.is_some() {
+                system[self.equations.diagonal_aside(self.rank)] += self.ridge.on_bias(*ratings);
+            }
         }
-        if let Some(bias) = own.bias {
-            *bias = solution[self.rank];
+        sums.sixteen
+            .resize(self.equations.sixteen_scratch_len(), 0.0);
+        let solved = kernel::solve_sixteen(fixed.isa, self.equations, aside, &mut sums.sixteen);
+        let solutions = solved.map_err(|(i, _)| (i, sweep::undetermined(rows[i].1, size)))?;
+        let solutions = solutions.chunks_exact(size.next_multiple_of(LANES));
+        for ((own, _), solution) in rows.iter_mut().zip(solutions) {
+            self.write(solution, own.reborrow());
         }
         Ok(())
     }

@@ -13,8 +13,8 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 
-use super::losses::{self, Losses};
-use super::row_step::{Cost, Fixed, Measure, Own, OwnMut, RowStep};
+use super::block_rows::{Scratch, Work};
+use super::row_step::{Fixed, Measure, Own, RowStep};
 use super::sums::{Fold, GROUP, RowSums, Summed};
 use super::{Tick, bands};
 use crate::error::{Error, Result};
@@ -265,7 +265,7 @@ pub(super) fn scan(
 }
 
 /// Cuts rows of a block into tasks of about [`TASK`] ratings; a row longer than [`PART`] is a task of its own.
-fn tasks(block: &Block<'_>, rows: Range<usize>) -> Vec<Range<usize>> {
+pub(super) fn tasks(block: &Block<'_>, rows: Range<usize>) -> Vec<Range<usize>> {
     let mut tasks = Vec::new();
     let (mut start, mut held) = (rows.start, 0);
     for i in rows.clone() {
@@ -287,210 +287,9 @@ fn tasks(block: &Block<'_>, rows: Range<usize>) -> Vec<Range<usize>> {
     tasks
 }
 
-/// Takes the first `count` elements off a slice, or none from an empty one.
-fn split_off<'a, T>(slice: &mut &'a mut [T], count: usize) -> &'a mut [T] {
-    let whole = std::mem::take(slice);
-    let (head, tail) = whole.split_at_mut(count.min(whole.len()));
-    *slice = tail;
-    head
-}
-
 pub(super) fn name_row(error: Error, ratings: &dyn Ratings, side: Side, row: usize) -> Error {
     let name = format!("{} {}: {error}", side.noun(), ratings.id(side, row));
     Error::new(error.kind(), name)
-}
-
-/// Rows of a block that one task moves, with where it writes.
-struct Task<'a> {
-    range: Range<usize>,
-    rows: &'a mut [f32],
-    biases: &'a mut [f32],
-    sums: &'a mut [RowSums],
-}
-
-/// What all tasks of a block share.
-struct Work<'a, S: RowStep, F> {
-    block: &'a Block<'a>,
-    step: &'a S,
-    shared: &'a S::Shared,
-    fixed: &'a Fixed<'a>,
-    measure: Measure,
-    stride: usize,
-    scratch: &'a Pool<Scratch<S::Sums>, F>,
-    tick: Tick<'a>,
-}
-
-/// What fails, with the number of its row.
-type RowResult<T = ()> = Result<T, (usize, Error)>;
-
-impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
-    /// Moves these rows of the block, of which `factors` and `biases` hold no others.
-    fn move_rows(
-        &self,
-        range: Range<usize>,
-        mut factors: &mut [f32],
-        mut biases: &mut [f32],
-    ) -> RowResult<Vec<RowSums>> {
-        let mut sums = vec![RowSums::default(); range.len()];
-        let mut long = Vec::new();
-        let mut short = Vec::new();
-        let mut left = sums.as_mut_slice();
-        for range in tasks(self.block, range) {
-            let count = range.len();
-            let task = Task {
-                rows: split_off(&mut factors, count * self.stride),
-                biases: split_off(&mut biases, count),
-                sums: split_off(&mut left, count),
-                range,
-            };
-            if self.block.row_len(task.range.start) > PART {
-                long.push(task);
-            } else {
-                short.push(task);
-            }
-        }
-        // One long row at a time; threads that its parts leave idle move short rows.
-        let (of_long, of_short) = rayon::join(
-            || long.into_iter().try_for_each(|task| self.long_row(task)),
-            || {
-                short
-                    .into_par_iter()
-                    .try_for_each(|task| self.short_rows(task))
-            },
-        );
-        of_long.and(of_short)?;
-        Ok(sums)
-    }
-
-    fn short_rows(&self, task: Task<'_>) -> RowResult {
-        let mut biases = task.biases.iter_mut();
-        let mut done = 0;
-        self.scratch.with(|scratch| {
-            let rows = task.rows.chunks_exact_mut(self.stride);
-            for ((i, factors), sums) in task.range.zip(rows).zip(task.sums) {
-                let mut own = OwnMut {
-                    factors,
-                    bias: biases.next(),
-                };
-                let row = self.block.row(i, &mut scratch.measure.row);
-                self.step.begin(&mut scratch.sums);
-                let gathered = &mut scratch.sums;
-                self.step
-                    .accumulate(own.as_ref(), row, self.fixed, gathered);
-                let predictions = &mut scratch.measure.predictions;
-                let before = self.before(own.as_ref(), row, gathered, predictions);
-                self.finish(&mut own, row.len(), gathered)
-                    .map_err(|e| (self.block.first_row() + i, e))?;
-                *sums = before.unwrap_or_else(|| self.after(own.as_ref(), row, predictions));
-                done += row.len() as u64;
-            }
-            Ok(())
-        })?;
-        (self.tick)(done);
-        Ok(())
-    }
-
-    /// A row longer than [`PART`]: its parts in parallel, added in order.
-    fn long_row(&self, task: Task<'_>) -> RowResult {
-        let i = task.range.start;
-        let mut total = self.scratch.take();
-        let row = self.block.row(i, &mut total.measure.row);
-        let mut own = OwnMut {
-            factors: task.rows,
-            bias: task.biases.first_mut(),
-        };
-        let parts: Vec<_> = parts(row).collect();
-        self.step.begin(&mut total.sums);
-        // A few parts at a time, so that their sums stay small beside the factors.
-        for wave in parts.chunks(2 * rayon::current_num_threads()) {
-            let gathered: Vec<_> = wave
-                .par_iter()
-                .map(|part| {
-                    let mut scratch = self.scratch.take();
-                    let sums = &mut scratch.sums;
-                    self.step.begin(sums);
-                    self.step.accumulate(own.as_ref(), *part, self.fixed, sums);
-                    scratch
-                })
-                .collect();
-            for scratch in gathered {
-                self.step.merge(&scratch.sums, &mut total.sums);
-                self.scratch.give(scratch);
-            }
-        }
-        let predictions = &mut total.measure.predictions;
-        let before = self.before(own.as_ref(), row, &total.sums, predictions);
-        self.finish(&mut own, row.len(), &mut total.sums)
-            .map_err(|e| (self.block.first_row() + i, e))?;
-        task.sums[0] = before.unwrap_or_else(|| self.after(own.as_ref(), row, predictions));
-        (self.tick)(row.len() as u64);
-        self.scratch.give(total);
-        Ok(())
-    }
-
-    fn finish(&self, own: &mut OwnMut<'_>, ratings: usize, sums: &mut S::Sums) -> Result<()> {
-        let own = OwnMut {
-            factors: own.factors,
-            bias: own.bias.as_deref_mut(),
-        };
-        self.step
-            .finish(own, ratings, self.fixed, self.shared, sums)
-    }
-
-    /// What is measured of a row that has gathered its sums, before it moves.
-    fn before(
-        &self,
-        own: Own<'_>,
-        row: Row<'_>,
-        gathered: &S::Sums,
-        predictions: &mut Vec<f32>,
-    ) -> Option<RowSums> {
-        if self.measure != Measure::Before {
-            return None;
-        }
-        let on_the_way = self.step.losses(own, row.len(), gathered);
-        Some(on_the_way.unwrap_or_else(|| {
-            let losses = Losses(self.step.cost());
-            losses::of_row(&losses, own, row, self.fixed, predictions)
-        }))
-    }
-
-    /// What is measured of a row that has moved.
-    fn after(&self, own: Own<'_>, row: Row<'_>, predictions: &mut Vec<f32>) -> RowSums {
-        match self.measure {
-            Measure::Nothing | Measure::Before => RowSums::default(),
-            Measure::Penalty => RowSums {
-                penalty: self.step.cost().penalty(own, row.len()),
-                ..RowSums::default()
-            },
-            Measure::All => {
-                let losses = Losses(self.step.cost());
-                losses::of_row(&losses, own, row, self.fixed, predictions)
-            }
-        }
-    }
-}
-
-/// The parts of a row that are summed on their own.
-fn parts(row: Row<'_>) -> impl Iterator<Item = Row<'_>> {
-    (0..row.len())
-        .step_by(PART)
-        .map(move |start| row.part(start..(start + PART).min(row.len())))
-}
-
-/// What one task needs for itself.
-pub(super) struct Scratch<T> {
-    pub sums: T,
-    pub measure: MeasureScratch,
-}
-
-impl<T> Scratch<T> {
-    pub fn new(sums: T) -> Scratch<T> {
-        Scratch {
-            sums,
-            measure: MeasureScratch::default(),
-        }
-    }
 }
 
 /// Room to decode a row, and for its predictions.

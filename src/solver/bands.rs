@@ -13,7 +13,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::Tick;
-use super::alternating::{MeasureScratch, PART, Pool, Scratch, name_row, scan};
+use super::alternating::{MeasureScratch, PART, Pool, name_row, scan};
+use super::block_rows::Scratch;
 use super::losses::{self, Errors, Losses};
 use super::row_step::{Cost, Fixed, Measure, Own, OwnMut, RowStep};
 use super::sums::{Fold, RowSums};
@@ -271,7 +272,7 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
                 bias: biases.get(i).copied().unwrap_or(0.0),
             };
             self.scratch.with(|scratch| {
-                let Scratch { sums, measure } = scratch;
+                let Scratch { sums, measure, .. } = scratch;
                 let at = self.chunk.start + i;
                 let Some((segment, range)) =
                     segment(self.block, at, row.seen, band, &mut measure.row, in_band)
@@ -321,11 +322,8 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
                     self.end_part(sums, &mut row.total);
                     self.step.take_up(&row.total, sums);
                 }
-                let own = OwnMut {
-                    factors: own.factors,
-                    bias: own.bias.as_deref_mut(),
-                };
-                self.step.finish(own, row.seen, fixed, &shared, sums)
+                self.step
+                    .finish(own.reborrow(), row.seen, fixed, &shared, sums)
             });
             finished.map_err(|e| (self.block.first_row() + self.chunk.start + i, e))?;
             Ok(RowSums {

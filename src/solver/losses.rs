@@ -109,7 +109,8 @@ const CHAINS: usize = 8;
 #[derive(Default)]
 pub struct Chains {
     parts: RowSums,
-    chains: [RowSums; CHAINS],
+    losses: [f64; CHAINS],
+    squared_errors: [f64; CHAINS],
     /// Ratings in the chains.
     held: usize,
 }
@@ -126,9 +127,14 @@ impl Chains {
 
     /// Ends the part.
     fn end_part(&mut self) {
-        self.chains.iter().for_each(|&chain| self.parts.add(chain));
-        self.chains = Default::default();
-        self.held = 0;
+        for (&loss, &squared_error) in self.losses.iter().zip(&self.squared_errors) {
+            self.parts.loss += loss;
+            self.parts.squared_error += squared_error;
+        }
+        *self = Chains {
+            parts: self.parts,
+            ..Chains::default()
+        };
     }
 }
 
@@ -142,31 +148,31 @@ impl<C: Cost> Errors for Losses<'_, C> {
         mut ratings: &[f32],
         sums: &mut Chains,
     ) {
-        let add = |chains: &mut [RowSums], predictions: &[f32], ratings: &[f32]| {
-            for ((sums, &p), &rating) in chains.iter_mut().zip(predictions).zip(ratings) {
-                let target = fixed.target(rating);
-                let error = f64::from(p - target);
-                sums.loss += self.0.loss(p, target);
-                sums.squared_error += error * error;
-            }
+        let add = |sums: &mut Chains, chain: usize, prediction: f32, rating: f32| {
+            let target = fixed.target(rating);
+            let error = f64::from(prediction - target);
+            sums.losses[chain] += self.0.loss(prediction, target);
+            sums.squared_errors[chain] += error * error;
         };
         while !ratings.is_empty() {
             // Up to the end of the part; a segment may begin at any chain.
             let count = ratings.len().min(PART - sums.held);
             let first = sums.held % CHAINS;
             let head = count.min((CHAINS - first) % CHAINS);
-            add(
-                &mut sums.chains[first..],
-                &predictions[..head],
-                &ratings[..head],
-            );
+            for c in 0..head {
+                add(sums, first + c, predictions[c], ratings[c]);
+            }
             let (of_part, of_ratings) = (&predictions[head..count], &ratings[head..count]);
             let (eights, last) = of_part.as_chunks::<CHAINS>();
             let (rated, last_rated) = of_ratings.as_chunks::<CHAINS>();
             for (predictions, ratings) in eights.iter().zip(rated) {
-                add(&mut sums.chains, predictions, ratings);
+                for c in 0..CHAINS {
+                    add(sums, c, predictions[c], ratings[c]);
+                }
             }
-            add(&mut sums.chains, last, last_rated);
+            for (c, (&prediction, &rating)) in last.iter().zip(last_rated).enumerate() {
+                add(sums, c, prediction, rating);
+            }
             sums.held += count;
             if sums.held == PART {
                 sums.end_part();

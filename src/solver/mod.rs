@@ -12,6 +12,7 @@
 mod als;
 mod alternating;
 mod bands;
+mod block_rows;
 mod cell_gradient;
 mod cg;
 mod conjugate;

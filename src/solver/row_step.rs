@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::contributions::RowProblem;
 use super::sums::RowSums;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::{self, Isa};
 use crate::matrix::{Factors, Row};
 
@@ -115,6 +115,14 @@ impl OwnMut<'_> {
         }
     }
 
+    /// The same row, for a shorter time.
+    pub fn reborrow(&mut self) -> OwnMut<'_> {
+        OwnMut {
+            factors: self.factors,
+            bias: self.bias.as_deref_mut(),
+        }
+    }
+
     /// Makes the row predict what the other side does: the answer where nothing is known of it.
     pub fn clear(self) {
         self.factors.fill(0.0);
@@ -173,6 +181,28 @@ pub trait RowStep: Sync {
         shared: &Self::Shared,
         sums: &mut Self::Sums,
     ) -> Result<()>;
+
+    /// How many rows with ratings are finished together from what they have [set aside](RowStep::set_aside), where that is
+    /// faster than one after another. None, the default, where it is not.
+    fn together(&self) -> Option<usize> {
+        None
+    }
+
+    /// Writes as many rows as are finished together, each as [`finish`](RowStep::finish) would, from what they have set
+    /// aside one after another; some numbers behind that, as many as there are lanes, may be read. Their ratings are counted
+    /// beside them.
+    ///
+    /// # Errors
+    /// That of the first row that cannot be finished, and which it is.
+    fn finish_together(
+        &self,
+        _rows: &mut [(OwnMut<'_>, usize)],
+        _aside: &mut [f32],
+        _fixed: &Fixed<'_>,
+        _sums: &mut Self::Sums,
+    ) -> Result<(), (usize, Error)> {
+        Ok(())
+    }
 
     /// Whether a row that was solved for stands still, wherever it started from.
     fn is_exact(&self) -> bool {

@@ -34,6 +34,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "recommend/similar.rs",
             "solver/alternating.rs",
             "solver/bands.rs",
+            "solver/block_rows.rs",
             "solver/gram.rs",
             "solver/minibatch/met.rs",
             "solver/minibatch/mod.rs",

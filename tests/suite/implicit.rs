@@ -198,6 +198,18 @@ proptest! {
         }
     }
 
+    /// A block of all factors is the whole row's equations, solved for the way to go instead of for where it leads. With a ridge
+    /// of 1 the equations are far from singular, so that only roundings are between the two.
+    #[test]
+    fn one_block_of_subspaces_is_the_exact_solver(triplets in ratings(), options in options()) {
+        let block = options.rank;
+        let options = Options { block, regularization_row: 1.0, ..options };
+        let [exact, blocks] = ["ials", "ials++"].map(|solver| trained(&triplets, &options, solver, 3).unwrap());
+        for (exact, blocks) in sides(&exact).iter().zip(&sides(&blocks)) {
+            prop_assert!(difference(blocks, exact) < 1e-4);
+        }
+    }
+
     #[test]
     fn the_objective_is_the_whole_one_and_never_rises(
         triplets in ratings(),
