@@ -204,7 +204,8 @@ fn rows_are_those_that_the_solver_gives() {
         ("als --regularization-row 1", 0.0),
         ("als --no-biases", 0.0),
         ("ials --alpha 2", 0.0),
-        ("ials-cg --unobserved-weight 0.3", 1e-4),
+        ("ials-cg --unobserved-weight 0.3", 0.0),
+        ("ials++ --block 2", 0.0),
         ("newton --epochs 40", 1e-4),
     ] {
         program.done(&format!(

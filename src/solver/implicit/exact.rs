@@ -37,17 +37,25 @@ pub const METHOD: Method = Method {
 };
 
 fn build(options: &Options) -> Result<Box<dyn Solver>> {
-    Implicit::boxed("iALS", options, |options, cost| Ials {
-        cost,
-        equations: NormalEquations::new(options.rank, false),
-        rank: options.rank,
-    })
+    Implicit::boxed("iALS", options, Ials::new)
 }
 
-struct Ials {
+/// The step that solves a row.
+pub struct Ials {
     cost: Preferences,
     equations: NormalEquations,
     rank: usize,
+}
+
+impl Ials {
+    /// Of this cost.
+    pub fn new(options: &Options, cost: Preferences) -> Ials {
+        Ials {
+            cost,
+            equations: NormalEquations::new(options.rank, false),
+            rank: options.rank,
+        }
+    }
 }
 
 impl Sweep for Ials {
@@ -62,7 +70,7 @@ impl Sweep for Ials {
 }
 
 /// The normal equations of a row, and room to build and solve them.
-struct Sums {
+pub struct Sums {
     equations: Vec<f32>,
     panel: Vec<f32>,
     scratch: Vec<f32>,

@@ -31,6 +31,8 @@ use super::{Measured, Moving, Options, Parameters, Passes, Solver, Tick, scale};
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::{Factors, Ratings, Row, Shape, Side};
 
+use exact::Ials;
+
 pub use blocks::METHOD as BLOCKS;
 pub use exact::METHOD as EXACT;
 pub use steps::METHOD as STEPS;
@@ -236,7 +238,8 @@ impl<S: Sweep + 'static> Solver for Implicit<S> {
         users: &mut Factors,
     ) -> Result<()> {
         self.check_weights(ratings)?;
-        let step = (self.step)(&self.options, self.cost(items.factors.rows()));
+        // Where steps towards a row's solution lead in the end, whatever the steps of training are.
+        let step = Ials::new(&self.options, self.cost(items.factors.rows()));
         settle(&step, ratings, items, users)
     }
 
@@ -261,7 +264,7 @@ impl<S: Sweep + 'static> Solver for Implicit<S> {
 }
 
 /// What the cells of a whole row add to its equations: the Gram matrix of the fixed side, times the weight of a cell.
-struct AllCells {
+pub struct AllCells {
     /// As rows of factors are: padded with zeros.
     rows: Vec<f32>,
     /// Floats from one row to the next.
