@@ -2,8 +2,8 @@
 //!
 //! Trials of one solver visit the same blocks in the same order, and nobody is more than one visit ahead of the slowest: the
 //! fast ones wait, the slowest never does, so there is always somebody who can go on, whatever the others' order and whenever
-//! one leaves. A block is given back when everybody is through with the visit that it was asked for in. Of trials that visit
-//! blocks in other orders, each reads its own, and nobody keeps more than the visits of one step.
+//! one leaves. A block is given back when everybody is through with the visit that it was asked for in. Trials that visited
+//! blocks in other orders would each read their own, and come to an end all the same.
 
 use std::borrow::Cow;
 use std::ops::Range;

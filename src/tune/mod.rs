@@ -58,7 +58,7 @@ pub struct Trial {
     pub value: Option<f64>,
     /// The best epoch.
     pub epoch: usize,
-    /// Seconds that it took.
+    /// Seconds that it took, those among them that others took who went side by side with it.
     pub seconds: f64,
     /// Why it failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]

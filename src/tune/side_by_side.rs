@@ -108,20 +108,16 @@ impl Tuner<'_> {
         }
     }
 
-    /// Bytes of an epoch that trials share if they go side by side, and those that each reads by itself: lists are measured
+    /// Bytes of an epoch, tiles apart, that trials share if they go side by side, and those that each reads by itself: lists are measured
     /// on the training ratings by user, and twice on what is to be found.
     fn read(&self, options: &Options, of: Streamed) -> Result<[u64; 2]> {
         let passes = method(&options.solver)?.solver(options)?.passes(2);
-        let tiles = match passes.tiles {
-            0 => 0,
-            _ => self.store.tiles_ahead()?.streamed.tiles,
-        };
         let shared = passes.users * of.by_user + passes.items * of.by_item + of.validation;
         let lists = match self.target.rises() {
             true => of.by_user + 2 * of.validation,
             false => 0,
         };
-        Ok([shared, lists + passes.tiles * tiles])
+        Ok([shared, lists])
     }
 
     /// Whether all trials go over the same blocks, and not over tiles, which are not shared.
