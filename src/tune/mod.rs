@@ -24,7 +24,7 @@ use crate::evaluate::{Target, Watch};
 use crate::matrix::Ratings;
 use crate::progress::Progress;
 use crate::solver::Options;
-use crate::store::{Part, Store};
+use crate::store::{Part, Store, trim_heap};
 use crate::threads::Threads;
 use crate::train::Trainer;
 
@@ -181,6 +181,8 @@ impl Tuner<'_> {
             for places in missing.chunks(self.side_by_side.max(1)) {
                 let group: Vec<Task<'_>> = places.iter().map(|&at| tasks[at]).collect();
                 self.run_group(&group, threads, progress, |at, trial| {
+                    // Or the next trial would find room beside what this one has left behind.
+                    trim_heap();
                     of_round[places[at]] = Some(trial.clone());
                     let so_far = trials.iter().chain(of_round.iter().flatten());
                     after(&so_far.cloned().collect::<Vec<_>>(), &trial)
