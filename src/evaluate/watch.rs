@@ -1,5 +1,7 @@
 //! What early stopping and tuning look at: one metric on the validation part, epoch by epoch.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::{Measure, Metric, Protocol, metric, ranking_of_parameters};
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::Shape;
@@ -116,6 +118,8 @@ pub struct Watch<'a> {
     store: &'a Store,
     target: Target,
     positive_at: Option<f32>,
+    /// Held by the one that measures, of those that take turns.
+    turn: Option<&'a Mutex<()>>,
 }
 
 impl<'a> Watch<'a> {
@@ -129,8 +133,19 @@ impl<'a> Watch<'a> {
             store,
             target,
             positive_at: options.positive_at,
+            turn: None,
         };
         Ok((options.early_stop.is_some() && target.rises()).then_some(watch))
+    }
+
+    /// The same, which waits while another measures that was given the same to take turns by: so that the shards of one pass
+    /// alone are in memory.
+    #[must_use]
+    pub fn in_turn(self, turn: &'a Mutex<()>) -> Watch<'a> {
+        Watch {
+            turn: Some(turn),
+            ..self
+        }
     }
 
     /// The metric of these parameters, which number rows as the store does. Runs on the thread pool it is called in.
@@ -138,6 +153,10 @@ impl<'a> Watch<'a> {
     /// # Errors
     /// As [`ranking`](super::ranking).
     pub fn measure(&self, parameters: &Parameters) -> Result<f64> {
+        // Nothing is guarded that a panic could have left half-done.
+        let _turn = self
+            .turn
+            .map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
         let protocol = self.target.protocol(self.positive_at);
         let ranking = ranking_of_parameters(parameters, self.store, &protocol)?;
         Ok(ranking.figures[0].value)

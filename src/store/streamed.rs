@@ -46,7 +46,7 @@ pub struct TilesAhead {
 impl Store {
     /// What does not stay in memory as long as nobody asks for tiles.
     pub fn streamed(&self) -> Streamed {
-        self.beside(self.room())
+        self.streamed_within(self.room())
     }
 
     /// What is ahead of a method that asks for tiles. What is not made yet is estimated from the lengths of the rows: a user
@@ -69,7 +69,7 @@ impl Store {
         }
         ahead.streamed = Streamed {
             tiles: streamed,
-            ..self.beside(room)
+            ..self.streamed_within(room)
         };
         Ok(ahead)
     }
@@ -136,8 +136,8 @@ impl Store {
         Ok((vec![wave; bands], ahead))
     }
 
-    /// What does not stay in memory where so many bytes are left for shards.
-    fn beside(&self, room: u64) -> Streamed {
+    /// What would not stay in memory if so many bytes were left for shards.
+    pub fn streamed_within(&self, room: u64) -> Streamed {
         let mut bytes = [0; 4];
         choose(room, self.shard_lists(), |list, shard, kept| {
             if !kept {

@@ -5,9 +5,12 @@
 //! the better ones more, and the best all of them (Jamieson, Talwalkar: Non-stochastic best arm identification and
 //! hyperparameter optimization, AISTATS 2016). Every training stops early on the metric that decides.
 
+mod convoy;
 mod cross_validate;
+mod side_by_side;
 mod space;
 
+use std::sync::Mutex;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -18,10 +21,10 @@ pub use space::{Choice, Space, Values};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::evaluate::{Target, Watch};
-use crate::matrix::{Ratings, Shape};
+use crate::matrix::Ratings;
 use crate::progress::Progress;
 use crate::solver::Options;
-use crate::store::{Part, Store};
+use crate::store::{Part, Store, trim_heap};
 use crate::threads::Threads;
 use crate::train::Trainer;
 
@@ -55,7 +58,7 @@ pub struct Trial {
     pub value: Option<f64>,
     /// The best epoch.
     pub epoch: usize,
-    /// Seconds that it took.
+    /// Seconds that it took, those among them that others took who went side by side with it.
     pub seconds: f64,
     /// Why it failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,6 +80,31 @@ pub struct Tuner<'a> {
     pub target: Target,
     /// Epochs without a better value after which a trial stops.
     pub patience: usize,
+    /// How many trials of a round go side by side at most, as [`plan`](Tuner::plan) tells. It changes no result.
+    pub side_by_side: usize,
+}
+
+/// A trial that is to be run.
+#[derive(Clone, Copy)]
+struct Task<'a> {
+    number: usize,
+    choice: &'a Choice,
+    epochs: usize,
+}
+
+impl Task<'_> {
+    /// Whether this is what came of it.
+    fn is_of(&self, trial: &Trial) -> bool {
+        (trial.trial, trial.epochs, &trial.options) == (self.number, self.epochs, self.choice)
+    }
+}
+
+/// What a trial goes over.
+struct Over<'a> {
+    ratings: &'a dyn Ratings,
+    validation: &'a dyn Ratings,
+    /// Held by whoever measures lists.
+    measuring: &'a Mutex<()>,
 }
 
 impl Tuner<'_> {
@@ -92,25 +120,6 @@ impl Tuner<'_> {
             ..self.base.overlaid(choice)?
         };
         Ok(options.resolved())
-    }
-
-    /// Memory that the largest trial holds, in bytes.
-    ///
-    /// # Errors
-    /// If the options of a trial do not fit together.
-    pub fn memory(&self, threads: usize) -> Result<u64> {
-        let mut most = 0;
-        for choice in self.first()? {
-            let options = self.options(&choice, self.base.epochs)?;
-            let shape = self.store.shape();
-            let training = Trainer::memory(shape, &options, threads)?;
-            most = most.max(training + self.watching(shape, &options, threads));
-        }
-        Ok(most)
-    }
-
-    fn watching(&self, shape: Shape, options: &Options, threads: usize) -> u64 {
-        self.target.memory(shape, options.rank, threads)
     }
 
     /// What is tried first, trial by trial.
@@ -138,36 +147,48 @@ impl Tuner<'_> {
         rounds
     }
 
-    /// Runs all trials but those that are `done`; `after` is shown all that are, after each. Gives all, in order.
+    /// Runs all trials but those that are `done`; `after` is shown all that are, in order, and the one that was done last,
+    /// after each. Gives all, in order.
     ///
     /// # Errors
     /// If the store has no validation part, the options do not fit together, or ratings cannot be read. A training that
     /// diverges is a trial that failed.
     pub fn run(
         &self,
-        done: Vec<Trial>,
+        done: &[Trial],
         threads: &Threads,
         progress: &dyn Progress,
-        mut after: impl FnMut(&[Trial]) -> Result<()>,
+        mut after: impl FnMut(&[Trial], &Trial) -> Result<()>,
     ) -> Result<Vec<Trial>> {
         self.check()?;
         let mut trials: Vec<Trial> = Vec::new();
         let mut left: Vec<(usize, Choice)> = self.first()?.into_iter().enumerate().collect();
         let rounds = self.rounds(left.len());
         for (round, &epochs) in rounds.iter().enumerate() {
-            for (number, choice) in &left {
-                let known =
-                    |t: &&Trial| t.trial == *number && t.epochs == epochs && t.options == *choice;
-                let trial = match done.iter().find(known) {
-                    Some(trial) => trial.clone(),
-                    None => self.trial(*number, choice, epochs, threads, progress)?,
-                };
-                let new = !done.contains(&trial);
-                trials.push(trial);
-                if new {
-                    after(&trials)?;
-                }
+            let tasks: Vec<Task<'_>> = left
+                .iter()
+                .map(|(number, choice)| Task {
+                    number: *number,
+                    choice,
+                    epochs,
+                })
+                .collect();
+            let known = |task: &Task<'_>| done.iter().find(|trial| task.is_of(trial)).cloned();
+            let mut of_round: Vec<Option<Trial>> = tasks.iter().map(known).collect();
+            let missing: Vec<usize> = (0..tasks.len())
+                .filter(|&at| of_round[at].is_none())
+                .collect();
+            for places in missing.chunks(self.side_by_side.max(1)) {
+                let group: Vec<Task<'_>> = places.iter().map(|&at| tasks[at]).collect();
+                self.run_group(&group, threads, progress, |at, trial| {
+                    // Or the next trial would find room beside what this one has left behind.
+                    trim_heap();
+                    of_round[places[at]] = Some(trial.clone());
+                    let so_far = trials.iter().chain(of_round.iter().flatten());
+                    after(&so_far.cloned().collect::<Vec<_>>(), &trial)
+                })?;
             }
+            trials.extend(of_round.into_iter().flatten());
             if let (Search::Halving { keep, .. }, true) = (self.search, round + 1 < rounds.len()) {
                 let mut of_round: Vec<&Trial> = trials
                     .iter()
@@ -216,24 +237,22 @@ impl Tuner<'_> {
 
     fn trial(
         &self,
-        number: usize,
-        choice: &Choice,
-        epochs: usize,
+        task: &Task<'_>,
+        over: Over<'_>,
         threads: &Threads,
         progress: &dyn Progress,
     ) -> Result<Trial> {
         let began = Instant::now();
-        let options = self.options(choice, epochs)?;
-        let validation = self.store.part(Part::Validation);
-        let watch = Watch::new(self.store, &options)?;
-        let trainer = Trainer::new(self.store, options)
-            .validation(validation.as_ref().map(|part| part as &dyn Ratings))
+        let options = self.options(task.choice, task.epochs)?;
+        let watch = Watch::new(self.store, &options)?.map(|watch| watch.in_turn(over.measuring));
+        let trainer = Trainer::new(over.ratings, options)
+            .validation(Some(over.validation))
             .watch(watch.as_ref())
             .progress(progress);
         let mut trial = Trial {
-            trial: number,
-            epochs,
-            options: choice.clone(),
+            trial: task.number,
+            epochs: task.epochs,
+            options: task.choice.clone(),
             value: None,
             epoch: 0,
             seconds: 0.0,

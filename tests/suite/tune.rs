@@ -2,9 +2,17 @@
 
 use std::fs;
 
+use lowrank::evaluate::Target;
+use lowrank::matrix::Ratings;
+use lowrank::solver::Options;
+use lowrank::store::Part;
+use lowrank::tune::{Search, Space, Trial, Tuner};
+use lowrank::{Error, ErrorKind, Store, Threads};
+use serde_json::Value;
+
 use crate::program::Program;
 use crate::refused::{ratings, refused};
-use serde_json::Value;
+use crate::tiers::least;
 
 fn imported() -> Program {
     let program = Program::new();
@@ -110,6 +118,164 @@ fn halving_gives_the_better_trials_more_epochs() {
     let grid = program
         .done("tune s --out g.json --search grid --rank 2,3 --regularization 0.1,0.2 --epochs 2");
     assert_eq!(grid["trials"].as_array().unwrap().len(), 4);
+}
+
+/// A store of small shards, in which a third of all cells is rated.
+fn sharded(users: usize, items: usize, shard: &str) -> Program {
+    let program = Program::new();
+    program.write("r.csv", ratings(users, items));
+    program.done(&format!(
+        "import r.csv --out s --validation-fraction 0.1 --encoding plain --shard-size {shard}"
+    ));
+    program
+}
+
+/// Trials of options that are set to these values, so many side by side, with no room for shards to stay in memory; and the
+/// bytes of ratings that were read.
+fn side_by_side(
+    program: &Program,
+    count: usize,
+    base: &Options,
+    metric: &str,
+    values: &[(&str, &str)],
+) -> (Vec<Trial>, u64) {
+    let store = Store::open_within(program.path("s"), 0).unwrap();
+    let mut space = Space::default();
+    for (name, values) in values {
+        space.set(name, values.parse().unwrap());
+    }
+    let tuner = Tuner {
+        store: &store,
+        base: base.clone(),
+        space,
+        search: Search::Grid,
+        target: Target::parse(metric).unwrap(),
+        patience: 1,
+        side_by_side: count,
+    };
+    let threads = Threads::new(Some(2)).unwrap();
+    let mut done = Vec::new();
+    let mut trials = tuner
+        .run(&[], &threads, &(), |trials, last| {
+            assert!(trials.contains(last));
+            assert!(trials.is_sorted_by_key(|trial| trial.trial));
+            done.push(last.trial);
+            assert_eq!(trials.len(), done.len());
+            Ok(())
+        })
+        .unwrap();
+    done.sort_unstable();
+    assert!(done.into_iter().eq(0..trials.len()));
+    trials.iter_mut().for_each(|trial| trial.seconds = 0.0);
+    let validation = store.part(Part::Validation).unwrap();
+    (trials, store.bytes_read() + validation.bytes_read())
+}
+
+#[test]
+fn trials_side_by_side_read_the_ratings_once() {
+    let program = sharded(300, 400, "8KiB");
+    let base = Options {
+        epochs: 2,
+        ..Options::default()
+    };
+    let values = [("rank", "1,2"), ("regularization", "0.02,0.2")];
+    let (apart, each) = side_by_side(&program, 1, &base, "rmse", &values);
+    let (together, once) = side_by_side(&program, 4, &base, "rmse", &values);
+    assert_eq!(together, apart);
+    let (pairs, twice) = side_by_side(&program, 2, &base, "rmse", &values);
+    assert_eq!(pairs, apart);
+    // Where a scan turns, one trial may come to the block that another has not left yet.
+    let is_about = |read: u64, expected: u64| read <= expected && 10 * read >= 9 * expected;
+    assert!(is_about(4 * once, each), "{once} of {each}");
+    assert!(is_about(2 * twice, each), "{twice} of {each}");
+}
+
+#[test]
+fn trials_side_by_side_measure_lists_in_turn() {
+    let program = sharded(300, 400, "8KiB");
+    let base = Options {
+        solver: "ials".into(),
+        rank: 2,
+        epochs: 2,
+        ..Options::default()
+    };
+    let values = [("regularization", "0.001,0.01,0.1")];
+    let (apart, each) = side_by_side(&program, 1, &base, "ndcg@5", &values);
+    let (together, shared) = side_by_side(&program, 3, &base, "ndcg@5", &values);
+    assert_eq!(together, apart);
+    assert!(shared < each, "{shared} of {each}");
+}
+
+#[test]
+fn trials_side_by_side_end_when_one_cannot_be_recorded() {
+    let program = imported();
+    let store = Store::open(program.path("s")).unwrap();
+    let tuner = Tuner {
+        store: &store,
+        base: Options::default(),
+        space: Space::default(),
+        search: Search::Random(4),
+        target: Target::parse("rmse").unwrap(),
+        patience: 3,
+        side_by_side: 4,
+    };
+    let refusal = || Error::new(ErrorKind::Io, "no space left");
+    let outcome = tuner.run(&[], &Threads::new(Some(2)).unwrap(), &(), |_, _| {
+        Err(refusal())
+    });
+    assert_eq!(outcome.unwrap_err().to_string(), refusal().to_string());
+}
+
+#[test]
+fn trials_side_by_side_may_stop_at_different_epochs_or_fail() {
+    let program = sharded(300, 400, "8KiB");
+    let base = Options {
+        solver: "gradient".into(),
+        rank: 2,
+        epochs: 6,
+        ..Options::default()
+    };
+    let values = [
+        ("learning-rate", "1e-9,0.0001,0.001,10"),
+        ("momentum", "0,0.9"),
+    ];
+    let (apart, _) = side_by_side(&program, 1, &base, "rmse", &values);
+    let (together, _) = side_by_side(&program, 8, &base, "rmse", &values);
+    assert_eq!(together, apart);
+    let epochs: Vec<usize> = apart.iter().map(|trial| trial.epoch).collect();
+    assert!(
+        apart.iter().any(|trial| trial.failure.is_some()),
+        "{apart:?}"
+    );
+    assert!(epochs.iter().any(|&epoch| epoch != epochs[0]), "{apart:?}");
+}
+
+#[test]
+fn a_search_in_a_small_budget_leaves_the_same_record() {
+    // More than the budget has room for beside one trial.
+    let program = sharded(1000, 1000, "64KiB");
+    let search = "--search halving --trials 4 --keep-one-in 2 --epochs 4 --early-stop 1 --rank 1,2 \
+                  --regularization 0.01..3 --threads 1";
+    let whole = program.done(&format!("tune s --out whole.json {search} --memory 1GiB"));
+    assert_eq!(whole["ratings_read"], 0);
+    let small = format!("tune s --out small.json {search}");
+    let budget = least(&program, &small) + 2;
+    let output = program.run(&format!("{small} --memory {budget}MiB --json"));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("trials go side by side"), "{said}");
+    let shared: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(shared["ratings_read"].as_u64().unwrap() > 0);
+    assert_eq!(trials(&shared), trials(&whole));
+    let read = |name: &str| {
+        let text = fs::read_to_string(program.path(name)).unwrap();
+        let seconds = |line: &&str| !line.contains("\"seconds\"");
+        text.lines().filter(seconds).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(read("small.json.trials"), read("whole.json.trials"));
+    assert_eq!(read("small.json"), read("whole.json"));
+    let again = program.done(&format!("{small} --memory {budget}MiB --resume"));
+    assert_eq!(again["ratings_read"], 0);
+    assert_eq!(trials(&again), trials(&whole));
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use lowrank::evaluate::Target;
+use lowrank::matrix::Ratings;
+use lowrank::memory::Bytes;
 use lowrank::solver::method;
 use lowrank::store::{AtomicFile, Part, Store};
 use lowrank::tune::{Choice, Search, Space, Trial, Tuner};
@@ -21,7 +23,8 @@ use crate::table::{Lean, Table};
 /// Search for the options that do best on the validation part of a store.
 ///
 /// Every trial is a training, which stops early on the metric; what it tries is a function of the seed and its number. Without
-/// options, what is usual for the solver is searched. `lowrank train --options FILE` takes what is found.
+/// options, what is usual for the solver is searched. `lowrank train --options FILE` takes what is found. Where the ratings do not
+/// stay in memory, trials go side by side and share what is read of them.
 #[derive(Debug, Args)]
 pub struct TuneArgs {
     /// The store to train on
@@ -92,6 +95,8 @@ struct Outcome<'a> {
     best: Option<&'a Trial>,
     options: Option<&'a Choice>,
     trials: &'a [Trial],
+    /// Bytes of ratings that did not stay in memory and were read again.
+    ratings_read: u64,
     seconds: f64,
 }
 
@@ -104,16 +109,13 @@ pub fn run(args: TuneArgs, session: &Session) -> Result<()> {
         Some(metric) => Target::parse(metric)?,
         None => Target::usual(method(&base.solver)?.learns),
     };
-    tuner(&args, &store, target)?.check()?;
     let mut plan = session.plan();
-    let threads = session.threads.count();
-    plan.hold(
-        "the largest trial",
-        tuner(&args, &store, target)?.memory(threads)?,
-    );
-    plan.hold("rows decoded", threads as u64 * store.row_memory()?);
+    let side_by_side = tuner(&args, &store, target)?.plan(&mut plan, session.threads.count())?;
     store.keep_within(plan.rest(0)?);
-    let tuner = tuner(&args, &store, target)?;
+    let tuner = Tuner {
+        side_by_side,
+        ..tuner(&args, &store, target)?
+    };
     let path = args
         .record
         .clone()
@@ -142,13 +144,15 @@ pub fn run(args: TuneArgs, session: &Session) -> Result<()> {
             counted(done.len() as u64, "trial")
         ));
     }
-    let kept = done.clone();
-    let trials = tuner.run(done, &session.threads, &session.bars, |trials| {
-        if let Some(trial) = trials.last() {
-            session.say(line(trial, &target));
-        }
+    if side_by_side > 1 {
+        session.say(format!(
+            "up to {side_by_side} trials go side by side, and share what is read of the ratings"
+        ));
+    }
+    let trials = tuner.run(&done, &session.threads, &session.bars, |trials, last| {
+        session.say(line(last, &target));
         // What an earlier search did and this one has not come to yet stays.
-        let others = kept.iter().filter(|trial| !trials.contains(trial));
+        let others = done.iter().filter(|trial| !trials.contains(trial));
         record.trials = trials.iter().chain(others).cloned().collect();
         write_json(AtomicFile::create(&path, true)?, &path, &record)
     })?;
@@ -168,17 +172,20 @@ pub fn run(args: TuneArgs, session: &Session) -> Result<()> {
         let svg = draw(&[chart(&tuner, &trials)])?;
         write(AtomicFile::create(plot, true)?, plot, svg.as_bytes())?;
     }
+    let validation = store.part(Part::Validation);
     let outcome = Outcome {
         metric: target.name(),
         best,
         options: Some(found),
         trials: &trials,
+        ratings_read: store.bytes_read() + validation.map_or(0, |part| part.bytes_read()),
         seconds: began.elapsed().as_secs_f64(),
     };
     let mut text = table(&tuner, &trials);
     text += &aligned(&[
         ("best options", described(found)),
         ("in", args.out.display().to_string()),
+        ("ratings read", Bytes(outcome.ratings_read).to_string()),
         ("time", format!("{:.2} s", outcome.seconds)),
     ]);
     session.print(&outcome, text)
@@ -204,6 +211,7 @@ fn tuner<'a>(args: &TuneArgs, store: &'a Store, target: Target) -> Result<Tuner<
         search,
         target,
         patience: usize::from(args.early_stop),
+        side_by_side: 1,
     })
 }
 
