@@ -1,7 +1,7 @@
 //! Moving the rows of one block, in parallel, while the other side is fixed.
 //!
-//! Short rows are tasks of many. A long one is cut into parts, whose sums are gathered in parallel and added in order. Where
-//! the method can, rows wait until there are as many as are faster to move together; it is the same to the bit.
+//! Short rows are tasks of many. A long one is cut into parts, whose sums are gathered in parallel and added in order; of a method
+//! that looks at rows as wholes it is a task by itself. Where the method can, rows wait until there are as many as are faster to move together; it is the same to the bit.
 
 use std::ops::Range;
 
@@ -88,7 +88,7 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
                 sums: split_off(&mut left, count),
                 range,
             };
-            if self.block.row_len(task.range.start) > PART {
+            if self.block.row_len(task.range.start) > PART && !self.step.needs_whole_rows() {
                 long.push(task);
             } else {
                 short.push(task);

@@ -138,6 +138,22 @@ impl Chains {
     }
 }
 
+impl<C: Cost> Losses<'_, C> {
+    fn add_one(
+        &self,
+        fixed: &Fixed<'_>,
+        sums: &mut Chains,
+        chain: usize,
+        prediction: f32,
+        rating: f32,
+    ) {
+        let target = fixed.target(rating);
+        let error = f64::from(prediction - target);
+        sums.losses[chain] += self.0.loss(prediction, target);
+        sums.squared_errors[chain] += error * error;
+    }
+}
+
 impl<C: Cost> Errors for Losses<'_, C> {
     type Sums = Chains;
 
@@ -148,30 +164,27 @@ impl<C: Cost> Errors for Losses<'_, C> {
         mut ratings: &[f32],
         sums: &mut Chains,
     ) {
-        let add = |sums: &mut Chains, chain: usize, prediction: f32, rating: f32| {
-            let target = fixed.target(rating);
-            let error = f64::from(prediction - target);
-            sums.losses[chain] += self.0.loss(prediction, target);
-            sums.squared_errors[chain] += error * error;
-        };
         while !ratings.is_empty() {
             // Up to the end of the part; a segment may begin at any chain.
             let count = ratings.len().min(PART - sums.held);
             let first = sums.held % CHAINS;
             let head = count.min((CHAINS - first) % CHAINS);
             for c in 0..head {
-                add(sums, first + c, predictions[c], ratings[c]);
+                self.add_one(fixed, sums, first + c, predictions[c], ratings[c]);
             }
             let (of_part, of_ratings) = (&predictions[head..count], &ratings[head..count]);
             let (eights, last) = of_part.as_chunks::<CHAINS>();
             let (rated, last_rated) = of_ratings.as_chunks::<CHAINS>();
             for (predictions, ratings) in eights.iter().zip(rated) {
+                let targets = ratings.map(|rating| fixed.target(rating));
+                self.0.add_losses(predictions, &targets, &mut sums.losses);
                 for c in 0..CHAINS {
-                    add(sums, c, predictions[c], ratings[c]);
+                    let error = f64::from(predictions[c] - targets[c]);
+                    sums.squared_errors[c] += error * error;
                 }
             }
             for (c, (&prediction, &rating)) in last.iter().zip(last_rated).enumerate() {
-                add(sums, c, prediction, rating);
+                self.add_one(fixed, sums, c, prediction, rating);
             }
             sums.held += count;
             if sums.held == PART {

@@ -200,7 +200,7 @@ impl Default for Options {
             batch_size: None,
             neighbours: 20,
             shrinkage: 0.0,
-            block: 64,
+            block: 32,
             early_stop: None,
             early_stop_metric: "rmse".into(),
         }

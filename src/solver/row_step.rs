@@ -182,6 +182,12 @@ pub trait RowStep: Sync {
         sums: &mut Self::Sums,
     ) -> Result<()>;
 
+    /// Whether all but the copying of ratings is done when a row is finished: its parts in parallel would save nothing, so that
+    /// several long rows go side by side instead.
+    fn needs_whole_rows(&self) -> bool {
+        false
+    }
+
     /// How many rows with ratings are finished together from what they have [set aside](RowStep::set_aside), where that is
     /// faster than one after another. None, the default, where it is not.
     fn together(&self) -> Option<usize> {
@@ -217,6 +223,19 @@ pub trait RowStep: Sync {
 pub trait Cost: Sync {
     /// The loss of one prediction, both in units of the model.
     fn loss(&self, prediction: f32, target: f32) -> f64;
+
+    /// Adds the losses of several predictions, each to a sum of its own. A cost that is one of several says here which one it
+    /// is, once for all.
+    fn add_losses<const N: usize>(
+        &self,
+        predictions: &[f32; N],
+        targets: &[f32; N],
+        sums: &mut [f64; N],
+    ) {
+        for c in 0..N {
+            sums[c] += self.loss(predictions[c], targets[c]);
+        }
+    }
 
     /// What the length of a row costs.
     fn penalty(&self, own: Own<'_>, ratings: usize) -> f64;

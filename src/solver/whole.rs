@@ -70,10 +70,10 @@ pub struct Whole<M>(pub M);
 impl<M: WholeRow + Send> Sweep for Whole<M> {
     fn memory(&self, shape: Shape, threads: usize) -> u64 {
         let [by_rating, beside] = self.0.room();
-        // A long row has two waves of parts in flight, beside the row that they are added to.
-        let rows = 3 * threads + 1;
         let longest = shape.users.max(shape.items);
-        let ratings = rows * longest.min(PART) + longest;
+        // Every thread may be at a long row, and keeps room for short ones.
+        let rows = threads;
+        let ratings = rows * longest;
         // Columns and targets are in vectors that grow, and so may be twice as long as they need to be.
         4 * (ratings * (by_rating + 4) + rows * beside) as u64
     }
@@ -144,12 +144,16 @@ impl<M: WholeRow> RowStep for Whole<M> {
         };
         self.0.solve(own, row, fixed, shared, room)?;
         if ratings > PART {
-            // One long row at a time is planned for, not one for each thread.
+            // The next row is seldom as long.
             sums.cols = Vec::new();
             sums.targets = Vec::new();
             sums.by_rating = Vec::new();
         }
         Ok(())
+    }
+
+    fn needs_whole_rows(&self) -> bool {
+        true
     }
 
     fn cost(&self) -> &impl Cost {

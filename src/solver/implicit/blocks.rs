@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::kernel::{self, LANES, NormalEquations, Segment};
 use crate::matrix::Row;
 use crate::solver::row_step::{Cost, Fixed, OwnMut};
-use crate::solver::whole::{Room, Whole, WholeRow};
+use crate::solver::whole::{Room, Whole, WholeRow, padded};
 use crate::solver::{Learns, Method, Missing, Options, Solver, sweep};
 
 /// iALS++ in the table of solvers.
@@ -66,7 +66,6 @@ struct Blocks {
 struct Workspace<'a> {
     /// The block's factors of the ratings of a chunk.
     gathered: &'a mut [f32],
-    weights: &'a mut [f32],
     targets: &'a mut [f32],
     equations: &'a mut [f32],
     panel: &'a mut [f32],
@@ -76,12 +75,11 @@ struct Workspace<'a> {
 
 impl Blocks {
     /// The lengths of the parts of the workspace, in their order.
-    fn lengths(&self) -> [usize; 7] {
+    fn lengths(&self) -> [usize; 6] {
         let layout = NormalEquations::new(self.block, false);
         let stride = self.block.next_multiple_of(LANES);
         [
             CHUNK * stride,
-            CHUNK,
             CHUNK,
             layout.sums_len(),
             layout.panel_len(),
@@ -96,10 +94,9 @@ impl Blocks {
             room = rest;
             part
         });
-        let [gathered, weights, targets, equations, panel, scratch, step] = parts;
+        let [gathered, targets, equations, panel, scratch, step] = parts;
         Workspace {
             gathered,
-            weights,
             targets,
             equations,
             panel,
@@ -112,9 +109,19 @@ impl Blocks {
 /// Copies the `width` factors from `first` on of all `cols`, each row padded with zeros.
 fn gather(fixed: &Fixed<'_>, cols: &[u32], first: usize, width: usize, out: &mut [f32]) {
     let (flat, stride) = (fixed.factors.flat(), fixed.factors.stride());
-    let rows = out.chunks_exact_mut(width.next_multiple_of(LANES));
-    for (&col, row) in cols.iter().zip(rows) {
-        row[..width].copy_from_slice(&flat[col as usize * stride + first..][..width]);
+    let floats = padded(width);
+    let in_vectors = first + floats <= stride;
+    for (&col, row) in cols.iter().zip(out.chunks_exact_mut(floats)) {
+        let factors = &flat[col as usize * stride + first..];
+        if in_vectors {
+            // Copies of a fixed length are moves, and no calls.
+            let (to, from) = (row.as_chunks_mut::<LANES>().0, factors.as_chunks().0);
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = *from;
+            }
+        } else {
+            row[..width].copy_from_slice(&factors[..width]);
+        }
         row[width..].fill(0.0);
     }
 }
@@ -127,7 +134,7 @@ impl WholeRow for Blocks {
     }
 
     fn room(&self) -> [usize; 2] {
-        [1, self.lengths().iter().sum()]
+        [2, self.lengths().iter().sum()]
     }
 
     fn shared(&self, fixed: &Fixed<'_>) -> AllCells {
@@ -147,7 +154,11 @@ impl WholeRow for Blocks {
             own.clear();
             return Ok(());
         }
-        let predictions = &mut room.by_rating[..ratings];
+        let (predictions, weights) = room.by_rating.split_at_mut(padded(ratings));
+        let (predictions, weights) = (&mut predictions[..ratings], &mut weights[..ratings]);
+        for (weight, &rating) in weights.iter_mut().zip(targets.values) {
+            *weight = self.cost.weight(rating);
+        }
         let work = self.workspace(room.beside);
         let ridge = self.cost.ridge(ratings);
         fixed.predict(own.as_ref(), targets, predictions);
@@ -158,18 +169,28 @@ impl WholeRow for Blocks {
             let equations = &mut work.equations[..layout.sums_len()];
             equations.fill(0.0);
             for start in (0..ratings).step_by(CHUNK) {
-                let part = targets.part(start..ratings.min(start + CHUNK));
-                gather(fixed, part.cols, first, width, work.gathered);
-                for (at, &rating) in part.values.iter().enumerate() {
-                    let weight = self.cost.weight(rating);
-                    work.weights[at] = weight;
-                    work.targets[at] = weight * (1.0 - predictions[start + at]);
+                let part = start..ratings.min(start + CHUNK);
+                gather(
+                    fixed,
+                    &targets.cols[part.clone()],
+                    first,
+                    width,
+                    work.gathered,
+                );
+                let short = &mut work.targets[..part.len()];
+                let weights = &weights[part.clone()];
+                for ((short, &weight), &y) in short
+                    .iter_mut()
+                    .zip(weights)
+                    .zip(&predictions[part.clone()])
+                {
+                    *short = weight * (1.0 - y);
                 }
                 let segment = Segment {
                     cols: &self.numbers[..part.len()],
-                    targets: &work.targets[..part.len()],
+                    targets: short,
                     // Without alpha every weight is 1.
-                    weights: (self.cost.alpha.is_some()).then_some(&work.weights[..part.len()]),
+                    weights: self.cost.alpha.is_some().then_some(weights),
                 };
                 layout.accumulate(fixed.isa, work.gathered, segment, equations, work.panel);
             }

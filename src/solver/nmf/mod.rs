@@ -18,11 +18,12 @@ mod eigen;
 mod step;
 mod study;
 
+use super::alternating::half_epoch;
 use super::gram::{self, column_sums, gram};
 use super::losses;
-use super::row_step::Fixed;
+use super::row_step::{Fixed, Measure};
 use super::sums::RowSums;
-use super::sweep::{settle, sweep};
+use super::sweep::settle;
 use super::{
     Init, Learns, Measured, Method, Missing, Moving, Options, Parameters, Passes, Reduce, Rule,
     Solver, Tick, scale,
@@ -30,6 +31,7 @@ use super::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::NormalEquations;
 use crate::matrix::{Factors, Ratings, Shape, Side};
+use step::Half;
 
 pub use study::{Study, StudyLine};
 
@@ -175,14 +177,9 @@ impl Nmf {
         }
     }
 
-    fn measured(
-        &self,
-        sums: RowSums,
-        ratings: &dyn Ratings,
-        users: &Factors,
-        items: &Factors,
-    ) -> Measured {
-        let all_cells = gram::inner(&self.whole(users), &self.whole(items));
+    /// With what the whole of either side adds.
+    fn measured(&self, sums: RowSums, ratings: &dyn Ratings, wholes: [&[f64]; 2]) -> Measured {
+        let all_cells = gram::inner(wholes[0], wholes[1]);
         let cells = match self.divergence {
             Divergence::Squared => 0.5 * all_cells,
             Divergence::KullbackLeibler => all_cells,
@@ -230,15 +227,32 @@ impl Solver for Nmf {
         moving: &mut Moving,
         tick: Tick<'_>,
     ) -> Result<Measured> {
-        let parameters = &mut moving.parameters;
-        let sums = sweep(self, Side::Items, epoch, ratings, parameters, tick)?;
-        Ok(self.measured(sums, ratings, &parameters.users, &parameters.items))
+        let backwards = epoch % 2 == 1;
+        let Parameters {
+            users,
+            items,
+            mean,
+            std,
+            ..
+        } = &mut moving.parameters;
+        let go = |side, moving: &mut Factors, fixed: &Factors, whole: &[f64], measure| {
+            let (step, fixed) = (Half { nmf: self, whole }, Fixed::new(fixed, *mean, *std));
+            half_epoch(
+                ratings, side, backwards, &step, moving, &fixed, measure, tick,
+            )
+        };
+        let of_users = self.whole(users);
+        go(Side::Items, items, users, &of_users, Measure::Nothing)?;
+        let of_items = self.whole(items);
+        let sums = go(Side::Users, users, items, &of_items, Measure::All)?;
+        Ok(self.measured(sums, ratings, [&self.whole(users), &of_items]))
     }
 
     fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured> {
         let items = parameters.fixed_items();
         let sums = losses::measure(ratings, self, &parameters.users, &items)?;
-        Ok(self.measured(sums, ratings, &parameters.users, &parameters.items))
+        let wholes = [&parameters.users, &parameters.items].map(|factors| self.whole(factors));
+        Ok(self.measured(sums, ratings, [&wholes[0], &wholes[1]]))
     }
 
     /// Measuring alone: that no rating is below zero is known without looking at them.
@@ -262,7 +276,8 @@ impl Solver for Nmf {
         for user in 0..users.rows() {
             users.row_mut(user).fill(0.5);
         }
-        settle(self, ratings, items, users)
+        let whole = &self.whole(items.factors);
+        settle(&Half { nmf: self, whole }, ratings, items, users)
     }
 
     fn memory(&self, _shape: Shape, threads: usize) -> u64 {

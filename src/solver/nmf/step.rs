@@ -100,27 +100,31 @@ fn at_floor(x: f64) -> f32 {
     (x as f32).max(FLOOR)
 }
 
-impl RowStep for Nmf {
-    type Shared = Vec<f64>;
+/// The step of one side, with what the whole of the other adds.
+pub(super) struct Half<'a> {
+    pub nmf: &'a Nmf,
+    pub whole: &'a [f64],
+}
+
+impl RowStep for Half<'_> {
+    type Shared = ();
     type Sums = Sums;
 
     fn sums(&self) -> Sums {
-        let vector = vec![0.0; self.rank.next_multiple_of(LANES)];
-        let room = |len: usize| vec![0.0; if self.solves_equations() { len } else { 0 }];
+        let vector = vec![0.0; self.nmf.rank.next_multiple_of(LANES)];
+        let room = |len: usize| vec![0.0; if self.nmf.solves_equations() { len } else { 0 }];
         Sums {
             numerator: vector.clone(),
             denominator: vector,
-            equations: room(self.equations.sums_len()),
-            panel: room(self.equations.panel_len()),
+            equations: room(self.nmf.equations.sums_len()),
+            panel: room(self.nmf.equations.panel_len()),
             weights: Vec::new(),
-            before: vec![0.0; self.rank],
-            divisors: vec![0.0; self.rank],
+            before: vec![0.0; self.nmf.rank],
+            divisors: vec![0.0; self.nmf.rank],
         }
     }
 
-    fn shared(&self, fixed: &Fixed<'_>) -> Vec<f64> {
-        self.whole(fixed.factors)
-    }
+    fn shared(&self, _fixed: &Fixed<'_>) {}
 
     fn begin(&self, sums: &mut Sums) {
         sums.numerator.fill(0.0);
@@ -138,13 +142,14 @@ impl RowStep for Nmf {
             ..
         } = sums;
         let (flat, cols) = (fixed.factors.flat(), segment.cols);
-        if self.solves_equations() {
+        if self.nmf.solves_equations() {
             let segment = Segment {
                 cols,
                 targets: segment.values,
                 weights: None,
             };
-            self.equations
+            self.nmf
+                .equations
                 .accumulate(fixed.isa, flat, segment, equations, panel);
             return;
         }
@@ -152,10 +157,10 @@ impl RowStep for Nmf {
             kernel::add_scaled_rows(fixed.isa, weights, flat, cols, sum);
         };
         weights.resize(segment.len(), 0.0);
-        match self.divergence {
+        match self.nmf.divergence {
             Divergence::Squared => {
                 add(segment.values, numerator);
-                if self.missing == Missing::Skip {
+                if self.nmf.missing == Missing::Skip {
                     fixed.predict(own, segment, weights);
                     add(weights, denominator);
                 }
@@ -166,7 +171,7 @@ impl RowStep for Nmf {
                     *p = rating / p.max(FLOOR * FLOOR);
                 }
                 add(weights, numerator);
-                if self.missing == Missing::Skip {
+                if self.nmf.missing == Missing::Skip {
                     weights.fill(1.0);
                     add(weights, denominator);
                 }
@@ -192,24 +197,24 @@ impl RowStep for Nmf {
         own: OwnMut<'_>,
         ratings: usize,
         fixed: &Fixed<'_>,
-        whole: &Vec<f64>,
+        _shared: &(),
         sums: &mut Sums,
     ) -> Result<()> {
-        let own = &mut own.factors[..self.rank];
+        let own = &mut own.factors[..self.nmf.rank];
         for (before, &x) in sums.before.iter_mut().zip(&*own) {
             *before = x.into();
         }
-        match self.rule {
+        match self.nmf.rule {
             // Nothing speaks for this row.
             _ if ratings == 0 => own.fill(FLOOR),
-            Rule::Multiplicative => self.multiply(fixed.isa, own, whole, sums),
-            Rule::Hals => self.descend(own, whole, sums),
+            Rule::Multiplicative => self.nmf.multiply(fixed.isa, own, self.whole, sums),
+            Rule::Hals => self.nmf.descend(own, self.whole, sums),
         }
         Ok(())
     }
 
     fn cost(&self) -> &impl Cost {
-        self
+        self.nmf
     }
 }
 
@@ -217,6 +222,25 @@ impl Cost for Nmf {
     fn loss(&self, prediction: f32, target: f32) -> f64 {
         self.divergence
             .of(self.missing, prediction.into(), target.into())
+    }
+
+    fn add_losses<const N: usize>(
+        &self,
+        predictions: &[f32; N],
+        targets: &[f32; N],
+        sums: &mut [f64; N],
+    ) {
+        let mut add = |divergence: Divergence, missing: Missing| {
+            for c in 0..N {
+                sums[c] += divergence.of(missing, predictions[c].into(), targets[c].into());
+            }
+        };
+        // Written out, so that each is a loop without choices.
+        match (self.divergence, self.missing) {
+            (Divergence::Squared, Missing::Zero) => add(Divergence::Squared, Missing::Zero),
+            (Divergence::Squared, Missing::Skip) => add(Divergence::Squared, Missing::Skip),
+            (Divergence::KullbackLeibler, missing) => add(Divergence::KullbackLeibler, missing),
+        }
     }
 
     fn penalty(&self, _own: Own<'_>, _ratings: usize) -> f64 {
