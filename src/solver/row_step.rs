@@ -207,7 +207,7 @@ pub trait RowStep: Sync {
         _fixed: &Fixed<'_>,
         _sums: &mut Self::Sums,
     ) -> Result<(), (usize, Error)> {
-        Ok(())
+        unreachable!("a method that finishes rows together says how")
     }
 
     /// Whether a row that was solved for stands still, wherever it started from.

@@ -1,5 +1,7 @@
 //! What methods have in common whose epoch is one sweep: one side moves, then the other on the first one's new values.
 
+use std::borrow::Borrow;
+
 use super::alternating::half_epoch;
 use super::losses;
 use super::row_step::{Cost, Fixed, Measure, RowStep};
@@ -112,6 +114,18 @@ pub fn sweep<S: RowStep>(
     parameters: &mut Parameters,
     tick: Tick<'_>,
 ) -> Result<RowSums> {
+    sweep_by::<S, &S>(|_| step, first, epoch, ratings, parameters, tick)
+}
+
+/// As [`sweep`], each side by the step that `step` makes for the other.
+pub fn sweep_by<S: RowStep, B: Borrow<S>>(
+    mut step: impl FnMut(&Factors) -> B,
+    first: Side,
+    epoch: usize,
+    ratings: &dyn Ratings,
+    parameters: &mut Parameters,
+    tick: Tick<'_>,
+) -> Result<RowSums> {
     let backwards = epoch % 2 == 1;
     let Parameters {
         users,
@@ -125,7 +139,8 @@ pub fn sweep<S: RowStep>(
             Side::Users => (users, items),
             Side::Items => (items, users),
         };
-        let fixed = Fixed::new(other, *mean, *std);
+        let (step, fixed) = (step(other), Fixed::new(other, *mean, *std));
+        let step = step.borrow();
         half_epoch(
             ratings, side, backwards, step, moving, &fixed, measure, tick,
         )

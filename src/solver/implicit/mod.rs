@@ -21,12 +21,12 @@ mod blocks;
 mod exact;
 mod steps;
 
-use super::alternating::{half_epoch, sum_rows};
+use super::alternating::sum_rows;
 use super::contributions::RowProblem;
 use super::gram::{self, gram};
-use super::row_step::{Cost, Fixed, Measure, Own};
+use super::row_step::{Cost, Fixed, Own};
 use super::sums::RowSums;
-use super::sweep::{Sweep, settle};
+use super::sweep::{Sweep, settle, sweep_by};
 use super::{Measured, Moving, Options, Parameters, Passes, Solver, Tick, scale};
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::{Factors, Ratings, Row, Shape, Side};
@@ -179,25 +179,10 @@ impl<S: Sweep + 'static> Solver for Implicit<S> {
         moving: &mut Moving,
         tick: Tick<'_>,
     ) -> Result<Measured> {
-        let backwards = epoch % 2 == 1;
-        let Parameters {
-            users,
-            items,
-            mean,
-            std,
-            ..
-        } = &mut moving.parameters;
-        let go = |side, moving: &mut Factors, fixed: &Factors, measure| {
-            let step = (self.step)(&self.options, self.cost(fixed.rows()));
-            let fixed = Fixed::new(fixed, *mean, *std);
-            half_epoch(
-                ratings, side, backwards, &step, moving, &fixed, measure, tick,
-            )
-        };
-        let of_items = go(Side::Items, items, users, Measure::Penalty)?;
-        let mut sums = go(Side::Users, users, items, Measure::All)?;
-        sums.penalty += of_items.penalty;
-        Ok(self.measured(sums, ratings, users, items))
+        let parameters = &mut moving.parameters;
+        let step = |fixed: &Factors| (self.step)(&self.options, self.cost(fixed.rows()));
+        let sums = sweep_by::<S, S>(step, Side::Items, epoch, ratings, parameters, tick)?;
+        Ok(self.measured(sums, ratings, &parameters.users, &parameters.items))
     }
 
     fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured> {

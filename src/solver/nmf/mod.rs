@@ -18,12 +18,11 @@ mod eigen;
 mod step;
 mod study;
 
-use super::alternating::half_epoch;
 use super::gram::{self, column_sums, gram};
 use super::losses;
-use super::row_step::{Fixed, Measure};
+use super::row_step::Fixed;
 use super::sums::RowSums;
-use super::sweep::settle;
+use super::sweep::{settle, sweep_by};
 use super::{
     Init, Learns, Measured, Method, Missing, Moving, Options, Parameters, Passes, Reduce, Rule,
     Solver, Tick, scale,
@@ -227,25 +226,19 @@ impl Solver for Nmf {
         moving: &mut Moving,
         tick: Tick<'_>,
     ) -> Result<Measured> {
-        let backwards = epoch % 2 == 1;
-        let Parameters {
-            users,
-            items,
-            mean,
-            std,
-            ..
-        } = &mut moving.parameters;
-        let go = |side, moving: &mut Factors, fixed: &Factors, whole: &[f64], measure| {
-            let (step, fixed) = (Half { nmf: self, whole }, Fixed::new(fixed, *mean, *std));
-            half_epoch(
-                ratings, side, backwards, &step, moving, &fixed, measure, tick,
-            )
+        let parameters = &mut moving.parameters;
+        let mut whole = Vec::new();
+        let step = |fixed: &Factors| {
+            whole = self.whole(fixed);
+            Half {
+                nmf: self,
+                whole: whole.clone(),
+            }
         };
-        let of_users = self.whole(users);
-        go(Side::Items, items, users, &of_users, Measure::Nothing)?;
-        let of_items = self.whole(items);
-        let sums = go(Side::Users, users, items, &of_items, Measure::All)?;
-        Ok(self.measured(sums, ratings, [&self.whole(users), &of_items]))
+        let sums = sweep_by::<Half<'_>, _>(step, Side::Items, epoch, ratings, parameters, tick)?;
+        // The last was that of the items, as they are now.
+        let wholes = [&self.whole(&parameters.users), &whole];
+        Ok(self.measured(sums, ratings, wholes.map(Vec::as_slice)))
     }
 
     fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured> {
@@ -276,7 +269,7 @@ impl Solver for Nmf {
         for user in 0..users.rows() {
             users.row_mut(user).fill(0.5);
         }
-        let whole = &self.whole(items.factors);
+        let whole = self.whole(items.factors);
         settle(&Half { nmf: self, whole }, ratings, items, users)
     }
 

@@ -103,7 +103,7 @@ fn at_floor(x: f64) -> f32 {
 /// The step of one side, with what the whole of the other adds.
 pub(super) struct Half<'a> {
     pub nmf: &'a Nmf,
-    pub whole: &'a [f64],
+    pub whole: Vec<f64>,
 }
 
 impl RowStep for Half<'_> {
@@ -207,8 +207,8 @@ impl RowStep for Half<'_> {
         match self.nmf.rule {
             // Nothing speaks for this row.
             _ if ratings == 0 => own.fill(FLOOR),
-            Rule::Multiplicative => self.nmf.multiply(fixed.isa, own, self.whole, sums),
-            Rule::Hals => self.nmf.descend(own, self.whole, sums),
+            Rule::Multiplicative => self.nmf.multiply(fixed.isa, own, &self.whole, sums),
+            Rule::Hals => self.nmf.descend(own, &self.whole, sums),
         }
         Ok(())
     }
