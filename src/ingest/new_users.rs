@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{Consumer, Input, RawRating, ReadOptions, read_ratings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::InMemory;
-use crate::memory::Bytes;
+use crate::memory::{Bytes, Plan};
 use crate::store::Dictionary;
 
 /// Users by their ids, and their ratings.
@@ -17,7 +17,8 @@ pub struct NewUsers {
     pub ratings: InMemory,
     /// Ratings of items that are not known, which are left out.
     pub unknown: u64,
-    /// Bytes that all this takes, as far as it goes by the number of ratings, users and items.
+    /// Bytes that all this takes, as far as it goes by the number of ratings, users and items, and what else is to be held for
+    /// each user.
     pub bytes: u64,
 }
 
@@ -28,21 +29,27 @@ const RATING_BYTES: u64 = 48;
 const USER_BYTES: u64 = 128;
 
 impl NewUsers {
-    /// Reads ratings in any input format. Of a pair that is rated more than once the last line counts.
+    /// Reads ratings in any input format. Of a pair that is rated more than once the last line counts. For each user,
+    /// `of_user` bytes more are to be held later.
     ///
     /// # Errors
-    /// If the text cannot be read, none of its items is known, or its users and ratings take more than `most_bytes`.
+    /// If the text cannot be read, none of its items is known, or its users and ratings take more than the plan leaves. What
+    /// would do is told where at least the users' ids fit: ratings are counted then.
     pub fn read(
         input: Input,
         options: &ReadOptions,
         items: &Dictionary,
-        most_bytes: u64,
+        plan: &Plan,
+        of_user: u64,
     ) -> Result<NewUsers> {
         let path = input.name().to_owned();
+        let held = input.memory()?;
         let mut collector = Collector {
             items,
-            most: most_bytes,
-            held: input.memory()?,
+            most: plan.rest(held)?,
+            of_user,
+            held,
+            of_ids: held,
             users: HashMap::new(),
             ids: Vec::new(),
             ratings: Vec::new(),
@@ -54,8 +61,14 @@ impl NewUsers {
             mut ratings,
             unknown,
             held,
+            most,
             ..
         } = collector;
+        if held > most {
+            let mut plan = plan.clone();
+            plan.hold("new users and their ratings", held);
+            plan.rest(0)?;
+        }
         // Stable, so that the last line of a pair comes last.
         ratings.sort_by_key(|&(user, item, _)| (user, item));
         ratings.reverse();
@@ -78,8 +91,12 @@ impl NewUsers {
 struct Collector<'a> {
     items: &'a Dictionary,
     most: u64,
-    /// Bytes of what was read so far.
+    /// Bytes that are to be held for each user in the end.
+    of_user: u64,
+    /// Bytes of what was read so far, were all of it held.
     held: u64,
+    /// Of those, bytes of users' ids, and of reading itself.
+    of_ids: u64,
     users: HashMap<String, u32>,
     ids: Vec<String>,
     ratings: Vec<(u32, u32, f32)>,
@@ -105,22 +122,31 @@ impl Consumer for Collector<'_> {
     fn commit(&mut self, chunk: Self::Chunk) -> Result<()> {
         for (id, item, rating) in chunk {
             let next = self.users.len() as u32;
-            let (ids, held) = (&mut self.ids, &mut self.held);
-            let user = *self.users.entry(id).or_insert_with_key(|id| {
-                *held += 2 * id.len() as u64 + USER_BYTES;
-                ids.push(id.clone());
-                next
-            });
+            let user = match self.users.get(&id) {
+                Some(&user) => user,
+                None => {
+                    let bytes = 2 * id.len() as u64 + USER_BYTES;
+                    self.of_ids += bytes;
+                    self.held += bytes + self.of_user;
+                    self.ids.push(id.clone());
+                    self.users.insert(id, next);
+                    next
+                }
+            };
             match item? {
                 Some(item) => {
-                    *held += RATING_BYTES;
-                    self.ratings.push((user, item, rating));
+                    self.held += RATING_BYTES;
+                    match self.held <= self.most {
+                        true => self.ratings.push((user, item, rating)),
+                        // From here on they are counted, so that the budget that would do can be named.
+                        false => self.ratings = Vec::new(),
+                    }
                 }
                 None => self.unknown += 1,
             }
-            if self.held > self.most {
+            if self.of_ids > self.most {
                 let most = Bytes(self.most);
-                let what = format!("these users and their ratings take more than {most} of memory");
+                let what = format!("the ids of these users take more than {most} of memory");
                 return Err(Error::new(ErrorKind::OverBudget, what)
                     .remedy("raise --memory, or fold these users in part by part"));
             }

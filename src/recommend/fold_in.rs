@@ -3,7 +3,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::{AtLeast, Factors, InMemory, Ratings, Shape, Side, SparseRows};
 use crate::model::Model;
-use crate::solver::{histories, method};
+use crate::solver::{Options, histories, method};
 use crate::store::Store;
 
 /// Users with rows of their own, beside a model's items.
@@ -75,12 +75,11 @@ impl FoldedIn {
             && store.items().seal() == model.dictionary(Side::Items).seal()
     }
 
-    /// Memory that folding users of this shape into a model takes, in bytes, beside their ratings.
+    /// Memory that folding users of this shape into a model of these options takes, in bytes, beside their ratings.
     ///
     /// # Errors
-    /// If the model's options do not fit together.
-    pub fn memory(model: &Model, shape: Shape, threads: usize) -> Result<u64> {
-        let options = &model.record().options;
+    /// If the options do not fit together.
+    pub fn memory(options: &Options, shape: Shape, threads: usize) -> Result<u64> {
         let solver = method(&options.solver)?.solver(options)?;
         let rows = 2 * Factors::bytes(shape.users, options.rank, true);
         Ok(rows + solver.fold_in_memory(shape, threads))

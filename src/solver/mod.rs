@@ -1,4 +1,4 @@
-//! How the cost is minimised: [`SOLVERS`], one file each, on two drivers.
+//! How the cost is minimised: [`SOLVERS`], one file or folder each, on three drivers: row by row, over tiles, and over mini-batches.
 //!
 //! Every solver minimises
 //!
@@ -381,9 +381,10 @@ pub trait Solver: Send + Sync {
             .remedy("train with --solver als, or ials for implicit feedback"))
     }
 
-    /// Memory that [`fold_in`](Solver::fold_in) takes for users of this shape beside their rows, twice, in bytes.
-    fn fold_in_memory(&self, _shape: Shape, _threads: usize) -> u64 {
-        0
+    /// Memory that [`fold_in`](Solver::fold_in) takes for users of this shape beside their rows, twice, in bytes: by default
+    /// what training takes, which solves such rows.
+    fn fold_in_memory(&self, shape: Shape, threads: usize) -> u64 {
+        self.memory(shape, threads)
     }
 
     /// Whether [`fold_in`](Solver::fold_in) solves the rows of items to fixed users just as well, if the sides change places.

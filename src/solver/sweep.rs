@@ -70,6 +70,9 @@ pub fn settle<S: RowStep>(
 ) -> Result<()> {
     const MOST: usize = 200;
     const STILL: f32 = 1e-6;
+    fn all(factors: &Factors) -> impl Iterator<Item = &f32> {
+        factors.flat().iter().chain(factors.biases())
+    }
     for _ in 0..MOST {
         let before = (!step.is_exact()).then(|| users.clone());
         let measure = Measure::Nothing;
@@ -86,19 +89,9 @@ pub fn settle<S: RowStep>(
         let Some(before) = before else {
             break;
         };
-        let all = |factors: &Factors| {
-            let biases = factors.biases().to_vec();
-            factors
-                .flat()
-                .iter()
-                .copied()
-                .chain(biases)
-                .collect::<Vec<f32>>()
-        };
-        let (now, before) = (all(users), all(&before));
-        let largest = now.iter().fold(0.0, |most: f32, x| most.max(x.abs()));
+        let largest = all(users).fold(0.0, |most: f32, x| most.max(x.abs()));
         let still = |(x, y): (&f32, &f32)| (x - y).abs() <= STILL * largest;
-        if now.iter().zip(&before).all(still) {
+        if all(users).zip(all(&before)).all(still) {
             break;
         }
     }

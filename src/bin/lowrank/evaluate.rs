@@ -143,6 +143,9 @@ pub fn run(args: EvaluateArgs, session: &Session) -> Result<()> {
         let lists = protocol.memory(store.shape(), items, rank, threads);
         plan.hold("packed items and lists", lists);
     }
+    if args.fold_in.is_some() {
+        NewUsers::plan(&mut plan, &record, session)?;
+    }
     let ways = [Held::Everything, Held::Items];
     let held = Held::plan(&mut plan, &args.model, &ways)?;
     let model = Model::open_with(&args.model, held)?;

@@ -4,13 +4,16 @@ use std::path::Path;
 
 use lowrank::Result;
 use lowrank::ingest::{Input, NewUsers as Read, ReadOptions};
-use lowrank::matrix::{Ratings, RowScratch, Side};
+use lowrank::matrix::{Ratings, RowScratch, Shape, Side};
 use lowrank::memory::Plan;
-use lowrank::model::Model;
+use lowrank::model::{Model, Record};
 use lowrank::recommend::FoldedIn;
 use lowrank::store::{Dictionary, Store};
 
 use crate::session::{Session, counted};
+
+/// The fewest users and ratings that there can be.
+const ONE: (usize, u64) = (1, 1);
 
 /// Users with their ids.
 pub struct NewUsers {
@@ -21,6 +24,22 @@ pub struct NewUsers {
 }
 
 impl NewUsers {
+    /// Plans what is held however many they are.
+    pub fn plan(plan: &mut Plan, record: &Record, session: &Session) -> Result<()> {
+        plan.hold("solving for rows", NewUsers::memory(record, ONE, session)?);
+        Ok(())
+    }
+
+    /// Bytes that so many users and ratings take beside their ids and ratings.
+    fn memory(record: &Record, (users, ratings): (usize, u64), session: &Session) -> Result<u64> {
+        let shape = Shape {
+            users,
+            items: record.shape.items,
+            ratings,
+        };
+        FoldedIn::memory(&record.options, shape, session.threads.count())
+    }
+
     /// Reads their ratings and solves for their rows, which have to fit beside what the plan has. Of a model whose solver
     /// asks for the ratings that it was trained on, the store is needed.
     pub fn fold_in(
@@ -32,7 +51,10 @@ impl NewUsers {
     ) -> Result<NewUsers> {
         let items = model.dictionary(Side::Items);
         let options = ReadOptions::default().within(plan.budget());
-        let read = Read::read(Input::from(path), &options, items, plan.rest(0)?)?;
+        let record = model.record();
+        let one = NewUsers::memory(record, ONE, session)?;
+        let of_user = NewUsers::memory(record, (2, 1), session)?.saturating_sub(one);
+        let read = Read::read(Input::from(path), &options, items, plan, of_user)?;
         if read.unknown > 0 {
             let unknown = counted(read.unknown, "rating");
             session.say(format!(
@@ -51,12 +73,11 @@ impl NewUsers {
                 "note: {users} with no item that the model knows and learns from, who get what anybody would"
             ));
         }
-        let threads = session.threads.count();
-        plan.hold("ratings of new users", read.bytes);
-        plan.hold(
-            "rows of new users",
-            FoldedIn::memory(model, read.ratings.shape(), threads)?,
-        );
+        plan.hold("new users and their ratings", read.bytes);
+        let Shape { users, ratings, .. } = read.ratings.shape();
+        let all = NewUsers::memory(record, (users, ratings), session)?;
+        let counted = one + of_user * users as u64;
+        plan.hold("rows of new users", all.saturating_sub(counted));
         plan.rest(0)?;
         let trained = store.filter(|store| FoldedIn::is_of(store, model));
         let fold_in = || FoldedIn::new(model, read.ratings, trained);

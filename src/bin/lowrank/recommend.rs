@@ -133,7 +133,10 @@ pub fn run(args: RecommendArgs, session: &Session) -> Result<()> {
     plan.hold("items made ready to search, and lists", searching);
     // Who is folded in has a row of their own, and no other user's is looked at.
     let ways = match args.fold_in {
-        Some(_) => &[Held::Items][..],
+        Some(_) => {
+            NewUsers::plan(&mut plan, &record, session)?;
+            &[Held::Items][..]
+        }
         None => &[Held::Everything, Held::Items],
     };
     let held = Held::plan(&mut plan, &args.model, ways)?;

@@ -228,6 +228,11 @@ impl<S: Sweep + 'static> Solver for Implicit<S> {
         settle(&step, ratings, items, users)
     }
 
+    fn fold_in_memory(&self, shape: Shape, threads: usize) -> u64 {
+        let exact = Ials::new(&self.options, self.cost(shape.items));
+        Sweep::memory(&exact, shape, threads) + 2 * gram::memory(self.options.rank, threads)
+    }
+
     fn contributions(&self, row: Row<'_>, items: &Fixed<'_>, item: usize) -> Option<Vec<f64>> {
         let problem = self.cost(items.factors.rows()).problem(row, items)?;
         Some(problem.contributions(row, items, item))

@@ -170,6 +170,11 @@ impl<W: Weights> Solver for Neighbours<W> {
         Ok(())
     }
 
+    /// What they took is kept.
+    fn fold_in_memory(&self, shape: Shape, _threads: usize) -> u64 {
+        SparseRows::bytes(shape.users, shape.ratings)
+    }
+
     fn memory(&self, shape: Shape, threads: usize) -> u64 {
         let scores = (threads * shape.items * size_of::<f32>()) as u64;
         SparseRows::bytes(shape.users, shape.ratings) + self.0.memory(shape, threads) + scores
