@@ -1,4 +1,5 @@
-//! Whether what is on disk survives: every step of import, checkpoint, model and output fails in turn, in four ways.
+//! Whether what is on disk survives: every step of import, update, split, tiles, checkpoint, model and output fails in turn, in
+//! four ways.
 //!
 //! After each, the target is the old state or the new to the byte, never a mixture, and the next writer leaves nothing of
 //! what was begun.
@@ -9,7 +10,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::error::{AtPath, Result};
-use crate::ingest::{Duplicates, HoldOut, Import, Input, Merge, ReadOptions, Split};
+use crate::ingest::{Duplicates, HoldOut, Import, Input, Merge, ReadOptions, Resplit, Split};
+use crate::matrix::Ratings;
+use crate::memory::Plan;
 use crate::model::{Checkpoint, Model, Run};
 use crate::solver::Options;
 use crate::store::faults::{Fault, with};
@@ -174,7 +177,7 @@ fn an_update_leaves_the_old_store_or_the_new() {
             read: ReadOptions::default(),
             titles: None,
             shard_bytes: 2048,
-            memory: None,
+            plan: Plan::within(None),
             force: true,
         };
         let merged = merge.run(&at("s"), &Threads::new(Some(1))?, &())?;
@@ -188,6 +191,83 @@ fn an_update_leaves_the_old_store_or_the_new() {
     );
     let store = Store::open(at("s")).unwrap();
     store.verify(&mut |_| {}).unwrap();
+}
+
+#[test]
+fn a_split_leaves_the_old_store_or_the_new() {
+    let root = folder();
+    let at = |name: &str| root.path().join(name);
+    fs::write(at("old.csv"), ratings(12, 7)).unwrap();
+    fs::write(at("new.csv"), ratings(25, 9)).unwrap();
+    import(&at("new.csv"), &at("source")).unwrap();
+    let source = Store::open(at("source")).unwrap();
+    let split = || {
+        let resplit = Resplit {
+            store: &source,
+            split: Split {
+                test: HoldOut::Fraction(0.4),
+                ..Split::default()
+            },
+            fold_in: None,
+            shard_bytes: 2048,
+            memory: None,
+            force: true,
+        };
+        resplit.run(&at("s"), &Threads::new(Some(1))?, &())?;
+        Ok(())
+    };
+    survives(root.path(), "s", || import(&at("old.csv"), &at("s")), split);
+    let store = Store::open(at("s")).unwrap();
+    store.verify(&mut |_| {}).unwrap();
+}
+
+/// Tiles are only ever made where there are none. Where they cannot be kept in the store, training may have them all the same. As
+/// nobody writes them again, a lock of theirs may stay, until the store is replaced.
+#[test]
+fn tiles_are_in_a_store_whole_or_not_at_all() {
+    let root = folder();
+    let (text, path) = (root.path().join("in.csv"), root.path().join("s"));
+    fs::write(&text, ratings(25, 9)).unwrap();
+    let without = || {
+        import(&text, &path).unwrap();
+        tree(&path)
+    };
+    let make = || Store::open(&path)?.tiles().map(drop);
+    let before = without();
+    let (done, seen) = with(root.path(), Fault::None, 0, make);
+    done.unwrap();
+    assert!(seen.unsynced.is_empty(), "not on disk: {:?}", seen.unsynced);
+    let after = tree(&path);
+    assert!(before != after && seen.steps > 5, "{} steps", seen.steps);
+    let of_tiles = |all: &BTreeMap<PathBuf, Vec<u8>>| {
+        let mut all = all.clone();
+        all.retain(|file, _| file.starts_with(path.join("tiles")));
+        all
+    };
+    for fault in [Fault::Full, Fault::Short, Fault::Killed, Fault::Torn] {
+        for at in 0..seen.steps {
+            assert!(without() == before, "{fault:?} at {at}: left behind");
+            let (done, _) = with(root.path(), fault, at, make);
+            let found = of_tiles(&tree(&path));
+            let whole = found == of_tiles(&after);
+            assert!(whole || found.is_empty(), "{fault:?} at {at}: a part");
+            match done {
+                Ok(()) => assert!(whole || fault != Fault::Short, "{fault:?} at {at}"),
+                Err(error) => assert!(error.to_string().contains("no space left"), "{error}"),
+            }
+            make().unwrap();
+            assert!(
+                of_tiles(&tree(&path)) == of_tiles(&after),
+                "{fault:?} at {at}"
+            );
+            Store::open(&path).unwrap().verify(&mut |_| {}).unwrap();
+        }
+    }
+    println!(
+        "{}: {} faults",
+        path.join("tiles").display(),
+        4 * seen.steps
+    );
 }
 
 #[test]

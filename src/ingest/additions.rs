@@ -47,7 +47,7 @@ impl Additions {
             items: Ids::after(store.items()),
             records: Vec::new(),
             without_time: false,
-            most: room / RATING_BYTES,
+            room,
         };
         let read = read_ratings(inputs, options, &mut collector)?;
         let Collector {
@@ -88,6 +88,8 @@ impl Additions {
 struct Ids<'a> {
     known: &'a Dictionary,
     new: HashMap<Box<str>, u32>,
+    /// Bytes of the text of those that are new.
+    bytes: u64,
 }
 
 /// An id that was looked up.
@@ -98,8 +100,11 @@ enum Id {
 
 impl<'a> Ids<'a> {
     fn after(known: &'a Dictionary) -> Ids<'a> {
-        let new = HashMap::new();
-        Ids { known, new }
+        Ids {
+            known,
+            new: HashMap::new(),
+            bytes: 0,
+        }
     }
 
     fn look_up(&self, id: &[u8]) -> Result<Id> {
@@ -114,7 +119,10 @@ impl<'a> Ids<'a> {
             Id::Known(row) => row,
             Id::New(id) => {
                 let next = self.known.len() + self.new.len();
-                *self.new.entry(id).or_insert(next as u32)
+                *self.new.entry(id).or_insert_with_key(|id| {
+                    self.bytes += id.len() as u64;
+                    next as u32
+                })
             }
         }
     }
@@ -161,7 +169,8 @@ struct Collector<'a> {
     items: Ids<'a>,
     records: Vec<Record<i64>>,
     without_time: bool,
-    most: u64,
+    /// Bytes that all this may take.
+    room: u64,
 }
 
 /// The ratings of a chunk, with their ids looked up.
@@ -198,8 +207,14 @@ impl Consumer for Collector<'_> {
                 return Err(Error::new(ErrorKind::BadInput, what));
             }
         }
-        if self.records.len() as u64 > self.most {
-            let what = format!("more than {} new ratings do not fit in memory", self.most);
+        for ids in [&self.users, &self.items] {
+            // What was looked up in a dictionary would stay in memory.
+            ids.known.release();
+        }
+        let ratings = self.records.len() as u64;
+        let held = RATING_BYTES * ratings + self.users.bytes + self.items.bytes;
+        if held > self.room {
+            let what = format!("more than {ratings} new ratings do not fit in memory");
             return Err(Error::new(ErrorKind::OverBudget, what)
                 .remedy("raise --memory, add them part by part, or import everything anew"));
         }

@@ -8,10 +8,10 @@ use std::path::Path;
 use super::additions::Additions;
 use super::sort::Record;
 use super::waves::in_waves;
-use super::{Input, ReadOptions, ReadReport, Titles};
+use super::{Input, ReadOptions, ReadReport, Titles, titles};
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::{Ratings, Row, RowScratch, Side};
-use crate::memory::{Bytes, Plan};
+use crate::memory::Plan;
 use crate::progress::{Progress, Unit};
 use crate::rng::key;
 use crate::store::{
@@ -33,8 +33,8 @@ pub struct Merge<'a> {
     pub titles: Option<Titles>,
     /// The most bytes of a shard that is written; less where the budget is small.
     pub shard_bytes: u64,
-    /// The budget; half of what is available if none.
-    pub memory: Option<Bytes>,
+    /// The budget, and what the caller holds of it all along.
+    pub plan: Plan,
     /// Whether what is at the output may be replaced.
     pub force: bool,
 }
@@ -92,18 +92,29 @@ impl Merge<'_> {
     /// Less than this is no room for new ratings.
     const LEAST: u64 = 4 << 20;
 
+    /// What it will hold at least, which fits the budget.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn planned(&self, threads: &Threads) -> Result<Plan> {
+        let mut plan = self.plan.clone();
+        let shape = self.store.shape();
+        plan.hold("titles", self.titles.as_ref().map_or(0, titles::memory));
+        plan.hold("ids in order", 32 * (shape.users + shape.items) as u64);
+        plan.hold("rows decoded", 2 * self.store.row_memory()?);
+        let text = 8 * threads.count() * self.read.chunk_bytes;
+        plan.hold("text being read", text as u64);
+        plan.rest(Merge::LEAST)?;
+        Ok(plan)
+    }
+
     /// Makes the store that will be at `out`.
     ///
     /// # Errors
     /// If the budget is too small, the text cannot be read, or a store cannot be read or written. Nothing is left behind
     /// then.
     pub fn run(&self, out: &Path, threads: &Threads, progress: &dyn Progress) -> Result<Merged> {
-        let mut plan = Plan::within(self.memory);
-        let shape = self.store.shape();
-        plan.hold("ids in order", 32 * (shape.users + shape.items) as u64);
-        plan.hold("rows decoded", 2 * self.store.row_memory()?);
-        let text = 8 * threads.count() * self.read.chunk_bytes;
-        plan.hold("text being read", text as u64);
+        let mut plan = self.planned(threads)?;
         // A quarter of what is left is for shards being written, so that what would do does not grow with the budget.
         let shard_bytes = self.shard_bytes.min(plan.rest(Merge::LEAST)? / 16);
         plan.hold("shards being written", 4 * shard_bytes);

@@ -184,6 +184,13 @@ impl Model {
         draft.write(dir, parameters, None)
     }
 
+    /// Whether the last update of the model began with the ratings of `store`, and left it with others.
+    pub fn is_update_of(&self, store: &Store) -> bool {
+        let before = store.manifest().fingerprint;
+        let last = self.record.updates.last();
+        before != self.record.fingerprint && last.is_some_and(|last| last.before == before)
+    }
+
     /// Opens a model and reads its factors, every byte of which is checked.
     ///
     /// # Errors

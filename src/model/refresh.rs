@@ -35,34 +35,35 @@ impl<'a> Refresh<'a> {
     /// # Errors
     /// If that is not so.
     pub fn new(model: &'a Model, store: &Store) -> Result<Refresh<'a>> {
-        let record = model.record();
-        let options = &record.options;
-        let bad = |what: String, remedy: &str| {
-            Err(Error::new(ErrorKind::BadOption, what).remedy(remedy.to_owned()))
-        };
+        let options = &model.record().options;
         let solver = method(&options.solver)?.solver(options)?;
         if !solver.solves_either_side() {
             let what = format!(
                 "a model of {} cannot be updated: its solver does not solve for single rows",
                 options.solver
             );
-            return bad(
-                what,
-                "train again, or train with --solver als, or ials for implicit feedback",
-            );
+            return Err(Error::new(ErrorKind::BadOption, what)
+                .remedy("train again, or train with --solver als, or ials for implicit feedback"));
         }
-        let same_ids = |side| store.dictionary(side).seal() == model.dictionary(side).seal();
-        if store.manifest().fingerprint != record.fingerprint
-            || !same_ids(Side::Users)
-            || !same_ids(Side::Items)
-        {
-            let what = "the model was trained on other ratings than those of this store";
-            return bad(
-                what.into(),
-                "name the store that it was trained on, or train again",
-            );
-        }
+        Refresh::expect_same(model, store)?;
         Ok(Refresh { model, solver })
+    }
+
+    /// Checks that the model was trained on, or updated with, the ratings of `store`.
+    ///
+    /// # Errors
+    /// If that is not so.
+    pub fn expect_same(model: &Model, store: &Store) -> Result<()> {
+        let same_ids = |side| store.dictionary(side).seal() == model.dictionary(side).seal();
+        if store.manifest().fingerprint == model.record().fingerprint
+            && same_ids(Side::Users)
+            && same_ids(Side::Items)
+        {
+            return Ok(());
+        }
+        let what = "the model was trained on other ratings than those of this store";
+        let error = Error::new(ErrorKind::BadOption, what);
+        Err(error.remedy("name the store that it was trained on, or train again"))
     }
 
     /// The parameters with these rows solved from the ratings of `store`, which is the model's own with ratings and rows

@@ -284,6 +284,27 @@ fn rows_are_those_that_the_solver_gives() {
     }
 }
 
+/// A model is put in its place before the store that it belongs to. The same command does the rest, if it was ended in between.
+#[test]
+fn an_update_in_place_that_was_ended_half_way_is_gone_on_with() {
+    let program = folder();
+    program.done("import r.csv --out s");
+    program.done("train s --out m --rank 2 --epochs 2");
+    program.done("update s new.csv --out t --model m --model-out m --touched renew --force");
+    let [store, model] = ["t", "m"].map(|name| tree(&program.path(name)));
+    let renew = fs::read(program.path("renew")).unwrap();
+    // As a kill would leave it: the new model, and the store of before.
+    let again = "update s new.csv --out s --model m --model-out m --touched renew --force";
+    program.done(again);
+    assert!(tree(&program.path("s")) == store && tree(&program.path("m")) == model);
+    assert_eq!(fs::read(program.path("renew")).unwrap(), renew);
+    // Other ratings are not those that the model was updated with.
+    program.done("import r.csv --out s --force");
+    program.write("other.csv", "user,item,rating\nu1,i1,3\n");
+    let other = "update s other.csv --out s --model m --model-out m --force";
+    refused(&program, other, 2, &["trained on other ratings"]);
+}
+
 #[test]
 fn what_cannot_be_updated_is_refused() {
     let program = folder();

@@ -102,30 +102,12 @@ pub fn run(args: UpdateArgs, session: &Session) -> Result<()> {
         disk.write("the model", out, bytes_of(model)?);
         disk.check()?;
     }
-    let model = match &args.model {
-        Some(path) => {
-            let mut plan = session.plan();
-            plan.hold("the model, before and after", 2 * Model::memory(path)?);
-            plan.rest(0)?;
-            Some(Model::open(path)?)
-        }
-        None => None,
-    };
-    let refresh = match &model {
-        Some(model) => Some(Refresh::new(model, &store)?),
-        None => None,
-    };
-    // All outputs are claimed before any work is done.
-    let model_out = match &args.model_out {
-        Some(out) => Some(AtomicDir::create(out, args.new.force)?),
-        None => None,
-    };
-    let touched = match &args.touched {
-        Some(out) => Some(AtomicFile::create(out, args.new.force)?),
-        None => None,
-    };
+    let mut plan = session.plan();
+    if let Some(path) = &args.model {
+        plan.hold("the model, before and after", 2 * Model::memory(path)?);
+    }
     // Titles stay until they are written; most of the budget is for what comes after.
-    let most = Bytes(session.plan().budget().0 / 4);
+    let most = Bytes(plan.budget().0 / 4);
     let merge = Merge {
         store: &store,
         inputs: args.inputs.iter().map(Input::from).collect(),
@@ -135,8 +117,26 @@ pub fn run(args: UpdateArgs, session: &Session) -> Result<()> {
             None => None,
         },
         shard_bytes: args.new.shard_size.0,
-        memory: session.memory,
+        plan,
         force: args.new.force,
+    };
+    merge.planned(&session.threads)?;
+    let model = match &args.model {
+        Some(path) => Some(Model::open(path)?),
+        None => None,
+    };
+    let refresh = match &model {
+        Some(model) if !model.is_update_of(&store) => Some(Refresh::new(model, &store)?),
+        _ => None,
+    };
+    // All outputs are claimed before any work is done.
+    let model_out = match &args.model_out {
+        Some(out) => Some(AtomicDir::create(out, args.new.force)?),
+        None => None,
+    };
+    let touched = match &args.touched {
+        Some(out) => Some(AtomicFile::create(out, args.new.force)?),
+        None => None,
     };
     let merged = merge.run(&args.new.out, &session.threads, &session.bars)?;
     let merge_seconds = began.elapsed().as_secs_f64();
@@ -150,6 +150,11 @@ pub fn run(args: UpdateArgs, session: &Session) -> Result<()> {
     let items = grown(&merged, store.manifest().items, args.grown);
     let merged_store = merged.open()?;
     let (mut solved_users, mut solved_items) = (0, 0);
+    if let (Some(model), None) = (&model, &refresh) {
+        // An update in place puts the model there before the store; the one before this ended in between.
+        Refresh::expect_same(model, &merged_store)?;
+        session.say("note: the model has been updated with these ratings already");
+    }
     if let (Some(model), Some(refresh), Some(out)) = (&model, &refresh, model_out) {
         let mut plan = session.plan();
         plan.hold(
