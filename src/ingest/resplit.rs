@@ -64,6 +64,21 @@ impl Resplit<'_> {
         })
     }
 
+    /// What it will hold at least.
+    ///
+    /// # Errors
+    /// If the store is damaged.
+    pub fn planned(&self, threads: usize) -> Result<Plan> {
+        let shape = self.store.shape();
+        let mut plan = Plan::within(self.memory);
+        let rows = (shape.users + shape.items) as u64;
+        plan.hold("keys of ids and numbers of ratings", rows * 16);
+        let decoded = threads as u64 * self.store.row_memory()?;
+        plan.hold("rows decoded", decoded);
+        plan.hold("ratings being sorted", Shares::LEAST);
+        Ok(plan)
+    }
+
     fn check(&self) -> Result<()> {
         self.split.check()?;
         let bad = |what: &str, remedy: &str| {
@@ -100,11 +115,8 @@ impl Resplit<'_> {
     ) -> Result<Manifest> {
         let source = self.store;
         let shape = source.shape();
-        let mut plan = Plan::within(self.memory);
-        let rows = (shape.users + shape.items) as u64;
-        plan.hold("keys of ids and numbers of ratings", rows * 16);
-        plan.hold("rows decoded", threads as u64 * source.row_memory()?);
-        let shares = Shares::of(plan.rest(Shares::LEAST)?, self.shard_bytes, threads);
+        let room = self.planned(threads)?.rest(0)? + Shares::LEAST;
+        let shares = Shares::of(room, self.shard_bytes, threads);
         let dictionaries = [source.users(), source.items()];
         let seals = [
             out.copy_dictionary(dictionaries[0])?,

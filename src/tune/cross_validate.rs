@@ -73,6 +73,19 @@ impl CrossValidation<'_> {
         if ranks {
             protocol.check(shape.items)?;
         }
+        let folds = self.folds;
+        let split_of = |fold| Resplit {
+            store: self.store,
+            split: Split {
+                test: HoldOut::Fold { fold, folds },
+                validation_fraction: 0.0,
+                seed: self.seed,
+            },
+            fold_in: None,
+            shard_bytes: SHARD_BYTES,
+            memory: self.memory,
+            force: true,
+        };
         let mut plan = Plan::within(self.memory);
         let training = Trainer::memory(shape, &self.options, threads.count())?;
         plan.hold("factors and scratch", training);
@@ -81,29 +94,24 @@ impl CrossValidation<'_> {
             let lists = protocol.memory(shape, shape.items, rank, threads.count());
             plan.hold("packed items and lists", lists);
         }
+        let rows = threads.count() as u64 * self.store.row_memory()?;
+        plan.hold("rows decoded", rows);
+        let largest = self.store.bytes_without_tiles().min(SHARD_BYTES);
+        plan.hold("shards in use", 2 * largest);
+        let splitting = split_of(0).planned(threads.count())?;
+        // Whichever takes more says so.
+        if plan.total().0 < splitting.total().0 {
+            splitting.rest(0)?;
+        }
         plan.rest(0)?;
+        splitting.rest(0)?;
         let scratch = AtomicDir::create(scratch, false)?;
         let path = scratch.path().join("fold");
         let mut done = Vec::new();
         for fold in 0..self.folds {
             let began = Instant::now();
-            let folds = self.folds;
-            let split = Resplit {
-                store: self.store,
-                split: Split {
-                    test: HoldOut::Fold { fold, folds },
-                    validation_fraction: 0.0,
-                    seed: self.seed,
-                },
-                fold_in: None,
-                shard_bytes: SHARD_BYTES,
-                memory: self.memory,
-                force: true,
-            };
-            split.run(&path, threads, progress)?;
+            split_of(fold).run(&path, threads, progress)?;
             let mut store = Store::open(&path)?;
-            let mut plan = plan.clone();
-            plan.hold("rows decoded", threads.count() as u64 * store.row_memory()?);
             store.keep_within(plan.rest(0)?);
             let state = Trainer::new(&store, self.options.clone())
                 .progress(progress)

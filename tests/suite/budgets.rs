@@ -91,6 +91,9 @@ fn every_solver_names_the_smallest_budget_and_trains_in_it() {
 fn every_command_names_the_smallest_budget_and_runs_in_it() {
     let program = crate::refused::trained();
     program.write("more.csv", "user,item,rating\nu1,new,3\n");
+    program.done(
+        "train s --out softmax --solver softmax --positive-at 3 --rank 3 --epochs 2 --batch-size 8",
+    );
     for arguments in [
         "import good.csv --out n",
         "import good.csv --out n --encoding plain --test-last 1 --threads 3",
@@ -102,6 +105,8 @@ fn every_command_names_the_smallest_budget_and_runs_in_it() {
         "evaluate m s",
         "evaluate m s --metrics rmse,ndcg --at 3",
         "recommend m s --out n --fold-in good.csv",
+        "recommend softmax s --out n --fold-in good.csv",
+        "evaluate m s --fold-in good.csv",
         "similar m --item i1",
         "similar m --user u1",
         "similar m --all --top 3 --out n",
@@ -110,18 +115,47 @@ fn every_command_names_the_smallest_budget_and_runs_in_it() {
         "explain m s --user u1 --item i1",
         "export m --users n",
         "update s more.csv --out n",
+        "update s more.csv --out n --model m --model-out k",
+        "cross-validate s --folds 2 --rank 2 --epochs 1",
+        "tune s --out n --rank 2,3 --epochs 1",
     ] {
         let with = |mib: u64| format!("{arguments} --memory {mib}MiB");
         let enough = named(&refused(&program, &with(1), 1, &["budget is 1 MiB"]));
         let again = named(&refused(&program, &with(enough - 1), 1, &[]));
         assert_eq!(again, enough, "{arguments}");
         program.done(&with(enough));
-        let made = program.path("n");
-        if made.is_dir() {
-            std::fs::remove_dir_all(made).unwrap();
-        } else if made.exists() {
-            std::fs::remove_file(made).unwrap();
+        for made in ["n", "n.trials", "k"].map(|name| program.path(name)) {
+            if made.is_dir() {
+                std::fs::remove_dir_all(made).unwrap();
+            } else if made.exists() {
+                std::fs::remove_file(made).unwrap();
+            }
         }
+    }
+}
+
+/// What many new users take is known when their file has been read, and told all at once.
+#[test]
+fn new_users_beyond_the_budget_are_counted_and_the_budget_named() {
+    let program = crate::refused::trained();
+    let mut text = "user,item,rating\n".to_owned();
+    for user in 0..20_000 {
+        for item in 0..6 {
+            text += &format!("new{user},i{item},{}\n", 1 + (user + item) % 5);
+        }
+    }
+    program.write("many.csv", text);
+    for arguments in [
+        "recommend m s --out n --fold-in many.csv",
+        "evaluate m s --fold-in many.csv",
+    ] {
+        let with = |mib: u64| format!("{arguments} --memory {mib}MiB");
+        let before = named(&refused(&program, &with(1), 1, &["solving for rows"]));
+        let what = ["new users and their ratings"];
+        let enough = named(&refused(&program, &with(before + 4), 1, &what));
+        let again = named(&refused(&program, &with(enough - 1), 1, &what));
+        assert!(enough > before + 4 && again == enough, "{arguments}");
+        program.done(&with(enough));
     }
 }
 

@@ -145,9 +145,20 @@ pub fn run(args: TrainArgs, session: &Session) -> Result<()> {
 }
 
 /// All ratings of the store as ratings to train on, in a directory beside the model that goes away with what is given.
+///
+/// What is wrong with the options, or does not fit, is told before that is made.
 fn whole(args: &TrainArgs, session: &Session) -> Result<AtomicDir> {
-    let scratch = AtomicDir::create(beside(&args.out, ".ratings"), false)?;
+    if args.plan {
+        let what = "a plan is of the ratings that are trained on, and those of --on all have to be put together first";
+        return Err(Error::new(ErrorKind::BadOption, what)
+            .remedy("do so with lowrank split STORE --out ALL, and plan for that"));
+    }
+    AtomicDir::create(&args.out, args.force).map(drop)?;
     let store = Store::open_within(&args.store, 0)?;
+    let start = Start::read(args, &store, session.plan().budget())?;
+    let options = options(args, start.map(|start| start.users.rank()))?;
+    plan(args, &options, &store, session)?;
+    let scratch = AtomicDir::create(beside(&args.out, ".ratings"), false)?;
     let split = Resplit {
         store: &store,
         split: Split::default(),

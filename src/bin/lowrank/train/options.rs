@@ -70,7 +70,8 @@ pub struct TrainArgs {
     /// Ridge on biases, once a row [default: as the factors']
     #[arg(help_heading = "Regularization", long, value_name = "X")]
     pub bias_regularization_row: Option<f32>,
-    /// Predict by the product of factors alone, without mean and biases, as nmf, ials, svd and ccl always do
+    /// Predict by the product of factors alone, without mean and biases, as nmf, svd, ccl, ials and its kin and models without
+    /// factors always do
     #[arg(help_heading = "Prediction", long)]
     pub no_biases: bool,
     /// Bring the ratings to mean 0 and variance 1 first
@@ -146,7 +147,7 @@ pub struct TrainArgs {
     #[arg(help_heading = "Gradient descent", long, default_value = "adagrad", value_parser = choice::<Step>(&["plain", "adagrad"]))]
     pub step: Step,
     /// The step along the gradient [default: the exact one, for squares; for sgd 0.2, or 0.02 with --step plain; for
-    /// softmax, ccl, bpr, warp and logistic-mf 0.1]
+    /// softmax, ccl, bpr, warp and logistic-mf 0.1; cell-gradient has none]
     #[arg(
         help_heading = "Gradient descent",
         long,
@@ -227,7 +228,7 @@ pub struct TrainArgs {
         conflicts_with = "resume"
     )]
     pub study: Option<PathBuf>,
-    /// Print what training would hold in memory, and stop
+    /// Print what training would hold in memory, read in every epoch and keep on disk, and stop
     #[arg(long)]
     pub plan: bool,
     /// Replace the model, the history and the study if they exist
