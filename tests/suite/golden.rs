@@ -355,6 +355,35 @@ fn the_model_says_what_it_said() {
     assert_eq!(recommended, RECOMMENDED);
 }
 
+/// All that is done with stores and models can be done with those.
+#[test]
+fn the_stores_are_trained_on_and_the_model_is_updated() {
+    for (store, _) in GOLDEN {
+        let program = Program::new();
+        for (from, to) in [(store, "s"), ("golden-v1.model", "m")] {
+            for (name, bytes) in tree(&data(from)) {
+                let path = program.path(to).join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, bytes).unwrap();
+            }
+        }
+        program.write("new.csv", "userId,movieId,rating\n11,3,4\n77,1,5\n");
+        for command in [
+            "train s --out als --rank 2 --epochs 2",
+            "train s --out sgd --solver sgd --rank 2 --epochs 2",
+            "recommend m s --fold-in new.csv --top 3 --out t.csv",
+            "explain m s --user 11 --item 12",
+            "split s --out whole",
+            "update s new.csv --out s --model m --model-out m --force",
+            "verify s",
+            "verify m",
+            "evaluate m s",
+        ] {
+            program.done(command);
+        }
+    }
+}
+
 const RECOMMENDED: &str = "user,item,score,rank,title
 11,12,4.045888,1,\"The \"\"Last\"\" Train (1960)\"
 11,9,3.7018173,2,

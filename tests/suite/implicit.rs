@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::program::Program;
 use crate::real_data::real_data;
-use lowrank::matrix::{Factors, InMemory};
+use lowrank::matrix::{Factors, InMemory, Ratings};
 use lowrank::solver::Options;
 use lowrank::store::Store;
 use lowrank::{ErrorKind, Result, State, Threads, Trainer};
@@ -359,7 +359,8 @@ fn popularity_on_gowalla_is_an_independent_count() {
         "import {train} --format adjacency --test {test} --out s"
     ));
     program.done("train s --out m --solver popularity --epochs 1 --rank 1");
-    let got = program.done("evaluate m s --metrics recall,precision,ndcg --at 20");
+    let all = "recall,capped-recall,precision,ndcg,map,mrr,hit-rate,novelty,coverage";
+    let got = program.done(&format!("evaluate m s --metrics {all} --at 20"));
 
     type Lists = HashMap<String, HashSet<String>>;
     let read = |path: &str| -> Lists {
@@ -380,30 +381,49 @@ fn popularity_on_gowalla_is_an_independent_count() {
     let row = |item: &str| store.items().lookup(item).unwrap().unwrap();
     let mut order: Vec<&String> = count.keys().copied().collect();
     order.sort_by_key(|item| (usize::MAX - count[item], row(item)));
-    let (mut recall, mut precision, mut ndcg, mut users) = (0.0, 0.0, 0.0, 0.0);
+    let (mut sums, mut users) = ([0.0; 8], 0.0);
+    let mut listed = HashSet::new();
     let none = HashSet::new();
     for (user, wanted) in test.iter().filter(|(_, wanted)| !wanted.is_empty()) {
         let seen = train.get(user).unwrap_or(&none);
         let list = order.iter().filter(|item| !seen.contains(**item)).take(20);
+        let list: Vec<&String> = list.copied().collect();
         let hits: Vec<usize> = list
+            .iter()
             .enumerate()
             .filter(|(_, item)| wanted.contains(**item))
             .map(|(at, _)| at)
             .collect();
         let gain = |at: usize| 1.0 / (at as f64 + 2.0).log2();
-        let perfect: f64 = (0..wanted.len().min(20)).map(gain).sum();
-        recall += hits.len() as f64 / wanted.len() as f64;
-        precision += hits.len() as f64 / 20.0;
-        ndcg += hits.into_iter().map(gain).sum::<f64>() / perfect;
+        let most = wanted.len().min(20);
+        let perfect: f64 = (0..most).map(gain).sum();
+        let precision_at = |(nth, at): (usize, &usize)| (nth + 1) as f64 / (at + 1) as f64;
+        let precisions: f64 = hits.iter().enumerate().map(precision_at).sum();
+        let surprise = |item: &&String| (train.len() as f64 / count[*item] as f64).log2();
+        let of_user = [
+            hits.len() as f64 / wanted.len() as f64,
+            hits.len() as f64 / most as f64,
+            hits.len() as f64 / 20.0,
+            hits.iter().copied().map(gain).sum::<f64>() / perfect,
+            precisions / most as f64,
+            hits.first().map_or(0.0, |&at| 1.0 / (at + 1) as f64),
+            f64::from(!hits.is_empty()),
+            list.iter().map(surprise).sum::<f64>() / list.len() as f64,
+        ];
+        for (sum, value) in sums.iter_mut().zip(of_user) {
+            *sum += value;
+        }
+        listed.extend(list);
         users += 1.0;
     }
     assert_eq!(got["users"].as_f64(), Some(users));
-    for (name, sum) in [
-        ("recall@20", recall),
-        ("precision@20", precision),
-        ("ndcg@20", ndcg),
-    ] {
-        let (value, expected) = (got[name].as_f64().unwrap(), sum / users);
+    let means = sums.map(|sum| sum / users).into_iter();
+    let items = store.shape().items as f64;
+    for (name, expected) in all
+        .split(',')
+        .zip(means.chain([listed.len() as f64 / items]))
+    {
+        let value = got[format!("{name}@20")].as_f64().unwrap();
         assert!(
             (value - expected).abs() < 1e-12,
             "{name}: {value}, not {expected}"

@@ -13,7 +13,7 @@ use lowrank::rng::{Purpose, Stream};
 use lowrank::synthetic::{Recipe, Synthetic};
 
 /// Options that train each solver on anything, a little.
-const SOLVERS: [&str; 13] = [
+const SOLVERS: [&str; 22] = [
     "--solver als --rank 8 --epochs 3",
     "--solver coordinate --rank 18 --epochs 2",
     "--solver cg --rank 18 --epochs 2 --no-biases",
@@ -27,6 +27,15 @@ const SOLVERS: [&str; 13] = [
     "--solver softmax --rank 8 --epochs 2 --batch-size 16 --negatives 40",
     "--solver bpr --rank 8 --epochs 2 --batch-size 16",
     "--solver nmf --no-biases --rank 6 --epochs 3",
+    "--solver svd++ --rank 6 --epochs 1",
+    "--solver ials --rank 6 --epochs 1",
+    "--solver ials-cg --rank 6 --epochs 1",
+    "--solver ials++ --rank 6 --block 4 --epochs 1",
+    "--solver svd --rank 4 --epochs 1",
+    "--solver warp --rank 6 --epochs 1 --batch-size 16",
+    "--solver logistic-mf --rank 6 --epochs 1 --batch-size 16",
+    "--solver item-knn --neighbours 5",
+    "--solver ease --regularization-row 100",
 ];
 
 const IMPORT: &str = "--test-fraction 0.1 --validation-fraction 0.05 --seed 3";
