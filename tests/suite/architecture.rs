@@ -75,7 +75,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     (
         "survival",
         &[
-            "error", "ingest", "model", "solver", "store", "threads", "train",
+            "error", "ingest", "matrix", "memory", "model", "solver", "store", "threads", "train",
         ],
     ),
     (

@@ -87,7 +87,7 @@ fn the_same_model_every_way(text: &str, header: bool) {
         "--threads 2",
         "--threads 4",
         "--memory 64MiB",
-        "--memory 32MiB --threads 4",
+        "--memory 60MiB --threads 4",
     ] {
         assert!(
             models(&program, "s", options) == expected,
