@@ -372,6 +372,13 @@ pub trait Ratings: Sync {
     /// Block `index` of one side. Blocks follow each other: together they are all rows, each once, in order.
     fn block(&self, side: Side, index: usize) -> Result<Block<'_>>;
 
+    /// Tells the number of ratings of each row of a block. They need not be read for that.
+    fn row_lengths(&self, side: Side, index: usize, tell: &mut dyn FnMut(usize)) -> Result<()> {
+        let block = self.block(side, index)?;
+        (0..block.rows()).for_each(|row| tell(block.row_len(row)));
+        Ok(())
+    }
+
     /// A bound that no rating is below, where one is known without looking at them.
     fn least_rating(&self) -> Option<f32> {
         None

@@ -1,6 +1,6 @@
 //! The driver of row-wise methods whose fixed side is not in memory, but passes by in bands.
 //!
-//! Rows of the moving side are taken in chunks, as many as there is room for their sums; for every chunk all bands of the
+//! Rows of the moving side are taken in chunks (`chunks.rs`), as many as there is room for their sums; for every chunk all bands of the
 //! fixed side are read in order, and of each row's ratings, which are sorted, those that lie in the band are gathered.
 //! What a row has gathered is carried from band to band as it stands, without gaps. So its ratings are added in the order of
 //! `alternating.rs`, parts of long rows included, and the bits are the same.
@@ -13,8 +13,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::Tick;
-use super::alternating::{MeasureScratch, PART, Pool, name_row, scan};
+use super::alternating::{MeasureScratch, PART, Pool, name_row};
 use super::block_rows::Scratch;
+use super::chunks::{Chunking, Extent, Passing};
 use super::losses::{self, Errors, Losses};
 use super::row_step::{Cost, Fixed, Measure, Own, OwnMut, RowStep};
 use super::sums::{Fold, RowSums};
@@ -34,9 +35,13 @@ pub fn half_epoch<S: RowStep>(
     measure: Measure,
     tick: Tick<'_>,
 ) -> Result<RowSums> {
-    let floats = carried(step);
-    let chunking = Chunking::of_sums(4 * floats as u64, of_own(moving));
-    let scratch = Pool::new(|| Scratch::new(step.sums()));
+    let work = Work {
+        step,
+        floats: carried(step),
+        stride: moving.stride(),
+        scratch: &Pool::new(|| Scratch::new(step.sums())),
+    };
+    let chunking = Chunking::of_sums(4 * work.floats as u64, of_own(moving));
     let mut fold = Fold::default();
     let (mut own, mut band) = (moving.empty_band(), fixed.factors.empty_band());
     let mut gathered = Vec::new();
@@ -45,36 +50,33 @@ pub fn half_epoch<S: RowStep>(
         Measure::Before => Some(sum_errors(ratings, side, moving, fixed, room, &losses)?),
         _ => None,
     };
-    scan(ratings, side, backwards, false, |block| {
-        let lengths = (0..block.rows()).map(|i| block.row_len(i));
-        for chunk in chunking.chunks(lengths, room.sums) {
-            let first = block.first_row() + chunk.start;
-            let work = Work {
-                block,
-                chunk,
-                step,
-                floats,
-                stride: moving.stride(),
-                scratch: &scratch,
+    let passing = passing(fixed, room);
+    scan_chunks(ratings, side, backwards, chunking, room, passing, |chunk| {
+        let rows = chunk.rows.clone();
+        let sums = moving.edit(rows.clone(), &mut own, |factors, biases| {
+            gathered.resize_with(rows.len(), Gathered::default);
+            gathered.iter_mut().for_each(Gathered::clear);
+            let of_row = |row: usize| Own {
+                factors: &factors[row * work.stride..][..work.stride],
+                bias: biases.get(row).copied().unwrap_or(0.0),
             };
-            let rows = first..first + work.chunk.len();
-            let sums = moving.edit(rows, &mut own, |factors, biases| {
-                gathered.resize_with(work.chunk.len(), Gathered::default);
-                gathered.iter_mut().for_each(Gathered::clear);
-                for cols in fixed.factors.bands(0..fixed.factors.rows()) {
-                    let fixed = fixed.band(cols.clone(), &mut band)?;
-                    work.gather(&fixed, &cols, factors, biases, &mut gathered);
-                }
-                let fixed = Fixed {
-                    factors: &band,
-                    ..*fixed
-                };
-                let moved = work.finish(&fixed, factors, biases, &mut gathered);
-                moved.map_err(|(row, e)| name_row(e, ratings, side, row))
-            })?;
-            fold.add(first, &sums);
-            tick(gathered.iter().map(|row| row.seen as u64).sum());
-        }
+            for cols in fixed.factors.bands(0..fixed.factors.rows()) {
+                let fixed = fixed.band(cols.clone(), &mut band)?;
+                chunk.visit(|block, in_block, at| {
+                    let gathered = &mut gathered[at..at + in_block.len()];
+                    let own = |i| of_row(at + i);
+                    work.gather(block, in_block.start, &fixed, &cols, own, gathered);
+                })?;
+            }
+            let fixed = Fixed {
+                factors: &band,
+                ..*fixed
+            };
+            let moved = work.finish(&fixed, factors, biases, &mut gathered);
+            moved.map_err(|(row, e)| name_row(e, ratings, side, rows.start + row))
+        })?;
+        fold.add(chunk.rows.start, &sums);
+        tick(gathered.iter().map(|row| row.seen as u64).sum());
         Ok(())
     })?;
     match measure {
@@ -98,38 +100,123 @@ pub fn sum_errors<E: Errors>(
     let scratch = Pool::new(|| (MeasureScratch::default(), Vec::new()));
     let mut fold = Fold::default();
     let (mut own_band, mut band) = (own.empty_band(), fixed.factors.empty_band());
-    scan(ratings, side, false, false, |block| {
-        let lengths = (0..block.rows()).map(|i| block.row_len(i));
-        for chunk in chunking.chunks(lengths, room.sums) {
-            let first = block.first_row() + chunk.start;
-            let rows = first..first + chunk.len();
-            let (factors, start) = own.load(rows, &mut own_band)?;
-            let own_of = |i: usize| Own::of(factors, first + i - start);
-            let mut sums: Vec<(usize, E::Sums)> = Vec::new();
-            sums.resize_with(chunk.len(), Default::default);
-            for cols in fixed.factors.bands(0..fixed.factors.rows()) {
-                let fixed = fixed.band(cols.clone(), &mut band)?;
-                let rows = sums.par_iter_mut().enumerate();
+    let passing = passing(fixed, room);
+    scan_chunks(ratings, side, false, chunking, room, passing, |chunk| {
+        let rows = chunk.rows.clone();
+        let (factors, start) = own.load(rows.clone(), &mut own_band)?;
+        let own_of = |i: usize| Own::of(factors, rows.start + i - start);
+        let mut sums: Vec<(usize, E::Sums)> = Vec::new();
+        sums.resize_with(rows.len(), Default::default);
+        for cols in fixed.factors.bands(0..fixed.factors.rows()) {
+            let fixed = fixed.band(cols.clone(), &mut band)?;
+            chunk.visit(|block, in_block, at| {
+                let rows = sums[at..at + in_block.len()].par_iter_mut().enumerate();
                 rows.for_each(|(i, (seen, sums))| {
                     scratch.with(|(scratch, in_band)| {
                         let MeasureScratch { row, predictions } = scratch;
                         let Some((row, range)) =
-                            segment(block, chunk.start + i, *seen, &cols, row, in_band)
+                            segment(block, in_block.start + i, *seen, &cols, row, in_band)
                         else {
                             return;
                         };
                         *seen = range.end;
-                        losses::add(errors, own_of(i), row, &fixed, predictions, sums);
+                        losses::add(errors, own_of(at + i), row, &fixed, predictions, sums);
                     });
                 });
-            }
-            let finish = |(i, (seen, sums))| errors.finish(own_of(i), seen, sums);
-            let of_rows: Vec<RowSums> = sums.into_iter().enumerate().map(finish).collect();
-            fold.add(first, &of_rows);
+            })?;
         }
+        let finish = |(i, (seen, sums))| errors.finish(own_of(i), seen, sums);
+        let of_rows: Vec<RowSums> = sums.into_iter().enumerate().map(finish).collect();
+        fold.add(rows.start, &of_rows);
         Ok(())
     })?;
     Ok(fold.finish())
+}
+
+/// Rows that the bands of the fixed side pass by, and where their ratings are.
+struct Chunk<'a> {
+    ratings: &'a dyn Ratings,
+    side: Side,
+    rows: Range<usize>,
+    of: Of<'a>,
+}
+
+/// What the rows of a chunk are.
+enum Of<'a> {
+    /// A part of a block that is at hand.
+    Block(&'a Block<'a>),
+    /// All rows of these blocks.
+    Blocks(Range<usize>),
+}
+
+impl Chunk<'_> {
+    /// Shows each block, with the rows in it, and how many rows of the chunk come before them.
+    fn visit(&self, mut show: impl FnMut(&Block<'_>, Range<usize>, usize)) -> Result<()> {
+        let blocks = match &self.of {
+            Of::Block(block) => {
+                let first = block.first_row();
+                show(block, self.rows.start - first..self.rows.end - first, 0);
+                return Ok(());
+            }
+            Of::Blocks(blocks) => blocks.clone(),
+        };
+        for index in blocks {
+            let block = self.ratings.block(self.side, index)?;
+            let before = block.first_row() - self.rows.start;
+            show(&block, 0..block.rows(), before);
+            self.ratings.done_with(self.side, index);
+        }
+        Ok(())
+    }
+}
+
+/// Visits all rows of a side in chunks, those of the last blocks first if `backwards`.
+fn scan_chunks(
+    ratings: &dyn Ratings,
+    side: Side,
+    backwards: bool,
+    chunking: Chunking,
+    room: Room,
+    passing: Passing,
+    mut visit: impl FnMut(&Chunk<'_>) -> Result<()>,
+) -> Result<()> {
+    let extents = Extent::of_blocks(ratings, side)?;
+    let mut groups = chunking.groups(&extents, room.sums, passing);
+    if backwards {
+        groups.reverse();
+    }
+    for group in groups {
+        if group.len() > 1 {
+            let rows = |blocks: &[Extent]| blocks.iter().map(|block| block.rows).sum::<usize>();
+            let first = rows(&extents[..group.start]);
+            visit(&Chunk {
+                ratings,
+                side,
+                rows: first..first + rows(&extents[group.clone()]),
+                of: Of::Blocks(group),
+            })?;
+            continue;
+        }
+        let block = ratings.block(side, group.start)?;
+        let first = block.first_row();
+        let lengths = (0..block.rows()).map(|i| block.row_len(i));
+        for rows in chunking.chunks(lengths, room.sums) {
+            visit(&Chunk {
+                ratings,
+                side,
+                rows: first + rows.start..first + rows.end,
+                of: Of::Block(&block),
+            })?;
+        }
+        ratings.done_with(side, group.start);
+    }
+    Ok(())
+}
+
+/// The fixed side, as chunks see it.
+fn passing(fixed: &Fixed<'_>, room: Room) -> Passing {
+    let factors = fixed.factors;
+    Passing::new(room, factors.rows(), factors.rank(), factors.has_biases())
 }
 
 /// Floats that a row of this method carries from band to band.
@@ -139,51 +226,6 @@ pub fn sum_errors<E: Errors>(
 fn carried<S: RowStep>(step: &S) -> usize {
     step.carried()
         .expect("a method whose rows gather band by band")
-}
-
-/// How rows are cut into chunks, by what is held for each of them.
-#[derive(Debug, Clone, Copy)]
-pub struct Chunking {
-    row: u64,
-    /// What a row longer than [`PART`] takes besides.
-    long: u64,
-}
-
-impl Chunking {
-    /// Rows that carry so many bytes from band to band, and `own` bytes of their own.
-    pub fn of_sums(carried: u64, own: u64) -> Chunking {
-        Chunking {
-            row: carried + (size_of::<Gathered>() + size_of::<RowSums>()) as u64 + own,
-            long: carried,
-        }
-    }
-
-    /// Rows whose errors are summed in so many bytes, and `own` bytes of their own.
-    pub fn of_errors(bytes: usize, own: u64) -> Chunking {
-        Chunking {
-            row: (bytes + size_of::<usize>() + size_of::<RowSums>()) as u64 + own,
-            long: 0,
-        }
-    }
-
-    /// Cuts consecutive rows of these lengths into chunks of so many bytes, or of one row.
-    pub fn chunks(self, lengths: impl Iterator<Item = usize>, room: u64) -> Vec<Range<usize>> {
-        let mut chunks = Vec::new();
-        let (mut start, mut end, mut held) = (0, 0, 0);
-        for length in lengths {
-            let bytes = self.row + if length > PART { self.long } else { 0 };
-            if start < end && held + bytes > room {
-                chunks.push(start..end);
-                (start, held) = (end, 0);
-            }
-            held += bytes;
-            end += 1;
-        }
-        if start < end {
-            chunks.push(start..end);
-        }
-        chunks
-    }
 }
 
 /// Bytes of a row of factors in memory on account of a chunk.
@@ -225,6 +267,9 @@ fn segment<'s>(
     ))
 }
 
+/// Bytes of [`Gathered`] itself.
+pub const GATHERED_BYTES: u64 = size_of::<Gathered>() as u64;
+
 /// What a row has gathered from the bands so far.
 #[derive(Debug, Default)]
 struct Gathered {
@@ -243,11 +288,8 @@ impl Gathered {
     }
 }
 
-/// A chunk of rows, and what gathering their sums takes.
+/// What gathering the sums of rows takes.
 struct Work<'a, S: RowStep, F> {
-    block: &'a Block<'a>,
-    /// The rows, numbered within the block.
-    chunk: Range<usize>,
     step: &'a S,
     /// Numbers that a row carries.
     floats: usize,
@@ -256,33 +298,31 @@ struct Work<'a, S: RowStep, F> {
 }
 
 impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
-    /// Gathers what the rows have in a band of columns. `factors` and `biases` are those of the chunk.
-    fn gather(
+    /// Gathers what the rows of a block from `first` on have in a band of columns.
+    fn gather<'o>(
         &self,
+        block: &Block<'_>,
+        first: usize,
         fixed: &Fixed<'_>,
         band: &Range<usize>,
-        factors: &[f32],
-        biases: &[f32],
+        own: impl Fn(usize) -> Own<'o> + Sync,
         gathered: &mut [Gathered],
     ) {
         let rows = gathered.par_iter_mut().enumerate();
         rows.for_each_init(Vec::new, |in_band, (i, row)| {
-            let own = Own {
-                factors: &factors[i * self.stride..][..self.stride],
-                bias: biases.get(i).copied().unwrap_or(0.0),
-            };
             self.scratch.with(|scratch| {
                 let Scratch { sums, measure, .. } = scratch;
-                let at = self.chunk.start + i;
+                let at = first + i;
                 let Some((segment, range)) =
-                    segment(self.block, at, row.seen, band, &mut measure.row, in_band)
+                    segment(block, at, row.seen, band, &mut measure.row, in_band)
                 else {
                     return;
                 };
+                let long = block.row_len(at) > PART;
                 self.take_up(row, sums);
                 while row.seen < range.end {
                     let mut end = range.end;
-                    if self.is_long(i) {
+                    if long {
                         end = end.min((row.seen / PART + 1) * PART);
                         if row.seen > 0 && row.seen.is_multiple_of(PART) {
                             self.end_part(sums, &mut row.total);
@@ -290,7 +330,7 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
                         }
                     }
                     let piece = segment.part(row.seen - range.start..end - range.start);
-                    self.step.accumulate(own, piece, fixed, sums);
+                    self.step.accumulate(own(i), piece, fixed, sums);
                     row.seen = end;
                 }
                 row.part.resize(self.floats, 0.0);
@@ -299,7 +339,7 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
         });
     }
 
-    /// Writes the rows, whose sums are complete, and gives their penalties.
+    /// Writes the rows, whose sums are complete, and gives their penalties; or the first that fails, by its number among them.
     fn finish(
         &self,
         fixed: &Fixed<'_>,
@@ -318,25 +358,20 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
         rows.map(|(i, (row, mut own))| {
             let finished = self.scratch.with(|Scratch { sums, .. }| {
                 self.take_up(row, sums);
-                if self.is_long(i) {
+                if row.seen > PART {
                     self.end_part(sums, &mut row.total);
                     self.step.take_up(&row.total, sums);
                 }
                 self.step
                     .finish(own.reborrow(), row.seen, fixed, &shared, sums)
             });
-            finished.map_err(|e| (self.block.first_row() + self.chunk.start + i, e))?;
+            finished.map_err(|e| (i, e))?;
             Ok(RowSums {
                 penalty: self.step.cost().penalty(own.as_ref(), row.seen),
                 ..RowSums::default()
             })
         })
         .collect()
-    }
-
-    /// Whether row `i` of the chunk is summed in parts.
-    fn is_long(&self, i: usize) -> bool {
-        self.block.row_len(self.chunk.start + i) > PART
     }
 
     /// Goes on from what a row has gathered of the part that it is in.

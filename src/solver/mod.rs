@@ -15,6 +15,7 @@ mod bands;
 mod block_rows;
 mod cell_gradient;
 mod cg;
+mod chunks;
 mod conjugate;
 mod contributions;
 mod coordinate;
@@ -50,7 +51,7 @@ use crate::kernel::{self, Isa};
 use crate::matrix::{Factors, Ratings, Row, Shape, Side, Traffic};
 
 pub use alternating::{SUMMED_BYTES, half_epoch, sum_gathered_rows, sum_rows};
-pub use bands::Chunking;
+pub use chunks::{Chunking, Extent, Passing};
 pub use gradient::Gradient;
 pub use losses::{Errors, LOSS_BYTES, measure, sum_errors};
 pub use neighbourhood::{Neighbourhood, histories};

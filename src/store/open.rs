@@ -256,6 +256,10 @@ impl Ratings for Store {
         self.shards(side)[index].block()
     }
 
+    fn row_lengths(&self, side: Side, index: usize, tell: &mut dyn FnMut(usize)) -> Result<()> {
+        tell_lengths(&self.shards(side)[index], tell)
+    }
+
     fn least_rating(&self) -> Option<f32> {
         Some(self.manifest.scale.0)
     }
@@ -412,6 +416,10 @@ impl Ratings for UserRows<'_> {
         self.shards[index].block()
     }
 
+    fn row_lengths(&self, _side: Side, index: usize, tell: &mut dyn FnMut(usize)) -> Result<()> {
+        tell_lengths(&self.shards[index], tell)
+    }
+
     fn will_need(&self, _side: Side, index: usize) {
         self.shards[index].will_need();
     }
@@ -427,6 +435,12 @@ impl Ratings for UserRows<'_> {
 
 fn bytes_read(shards: &[Shard]) -> u64 {
     shards.iter().map(Shard::bytes_read).sum()
+}
+
+fn tell_lengths(shard: &Shard, tell: &mut dyn FnMut(usize)) -> Result<()> {
+    shard.row_lengths()?.for_each(tell);
+    shard.done_with();
+    Ok(())
 }
 
 /// How many ratings each row of these shards has.

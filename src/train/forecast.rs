@@ -5,9 +5,9 @@ use serde::Serialize;
 use super::placement::copies;
 use super::{Placement, Trainer};
 use crate::error::Result;
-use crate::matrix::{Factors, Side};
-use crate::solver::{self, Chunking, LOSS_BYTES, Options, Passes, Solver};
-use crate::store::{Part, Store, Streamed, TilesAhead};
+use crate::matrix::{Factors, Room, Side};
+use crate::solver::{self, Chunking, Extent, LOSS_BYTES, Options, Passes, Passing, Solver};
+use crate::store::{Part, Shard, Store, Streamed, TilesAhead};
 
 /// Bytes that go from the disk and to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -96,7 +96,7 @@ impl Placement {
             },
             _ => store.tiles_ahead()?,
         };
-        let held_out = sources.held_out();
+        let held_out = sources.held_out()?;
         let read = |passes: Passes, of: Streamed| {
             passes.users * of.by_user
                 + passes.items * of.by_item
@@ -107,27 +107,29 @@ impl Placement {
         let apart = u64::from(self.items.is_some());
         let of_losses = Passes::of(apart, 0);
         let moved = sources.moved(&*solver)?;
-        let measured = sources.measured(Part::Train, LOSS_BYTES);
+        let measured = sources.measured(Part::Train, LOSS_BYTES)?;
         let mut epoch = Transfer {
-            ratings_read: read(next + of_losses, tiles.streamed),
-            factors_read: moved.factors_read + held_out.factors_read,
+            ratings_read: read(next + of_losses, tiles.streamed) + moved.ratings_read,
+            factors_read: moved.factors_read + held_out.read.factors_read,
             factors_written: moved.factors_written,
         };
         if apart > 0 {
-            epoch.factors_read += measured;
+            epoch.factors_read += measured.factors_read;
+            epoch.ratings_read += measured.ratings_read;
         }
         let normalising = Passes::of(Trainer::passes_to_normalise(options, &*solver), 0);
         let drawn = moved.factors_written;
         let once = Transfer {
             ratings_read: read(normalising + solver.passes_before(), before)
                 + tiles.read
+                + measured.ratings_read
                 + read(first, tiles.streamed)
                 - read(next, tiles.streamed),
             // Drawn, measured by user, and the items' penalty, for which rows of items alone are read.
             factors_read: drawn
-                + measured
+                + measured.factors_read
                 + self.items.map_or(0, |_| sources.bytes(Side::Items))
-                + held_out.factors_read,
+                + held_out.read.factors_read,
             factors_written: drawn,
         };
         Ok(Forecast {
@@ -145,7 +147,8 @@ struct HeldOut {
     /// Whether lists are watched: then training ratings are read once more, and validation ratings twice, first to know who
     /// has any.
     watched: bool,
-    factors_read: u64,
+    /// Factors, and what is read of ratings more than once.
+    read: Transfer,
 }
 
 impl HeldOut {
@@ -154,7 +157,7 @@ impl HeldOut {
             true => of.by_user + 2 * of.validation,
             false => 0,
         };
-        of.validation + of.test + lists
+        of.validation + of.test + lists + self.read.ratings_read
     }
 }
 
@@ -172,7 +175,8 @@ impl Sources<'_> {
         self.placement.room(side).map_or(0, |_| self.of_row())
     }
 
-    /// Factors of a sweep: each row that lies in a file is read and written, and the fixed side read for every chunk.
+    /// A sweep: each row that lies in a file is read and written, and the fixed side read for every chunk. Of ratings, what is
+    /// read more than once.
     fn moved(&self, solver: &dyn Solver) -> Result<Transfer> {
         let mut moved = Transfer::default();
         for side in [Side::Items, Side::Users] {
@@ -184,39 +188,72 @@ impl Sources<'_> {
             };
             let carried = solver.row_sums().unwrap_or(0);
             let chunking = Chunking::of_sums(carried, self.own(side));
-            for shard in self.store.shards(side) {
-                let chunks = chunking.chunks(shard.row_lengths()?, room.sums).len() as u64;
-                moved.factors_read += chunks * self.bytes(side.other());
-                shard.done_with();
-            }
+            let passed = self.passed(self.store.shards(side), side, chunking, room)?;
+            moved.factors_read += passed.factors_read;
+            moved.ratings_read += passed.ratings_read;
         }
         Ok(moved)
     }
 
-    /// Factors read to sum errors of a part, by so many bytes a row.
-    fn measured(&self, part: Part, of_sums: usize) -> u64 {
+    /// What is read to sum errors of a part, by so many bytes a row: of ratings, what is read more than once.
+    fn measured(&self, part: Part, of_sums: usize) -> Result<Transfer> {
+        let mut measured = Transfer::default();
         let Some(rows) = self.store.part(part).filter(|rows| rows.ratings() > 0) else {
-            return 0;
+            return Ok(measured);
         };
         let own = self.own(Side::Users);
-        let chunking = Chunking::of_errors(of_sums, own);
-        let of_shard = |rows: u64| {
-            let lengths = (0..rows).map(|_| 0);
-            let bands = self.placement.items.map_or(0, |room| {
-                chunking.chunks(lengths, room.sums).len() as u64 * self.bytes(Side::Items)
-            });
-            rows * own + bands
-        };
-        let shards = rows.shards().iter();
-        shards.map(|shard| of_shard(shard.entry().rows)).sum()
+        if let Some(room) = self.placement.items {
+            let chunking = Chunking::of_errors(of_sums, own);
+            measured = self.passed(rows.shards(), Side::Users, chunking, room)?;
+        }
+        let users = rows.shards().iter().map(|shard| shard.entry().rows);
+        measured.factors_read += users.sum::<u64>() * own;
+        Ok(measured)
     }
 
-    fn held_out(&self) -> HeldOut {
-        let parts = [Part::Validation, Part::Test];
-        let read = parts.map(|part| self.measured(part, size_of::<f64>()));
-        HeldOut {
-            watched: self.options.early_stop.is_some() && self.options.early_stop_metric != "rmse",
-            factors_read: read.iter().sum(),
+    /// What of the fixed side passes by the rows of these shards, and what of their ratings is read again for it.
+    fn passed(
+        &self,
+        shards: &[Shard],
+        side: Side,
+        chunking: Chunking,
+        room: Room,
+    ) -> Result<Transfer> {
+        let rows = self.store.manifest().shape().rows(side.other());
+        let passing = Passing::new(room, rows, self.options.rank, self.options.biases);
+        let lengths = |shard: &Shard| -> Result<Extent> {
+            let extent = Extent::of(shard.row_lengths()?);
+            shard.done_with();
+            Ok(extent)
+        };
+        let extents: Vec<Extent> = shards.iter().map(lengths).collect::<Result<_>>()?;
+        let mut passed = Transfer::default();
+        for group in chunking.groups(&extents, room.sums, passing) {
+            let mut chunks = 1;
+            if group.len() > 1 {
+                let streamed = shards[group].iter().filter(|shard| !shard.is_kept());
+                let bytes: u64 = streamed.map(|shard| shard.entry().seal.bytes).sum();
+                passed.ratings_read += (passing.bands - 1) * bytes;
+            } else {
+                let shard = &shards[group.start];
+                chunks = chunking.chunks(shard.row_lengths()?, room.sums).len() as u64;
+                shard.done_with();
+            }
+            passed.factors_read += chunks * passing.bytes;
         }
+        Ok(passed)
+    }
+
+    fn held_out(&self) -> Result<HeldOut> {
+        let mut read = Transfer::default();
+        for part in [Part::Validation, Part::Test] {
+            let of_part = self.measured(part, size_of::<f64>())?;
+            read.factors_read += of_part.factors_read;
+            read.ratings_read += of_part.ratings_read;
+        }
+        Ok(HeldOut {
+            watched: self.options.early_stop.is_some() && self.options.early_stop_metric != "rmse",
+            read,
+        })
     }
 }
