@@ -245,7 +245,7 @@ proptest! {
             .collect();
         let mut costs = Vec::new();
         for seed in [1, 2] {
-            let state = trained(&triplets, &Options { seed, ..options.clone() }, "svd", 200).unwrap();
+            let state = trained(&triplets, &Options { seed, ..options.clone() }, "svd", 1000).unwrap();
             let [users, items] = sides(&state);
             let v: Rows = (0..ITEMS)
                 .map(|i| items[i].iter().map(|x| x / count(1, i).sqrt()).collect())
@@ -275,6 +275,8 @@ proptest! {
             }
             costs.push(left);
         }
+        // After q steps, of singular values with squares s and r s beside the cut, (1 - r) r^2q s tan^2 / 2 may be missing of the
+        // cost, by the angle of the start: at most tan^2 / 11 q, where 1 - r is 1 / 2q.
         prop_assert!((costs[0] - costs[1]).abs() < 2e-3, "{costs:?}");
     }
 }
