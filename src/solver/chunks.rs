@@ -54,13 +54,6 @@ impl Passing {
 }
 
 impl Extent {
-    /// Of rows of these lengths.
-    pub fn of(lengths: impl Iterator<Item = usize>) -> Extent {
-        let mut extent = Extent::default();
-        lengths.for_each(|length| extent.count(length));
-        extent
-    }
-
     /// Of every block of a side.
     ///
     /// # Errors

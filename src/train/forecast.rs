@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::placement::copies;
 use super::{Placement, Trainer};
 use crate::error::Result;
-use crate::matrix::{Factors, Room, Side};
+use crate::matrix::{Factors, Ratings, Room, Side};
 use crate::solver::{self, Chunking, Extent, LOSS_BYTES, Options, Passes, Passing, Solver};
 use crate::store::{Part, Shard, Store, Streamed, TilesAhead};
 
@@ -188,7 +188,7 @@ impl Sources<'_> {
             };
             let carried = solver.row_sums().unwrap_or(0);
             let chunking = Chunking::of_sums(carried, self.own(side));
-            let passed = self.passed(self.store.shards(side), side, chunking, room)?;
+            let passed = self.passed(self.store, self.store.shards(side), side, chunking, room)?;
             moved.factors_read += passed.factors_read;
             moved.ratings_read += passed.ratings_read;
         }
@@ -204,16 +204,17 @@ impl Sources<'_> {
         let own = self.own(Side::Users);
         if let Some(room) = self.placement.items {
             let chunking = Chunking::of_errors(of_sums, own);
-            measured = self.passed(rows.shards(), Side::Users, chunking, room)?;
+            measured = self.passed(&rows, rows.shards(), Side::Users, chunking, room)?;
         }
         let users = rows.shards().iter().map(|shard| shard.entry().rows);
         measured.factors_read += users.sum::<u64>() * own;
         Ok(measured)
     }
 
-    /// What of the fixed side passes by the rows of these shards, and what of their ratings is read again for it.
+    /// What of the fixed side passes by the rows of these ratings' shards, and what of their ratings is read again for it.
     fn passed(
         &self,
+        ratings: &dyn Ratings,
         shards: &[Shard],
         side: Side,
         chunking: Chunking,
@@ -221,12 +222,7 @@ impl Sources<'_> {
     ) -> Result<Transfer> {
         let rows = self.store.manifest().shape().rows(side.other());
         let passing = Passing::new(room, rows, self.options.rank, self.options.biases);
-        let lengths = |shard: &Shard| -> Result<Extent> {
-            let extent = Extent::of(shard.row_lengths()?);
-            shard.done_with();
-            Ok(extent)
-        };
-        let extents: Vec<Extent> = shards.iter().map(lengths).collect::<Result<_>>()?;
+        let extents = Extent::of_blocks(ratings, side)?;
         let mut passed = Transfer::default();
         for group in chunking.groups(&extents, room.sums, passing) {
             let mut chunks = 1;

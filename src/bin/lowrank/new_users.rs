@@ -76,8 +76,8 @@ impl NewUsers {
         plan.hold("new users and their ratings", read.bytes);
         let Shape { users, ratings, .. } = read.ratings.shape();
         let all = NewUsers::memory(record, (users, ratings), session)?;
-        let counted = one + of_user * users as u64;
-        plan.hold("rows of new users", all.saturating_sub(counted));
+        let planned = one + of_user * users as u64;
+        plan.hold("rows of new users", all.saturating_sub(planned));
         plan.rest(0)?;
         let trained = store.filter(|store| FoldedIn::is_of(store, model));
         let fold_in = || FoldedIn::new(model, read.ratings, trained);
