@@ -42,7 +42,7 @@ pub use peak::{PEAK_STEP_FLOP, multiply_adds};
 pub use residual::add_residual_rows;
 pub use score::{ItemRows, PackedItems, TILE, UserRows, pack_items, packed_len, score, score_rows};
 pub use select::{Candidate, TopN, exclude};
-pub use sgd::{SgdRatings, SgdRow, SgdRows, SgdSlope, SgdStep, sgd};
+pub use sgd::{SIDE_BY_SIDE, SgdRatings, SgdRow, SgdRows, SgdSlope, SgdStep, sgd};
 pub use side_by_side::{SMALL, SYSTEMS, solve_sixteen};
 pub use softmax::softmax;
 pub use unpack::{BLOCK, look_up, packed_ids_len, unpack_ids};

@@ -108,22 +108,16 @@ impl Store {
     fn tiles_to_be_made(&self) -> Result<(Vec<u64>, TilesAhead)> {
         let shape = self.manifest().shape();
         let bands = Grid::new(shape).bands();
-        let missed = 1.0 - 1.0 / bands as f64;
-        let mut met = 0.0;
-        for length in self.rating_counts(Side::Users)? {
-            met += bands as f64 * (1.0 - missed.powf(length.into()));
-        }
-        let users = (met / bands as f64) as u64;
         let ratings = shape.ratings / bands as u64;
         let (value, codebook) = match &self.manifest().histogram {
             Some(histogram) => (1, 4 * histogram.len()),
             None => (4, 0),
         };
-        let starts = (8 * (2 * bands + 2)) as u64;
-        let sections = [starts, 2 * users, 2 * users, 2 * ratings, value * ratings];
+        let starts = (8 * (2 * bands + 1)) as u64;
+        let sections = [starts, 2 * ratings, 2 * ratings, value * ratings];
         let padded = |bytes: u64| bytes.next_multiple_of(ALIGNMENT);
-        let wave = HEADER_BYTES as u64 + table_bytes(5) + sections.map(padded).iter().sum::<u64>();
-        let held = 4 * users + (2 + value) * ratings;
+        let wave = HEADER_BYTES as u64 + table_bytes(4) + sections.map(padded).iter().sum::<u64>();
+        let held = (4 + value) * ratings;
         let scans = 1 + bands.div_ceil((self.room() / held.max(1)).max(1) as usize);
         let shards = self.shards(Side::Users).iter();
         let by_user: u64 = shards.map(|shard| shard.entry().seal.bytes).sum();

@@ -32,7 +32,6 @@ const CODEBOOK: &str = "codebook";
 
 const STARTS: &str = "starts";
 const USERS: &str = "users";
-const LENGTHS: &str = "lengths";
 const ITEMS: &str = "items";
 const CODES: &str = "codes";
 const VALUES: &str = "values";
@@ -270,7 +269,6 @@ impl StoredTiles {
         Ok(Wave {
             starts: container.slice(STARTS)?,
             users: container.slice(USERS)?,
-            lengths: container.slice(LENGTHS)?,
             items: container.slice(ITEMS)?,
             values: match &self.codebook {
                 Some(codebook) => Values::Coded {
@@ -373,14 +371,10 @@ fn write_all<R: Ratings>(dir: &Path, manifest: Seal, ratings: &R, room: u64) -> 
 
 fn write_wave(path: &Path, number: usize, wave: &HeldWave, census: &Census) -> Result<Seal> {
     let wave = wave.view(census.codebook());
-    let mut file = ContainerWriter::create(path, Kind::Tiles, 5)?;
+    let mut file = ContainerWriter::create(path, Kind::Tiles, 4)?;
     file.section(STARTS)?;
     file.write_u64s(wave.starts.iter().copied())?;
-    for (name, numbers) in [
-        (USERS, wave.users),
-        (LENGTHS, wave.lengths),
-        (ITEMS, wave.items),
-    ] {
+    for (name, numbers) in [(USERS, wave.users), (ITEMS, wave.items)] {
         file.section(name)?;
         file.write_u16s(numbers.iter().copied())?;
     }
@@ -394,7 +388,7 @@ fn write_wave(path: &Path, number: usize, wave: &HeldWave, census: &Census) -> R
             file.write(codes)?;
         }
     }
-    let counts = [number, wave.users.len(), wave.items.len()].map(|n| n as u64);
+    let counts = [number as u64, wave.items.len() as u64, 0];
     file.finish(counts, [census.grid().bands() as u32, 0])
 }
 
@@ -489,11 +483,11 @@ mod tests {
         };
         let grid = Grid::new(shape);
         let last = grid.bands() - 1;
-        let mut starts = vec![0, 0];
+        let mut starts = vec![0; 1];
         for _ in 0..last {
-            starts.extend([0, BEFORE]);
+            starts.extend([BEFORE, BEFORE]);
         }
-        starts.extend([1, BEFORE + 2]);
+        starts.extend([BEFORE, BEFORE + 2]);
         let starts: Vec<u8> = starts
             .iter()
             .flat_map(|start| start.to_le_bytes())
@@ -507,8 +501,7 @@ mod tests {
             [0; 3],
             &[
                 section(STARTS, starts.len() as u64, &starts),
-                section(USERS, 2, &[3, 0]),
-                section(LENGTHS, 2, &[1, 0]),
+                section(USERS, 2 * (BEFORE + 2), &[3, 0, 4, 0]),
                 section(ITEMS, 2 * (BEFORE + 2), &[5, 0, 9, 0]),
                 section(CODES, BEFORE + 2, &[1, 0]),
             ],
@@ -528,8 +521,8 @@ mod tests {
         };
         let tile = tiles.wave(0).unwrap().tile(last);
         assert_eq!(
-            (tile.users, tile.lengths, tile.items),
-            (&[3][..], &[1][..], &[5, 9][..])
+            (tile.users, tile.items, tile.in_turns),
+            (&[3, 4][..], &[5, 9][..], 0)
         );
         let mut values = Vec::new();
         tile.values.map_into(|value| value, &mut values);

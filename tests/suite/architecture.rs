@@ -30,6 +30,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "ingest/read.rs",
             "ingest/sort.rs",
             "ingest/waves.rs",
+            "matrix/tiles/census.rs",
             "recommend/mod.rs",
             "recommend/similar.rs",
             "solver/alternating.rs",

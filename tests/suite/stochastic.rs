@@ -1,7 +1,7 @@
 //! Stochastic gradient descent against a plain f64 program that visits ratings in the same order.
 
 use lowrank::loss::named_or_formula;
-use lowrank::matrix::{Factors, InMemory, Ratings};
+use lowrank::matrix::{Factors, HeldTiles, InMemory, Ratings, Tiles};
 use lowrank::rng::{Purpose, Stream};
 use lowrank::solver::{Options, Step};
 use lowrank::threads::Threads;
@@ -90,30 +90,11 @@ fn waves(seed: u64, epoch: usize) -> Vec<usize> {
     order
 }
 
-/// The ratings of a wave in the order in which they are taken: tile by tile, from four users in turn, each of whom makes
-/// place for the next one after giving the last rating.
-fn taken(triplets: &Triplets, wave: usize) -> Triplets {
+/// The ratings of a wave in the order in which they are taken.
+fn taken(tiles: &HeldTiles, wave: usize) -> Triplets {
     let mut taken = Triplets::new();
-    for band in 0..BANDS {
-        let in_tile = |t: &&(u32, u32, f32)| {
-            let (u, i) = (t.0 as usize, t.1 as usize);
-            u % BANDS == band && (u + wave) % BANDS == i % BANDS
-        };
-        let tile: Triplets = triplets.iter().filter(in_tile).copied().collect();
-        let mut users = tile.chunk_by(|a, b| a.0 == b.0);
-        let mut places: Vec<&[_]> = (0..4).map(|_| users.next().unwrap_or_default()).collect();
-        while places.iter().any(|place| !place.is_empty()) {
-            for place in &mut places {
-                if let Some((first, rest)) = place.split_first() {
-                    taken.push(*first);
-                    *place = rest;
-                }
-            }
-            for place in places.iter_mut().filter(|place| place.is_empty()) {
-                *place = users.next().unwrap_or_default();
-            }
-        }
-    }
+    let of_wave = tiles.wave(wave).unwrap();
+    of_wave.for_each_rating(tiles.grid(), wave, |u, i, r| taken.push((u, i, r)));
     taken
 }
 
@@ -133,11 +114,12 @@ fn twin(ratings: &InMemory, triplets: &Triplets, options: &Options) -> [Vec<Row>
     let mut items = rows(&start.items, |i| rated(&|t| t.1 as usize == i), options);
     let loss = named_or_formula(&options.loss).unwrap();
     let k = options.rank;
+    let tiles = HeldTiles::new(ratings).unwrap();
     for epoch in 1..=options.epochs {
         let rate = f64::from(options.learning_rates[0])
             / (1.0 + f64::from(options.learning_rate_decay) * (epoch - 1) as f64);
         for wave in waves(options.seed, epoch) {
-            for (u, i, r) in taken(triplets, wave) {
+            for (u, i, r) in taken(&tiles, wave) {
                 let (u, i) = (u as usize, i as usize);
                 let (p, q) = (&mut users[u], &mut items[i]);
                 let product: f64 = p.numbers[..k]

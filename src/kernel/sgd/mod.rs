@@ -1,9 +1,8 @@
 //! Stochastic gradient steps: rating by rating, both rows of a rating move.
 //!
-//! Order. Four users are at hand, each in a place of its own. The places give one rating each in turn; after a turn, a
-//! place whose user has no more takes the next user of the tile, the first place first. Ratings are taken one by one in
-//! that order: each sees the rows as those before it have left them. So neighbours are ratings of different users, and
-//! where they are of different items as well, the four of a turn have no row in common and are computed side by side.
+//! Order. Ratings are taken one by one as they are given: each sees the rows as those before it have left them. Those of a turn
+//! of [`SIDE_BY_SIDE`] have no row in common, with each other and with the turns beside theirs, so that they are computed side by
+//! side, and the next turn is looked at before this one has moved.
 //! A dot product adds as [`dot_rows`](super::dot_rows) does, and so do the squares of a row; every other number of a row
 //! has a chain of its own.
 
@@ -44,17 +43,21 @@ pub struct SgdRows<'a> {
     pub rows: &'a mut [SgdRow],
 }
 
-/// Ratings between two bands, by user.
+/// Ratings that are taken side by side.
+pub const SIDE_BY_SIDE: usize = 4;
+
+/// Ratings between two bands, in the order in which they are taken.
 #[derive(Debug, Clone, Copy)]
 pub struct SgdRatings<'a> {
-    /// Rows of the first band that have ratings, ascending.
+    /// Rows of the first band, one for each rating.
     pub users: &'a [u16],
-    /// For each of them, the number of ratings less one.
-    pub lengths: &'a [u16],
     /// Rows of the second band, one for each rating.
     pub items: &'a [u16],
     /// What products and biases should add up to, one for each rating.
     pub targets: &'a [f32],
+    /// How many ratings, from the first on, come in turns of [`SIDE_BY_SIDE`]: the two turns beside each other have no row in
+    /// common.
+    pub in_turns: usize,
 }
 
 /// How far a step goes.
@@ -88,8 +91,8 @@ pub enum SgdSlope<'a> {
 /// predictions and targets, each from before its own step.
 ///
 /// # Panics
-/// If users do not ascend, their lengths do not add up to one item and one target for each rating, the rank does not fit
-/// the length of the factors, or a row lies outside its band.
+/// If there is not one user, one item and one target for each rating, turns are not full, the rank does not fit the length of the
+/// factors, or a row lies outside its band.
 pub fn sgd<'a>(
     isa: Isa,
     ratings: SgdRatings<'a>,
@@ -98,12 +101,11 @@ pub fn sgd<'a>(
     step: SgdStep,
     slope: SgdSlope<'a>,
 ) -> f64 {
-    let (lengths, len) = (ratings.lengths, ratings.targets.len());
-    assert!(ratings.users.is_sorted_by(|a, b| a < b), "users ascend");
-    assert_eq!(lengths.len(), ratings.users.len(), "one length a user");
+    let len = ratings.targets.len();
+    assert_eq!(ratings.users.len(), len, "one user for each rating");
     assert_eq!(ratings.items.len(), len, "one item for each rating");
-    let sum: usize = lengths.iter().map(|&less| usize::from(less) + 1).sum();
-    assert_eq!(sum, len, "every rating is a user's");
+    let full = ratings.in_turns.is_multiple_of(SIDE_BY_SIDE);
+    assert!(full && ratings.in_turns <= len, "turns are full");
     let vectors = step.rank.div_ceil(LANES);
     isa.run(Sgd {
         users: Band::new(users, vectors),
@@ -147,17 +149,17 @@ impl Kernel for Sgd<'_> {
             SgdSlope::Squares(twice) => {
                 let slope = Squares(twice);
                 match (step.adaptive, vectors) {
-                    (true, 1) if V::NATIVE => steps.all::<V, true>(v, 1, ratings, slope),
-                    (true, 2) if V::NATIVE => steps.all::<V, true>(v, 2, ratings, slope),
-                    (true, 4) if V::NATIVE => steps.all::<V, true>(v, 4, ratings, slope),
-                    (true, 8) if V::NATIVE => steps.all::<V, true>(v, 8, ratings, slope),
-                    (true, _) => steps.all::<V, true>(v, vectors, ratings, slope),
-                    (false, _) => steps.all::<V, false>(v, vectors, ratings, slope),
+                    (true, 1) if V::NATIVE => steps.all::<V, 1, true>(v, 1, ratings, slope),
+                    (true, 2) if V::NATIVE => steps.all::<V, 2, true>(v, 2, ratings, slope),
+                    (true, 4) if V::NATIVE => steps.all::<V, 4, true>(v, 4, ratings, slope),
+                    (true, 8) if V::NATIVE => steps.all::<V, 8, true>(v, 8, ratings, slope),
+                    (true, _) => steps.all::<V, 0, true>(v, vectors, ratings, slope),
+                    (false, _) => steps.all::<V, 0, false>(v, vectors, ratings, slope),
                 }
             }
             SgdSlope::Any(of) => match step.adaptive {
-                false => steps.all::<V, false>(v, vectors, ratings, Any(of)),
-                true => steps.all::<V, true>(v, vectors, ratings, Any(of)),
+                false => steps.all::<V, 0, false>(v, vectors, ratings, Any(of)),
+                true => steps.all::<V, 0, true>(v, vectors, ratings, Any(of)),
             },
         }
     }
@@ -221,28 +223,18 @@ mod tests {
         }
     }
 
-    /// User and position of each rating in the order in which they are taken.
-    fn order(users: &[u16], lengths: &[u16]) -> Vec<(u16, usize)> {
-        let mut first = 0;
-        let run = |(&user, &less): (&u16, &u16)| {
-            let run = first..first + usize::from(less) + 1;
-            first = run.end;
-            (user, run)
-        };
-        let mut runs = users.iter().zip(lengths).map(run);
-        let mut places: Vec<_> = (0..4).map(|_| runs.next()).collect();
-        let mut order = Vec::new();
-        while places.iter().any(Option::is_some) {
-            for (user, run) in places.iter_mut().flatten() {
-                order.extend(run.next().map(|at| (*user, at)));
-            }
-            for place in &mut places {
-                if place.as_ref().is_some_and(|(_, run)| run.is_empty()) {
-                    *place = runs.next();
-                }
-            }
+    /// Pairs of a user and an item, those that make turns first, and how many these are.
+    fn in_turns(pairs: Vec<(u16, u16)>) -> (Vec<(u16, u16)>, usize) {
+        let (mut order, mut rest): (Vec<(u16, u16)>, Vec<_>) = Default::default();
+        for (user, item) in pairs {
+            let turn = order.len() / SIDE_BY_SIDE;
+            let near = &order[turn.saturating_sub(1) * SIDE_BY_SIDE..];
+            let apart = near.iter().all(|&(u, i)| u != user && i != item);
+            if apart { &mut order } else { &mut rest }.push((user, item));
         }
-        order
+        let in_turns = order.len() / SIDE_BY_SIDE * SIDE_BY_SIDE;
+        order.append(&mut rest);
+        (order, in_turns)
     }
 
     proptest! {
@@ -250,27 +242,23 @@ mod tests {
 
         #[test]
         fn steps_are_those_of_a_plain_program(
-            rank in 1_usize..100, len in 0_usize..60, seed: u64, adaptive: bool, biases: bool,
+            rank in 1_usize..150, len in 0_usize..100, seed: u64, adaptive: bool, biases: bool,
         ) {
             // Short enough for any of these rows, or rounding would grow from step to step.
             let step = SgdStep {
                 rate: 0.2 / rank as f32, adaptive, biases, rank, ridge: [0.1, 0.3], bias_ridge: [0.05, 0.2],
             };
-            let numbers = |seed, rows| noise_cols(seed, len, rows).into_iter().map(|x| x as u16);
-            let mut users_of_ratings: Vec<u16> = numbers(seed ^ 2, 9).collect();
-            users_of_ratings.sort_unstable();
-            let runs = || users_of_ratings.chunk_by(|a, b| a == b);
-            let users: Vec<u16> = runs().map(|run| run[0]).collect();
-            let lengths: Vec<u16> = runs().map(|run| run.len() as u16 - 1).collect();
-            let items: Vec<u16> = numbers(seed ^ 3, 7).collect();
+            let numbers = |seed| noise_cols(seed, len, 20).into_iter().map(|x| x as u16);
+            let (order, in_turns) = in_turns(numbers(seed ^ 2).zip(numbers(seed ^ 3)).collect());
+            let (users, items): (Vec<u16>, Vec<u16>) = order.into_iter().unzip();
             let targets = noise(seed ^ 4, len);
-            let ratings = SgdRatings { users: &users, lengths: &lengths, items: &items, targets: &targets };
-            let (own, other) = (band(seed, 9, step), band(seed ^ 1, 7, step));
+            let ratings = SgdRatings { users: &users, items: &items, targets: &targets, in_turns };
+            let (own, other) = (band(seed, 20, step), band(seed ^ 1, 20, step));
 
             let (mut own_twin, mut other_twin) = (own.2, other.2);
             let mut error = 0.0;
-            for (user, i) in order(&users, &lengths) {
-                let (p, q) = (&mut own_twin[usize::from(user)], &mut other_twin[usize::from(items[i])]);
+            for i in 0..len {
+                let (p, q) = (&mut own_twin[usize::from(users[i])], &mut other_twin[usize::from(items[i])]);
                 let factors = p.numbers[..rank].iter().zip(&q.numbers);
                 let product: f64 = factors.map(|(a, b)| a * b).sum();
                 let difference = product + p.numbers[rank] + q.numbers[rank] - f64::from(targets[i]);
@@ -329,9 +317,9 @@ mod tests {
         };
         let ratings = SgdRatings {
             users: &[1],
-            lengths: &[0],
             items: &[0],
             targets: &[1.0],
+            in_turns: 0,
         };
         let (mut p, mut q) = ([0.0; 16], [0.0; 16]);
         let (mut own, mut other) = ([SgdRow::default()], [SgdRow::default()]);

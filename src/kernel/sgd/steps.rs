@@ -1,17 +1,17 @@
-//! The steps of a tile: who comes next, and four ratings side by side.
+//! The steps of a tile: four ratings side by side, and the next four looked at before these have moved.
 
-use super::{SgdRatings, SgdRow, SgdRows, SgdStep};
+use super::{SIDE_BY_SIDE, SgdRatings, SgdRow, SgdRows, SgdStep};
 use crate::kernel::vector::{LANES, Vector};
 
-/// How many users are at hand.
-const PLACES: usize = 4;
+/// How many turns ahead rows are asked for.
+const AHEAD: usize = 4;
 
-/// A user at hand, and where the ratings lie that it has not yet given.
-#[derive(Clone, Copy, Default)]
-struct Place {
-    user: usize,
-    next: usize,
-    end: usize,
+/// Ratings that have no row in common.
+#[derive(Clone, Copy)]
+struct Turn {
+    users: [u16; SIDE_BY_SIDE],
+    items: [u16; SIDE_BY_SIDE],
+    targets: [f32; SIDE_BY_SIDE],
 }
 
 /// What moves.
@@ -23,9 +23,19 @@ pub(super) struct Steps<'a> {
     pub(super) error: f64,
 }
 
+/// How far the rows of a turn will move: of each user, then of each item, what it keeps of itself and how much of its partner is
+/// added; and what goes with the rows afterwards.
+#[derive(Clone, Copy)]
+struct Move {
+    keep: [f32; LANES],
+    by: [f32; LANES],
+    records: [[f32; 4]; 8],
+}
+
 impl Steps<'_> {
+    /// Rows have `K` vectors, or `vectors` if that is 0.
     #[inline(always)]
-    pub(super) fn all<V: Vector, const ADAPTIVE: bool>(
+    pub(super) fn all<V: Vector, const K: usize, const ADAPTIVE: bool>(
         mut self,
         v: V,
         vectors: usize,
@@ -35,91 +45,65 @@ impl Steps<'_> {
         let rates = Rates::new(v, self.step);
         let SgdRatings {
             users,
-            lengths,
             items,
             targets,
+            in_turns,
         } = ratings;
-        let mut end = 0;
-        let mut runs = users.iter().zip(lengths).map(|(&user, &less)| {
-            let next = end;
-            end += usize::from(less) + 1;
-            Place {
-                user: usize::from(user),
-                next,
-                end,
+        let (of_users, _) = users[..in_turns].as_chunks();
+        let (of_items, _) = items[..in_turns].as_chunks();
+        let (of_targets, _) = targets[..in_turns].as_chunks();
+        // Neighbours have no row in common, so that the next turn can be looked at before this one has moved: what takes long in
+        // the one overlaps with what is much work in the other.
+        let mut looked: Option<(Turn, Move)> = None;
+        for (at, ((&users, &items), &targets)) in
+            of_users.iter().zip(of_items).zip(of_targets).enumerate()
+        {
+            if let (Some(users), Some(items)) = (of_users.get(at + AHEAD), of_items.get(at + AHEAD))
+            {
+                for j in 0..SIDE_BY_SIDE {
+                    self.users.prefetch::<V, K>(v, vectors, users[j]);
+                    self.items.prefetch::<V, K>(v, vectors, items[j]);
+                }
             }
-        });
-        let mut places = [Place::default(); PLACES];
-        let mut taken = 0;
-        for place in &mut places {
-            if let Some(run) = runs.next() {
-                *place = run;
-                taken += 1;
+            let turn = Turn {
+                users,
+                items,
+                targets,
+            };
+            let next =
+                self.look::<V, _, SIDE_BY_SIDE, K, ADAPTIVE>((v, vectors, rates), turn, &mut slope);
+            if let Some((turn, way)) = looked.replace((turn, next)) {
+                self.walk::<V, SIDE_BY_SIDE, K>(v, vectors, turn, way);
             }
         }
-        while taken > 0 {
-            // A place that is done with stands at its end for good, once there are no more users.
-            let to = places.map(|place| targets.get(place.next).copied().unwrap_or_default());
-            let cols = places.map(|place| items.get(place.next).copied().unwrap_or_default());
-            let rows = places.map(|place| place.user);
-            let [a, b, c, d] = cols;
-            let cols = cols.map(usize::from);
-            let apart = (a != b) & (a != c) & (a != d) & (b != c) & (b != d) & (c != d);
-            if apart & (taken == PLACES) {
-                self.turn::<V, _, PLACES, ADAPTIVE>(
-                    (v, vectors, rates),
-                    rows,
-                    cols,
-                    to,
-                    &mut slope,
-                );
-            } else {
-                for j in 0..PLACES {
-                    if places[j].next < places[j].end {
-                        self.turn::<V, _, 1, ADAPTIVE>(
-                            (v, vectors, rates),
-                            [rows[j]],
-                            [cols[j]],
-                            [to[j]; PLACES],
-                            &mut slope,
-                        );
-                    }
-                }
-            }
-            for place in places.iter_mut().filter(|place| place.next < place.end) {
-                place.next += 1;
-                if let Some(&item) = items.get(place.next + 1) {
-                    self.items.prefetch(v, vectors, item.into());
-                }
-                if place.next == place.end {
-                    match runs.next() {
-                        Some(run) => {
-                            *place = run;
-                            self.users.prefetch(v, vectors, run.user + 4);
-                        }
-                        None => taken -= 1,
-                    }
-                }
-            }
+        if let Some((turn, way)) = looked {
+            self.walk::<V, SIDE_BY_SIDE, K>(v, vectors, turn, way);
+        }
+        for at in in_turns..targets.len() {
+            let turn = Turn {
+                users: [users[at]; SIDE_BY_SIDE],
+                items: [items[at]; SIDE_BY_SIDE],
+                targets: [targets[at]; SIDE_BY_SIDE],
+            };
+            let way = self.look::<V, _, 1, K, ADAPTIVE>((v, vectors, rates), turn, &mut slope);
+            self.walk::<V, 1, K>(v, vectors, turn, way);
         }
         self.error
     }
 
-    /// Steps for ratings that have no row in common, side by side.
+    /// Looks at the first `N` ratings of a turn, which have no row in common.
     #[inline(always)]
-    fn turn<V: Vector, S: Slopes, const N: usize, const ADAPTIVE: bool>(
+    fn look<V: Vector, S: Slopes, const N: usize, const K: usize, const ADAPTIVE: bool>(
         &mut self,
         (v, vectors, rates): (V, usize, Rates<V::Lanes>),
-        users: [usize; N],
-        items: [usize; N],
-        targets: [f32; PLACES],
+        turn: Turn,
         slope: &mut S,
-    ) {
-        let mut product = [v.splat(0.0); PLACES];
-        let mut lengths = [[v.splat(0.0); PLACES]; 2];
+    ) -> Move {
+        let mut product = [v.splat(0.0); SIDE_BY_SIDE];
+        let mut lengths = [[v.splat(0.0); SIDE_BY_SIDE]; 2];
         for j in 0..N {
-            let p = self.users.row(vectors, users[j]);
-            let q = self.items.row(vectors, items[j]);
+            let p = self.users.row::<K>(vectors, turn.users[j]);
+            let q = self.items.row::<K>(vectors, turn.items[j]);
             for (a, b) in p.iter().zip(q.iter()) {
                 let (a, b) = (v.load(a), v.load(b));
                 product[j] = v.mul_add(a, b, product[j]);
@@ -134,9 +118,9 @@ impl Steps<'_> {
         // A bias is one more factor, whose partner is 1. In each vector of sixteen lanes the first eight are of factors, the
         // others of biases; of either, four are of users and four of items.
         let mut records = [[0.0; 4]; 8];
-        for j in 0..PLACES {
-            records[j] = self.users.rows[users[j.min(N - 1)]].0;
-            records[j + 4] = self.items.rows[items[j.min(N - 1)]].0;
+        for j in 0..SIDE_BY_SIDE {
+            records[j] = self.users.rows[usize::from(turn.users[j.min(N - 1)])].0;
+            records[j + 4] = self.items.rows[usize::from(turn.items[j.min(N - 1)])].0;
         }
         let [mut squares, biases_and_shares] = v.columns(records);
         let (bias, share) = (
@@ -145,7 +129,7 @@ impl Steps<'_> {
         );
         let product = v.quarters(product, product);
         let prediction = v.add(product, v.add(bias, v.swap_quarters(bias)));
-        let target = v.quarters(targets, targets);
+        let target = v.quarters(turn.targets, turn.targets);
         let slope = slope.at::<V, N>(v, prediction, target);
         let mut errors = [0.0; LANES];
         v.store(v.neg_mul_add(target, v.splat(1.0), prediction), &mut errors);
@@ -176,19 +160,34 @@ impl Steps<'_> {
         let (mut keeps, mut bys) = ([0.0; LANES], [0.0; LANES]);
         v.store(keep, &mut keeps);
         v.store(by, &mut bys);
+        Move {
+            keep: keeps,
+            by: bys,
+            records,
+        }
+    }
 
+    /// Moves the rows of the first `N` ratings of a turn.
+    #[inline(always)]
+    fn walk<V: Vector, const N: usize, const K: usize>(
+        &mut self,
+        v: V,
+        vectors: usize,
+        turn: Turn,
+        Move { keep, by, records }: Move,
+    ) {
         for j in 0..N {
-            let p = self.users.row(vectors, users[j]);
-            let q = self.items.row(vectors, items[j]);
-            let keep = [v.splat(keeps[j]), v.splat(keeps[j + 4])];
-            let by = [v.splat(bys[j]), v.splat(bys[j + 4])];
+            let p = self.users.row::<K>(vectors, turn.users[j]);
+            let q = self.items.row::<K>(vectors, turn.items[j]);
+            let keep = [v.splat(keep[j]), v.splat(keep[j + 4])];
+            let by = [v.splat(by[j]), v.splat(by[j + 4])];
             for (p, q) in p.iter_mut().zip(q.iter_mut()) {
                 let (a, b) = (v.load(p), v.load(q));
                 v.store(v.neg_mul_add(by[0], b, v.mul(keep[0], a)), p);
                 v.store(v.neg_mul_add(by[1], a, v.mul(keep[1], b)), q);
             }
-            self.users.rows[users[j]] = SgdRow(records[j]);
-            self.items.rows[items[j]] = SgdRow(records[j + 4]);
+            self.users.rows[usize::from(turn.users[j])] = SgdRow(records[j]);
+            self.items.rows[usize::from(turn.items[j])] = SgdRow(records[j + 4]);
         }
     }
 }
@@ -211,13 +210,20 @@ impl<'a> Band<'a> {
     }
 
     #[inline(always)]
-    fn row(&mut self, vectors: usize, row: usize) -> &mut [[f32; LANES]] {
-        &mut self.lines[row * vectors..][..vectors]
+    fn row<const K: usize>(&mut self, vectors: usize, row: u16) -> &mut [[f32; LANES]] {
+        let row = usize::from(row);
+        match K {
+            1 => &mut self.lines.as_chunks_mut::<1>().0[row],
+            2 => &mut self.lines.as_chunks_mut::<2>().0[row],
+            4 => &mut self.lines.as_chunks_mut::<4>().0[row],
+            8 => &mut self.lines.as_chunks_mut::<8>().0[row],
+            _ => &mut self.lines[row * vectors..][..vectors],
+        }
     }
 
     #[inline(always)]
-    fn prefetch<V: Vector>(&self, v: V, vectors: usize, row: usize) {
-        for line in self.lines.iter().skip(row * vectors).take(vectors) {
+    fn prefetch<V: Vector, const K: usize>(&mut self, v: V, vectors: usize, row: u16) {
+        for line in self.row::<K>(vectors, row) {
             v.prefetch(line);
         }
     }

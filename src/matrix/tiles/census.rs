@@ -1,11 +1,14 @@
 //! Making tiles: one scan that counts, then as many that cut as memory asks for.
 //!
-//! Rows come by user, and items ascend within a row, so every tile is filled front to back. Scans are repeated rather than
+//! Rows come by user, so every tile is filled front to back, and then put into the order of its turns. Scans are repeated rather than
 //! ratings spilled: reading packed rows again costs a tenth of writing and reading them in a form that can be sorted.
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::grid::Grid;
+use super::turns::in_turns;
 use super::{Values, Wave};
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::Codebook;
@@ -17,7 +20,7 @@ pub struct Census {
     grid: Grid,
     /// Ratings of each user and each item.
     counts: [Vec<u32>; 2],
-    /// [`Wave::starts`] of each wave.
+    /// For each wave, where the ratings of its tiles start, and where those of the last end.
     starts: Vec<Vec<u64>>,
     /// The different ratings, if they are few enough.
     codebook: Option<Codebook>,
@@ -33,7 +36,7 @@ impl Census {
         let grid = Grid::new(shape);
         let bands = grid.bands();
         let mut counts = [vec![0_u32; shape.users], vec![0_u32; shape.items]];
-        let mut starts = vec![vec![0_u64; 2 * bands + 2]; bands];
+        let mut starts = vec![vec![0_u64; bands + 1]; bands];
         let mut codebook = Some(Codebook::default());
         let mut of_row = vec![0_u64; bands];
         visit(ratings, |user, row| {
@@ -53,8 +56,7 @@ impl Census {
                 .filter(|(_, count)| **count > 0)
             {
                 let starts = &mut starts[grid.wave(user_band, item_band)];
-                starts[2 * user_band + 2] += 1;
-                starts[2 * user_band + 3] += std::mem::take(count);
+                starts[user_band + 1] += std::mem::take(count);
             }
             if let Some(book) = &mut codebook
                 && !row.values.iter().all(|&value| book.code(value).is_some())
@@ -64,8 +66,8 @@ impl Census {
             Ok(())
         })?;
         for starts in &mut starts {
-            for i in 2..starts.len() {
-                starts[i] += starts[i - 2];
+            for i in 1..starts.len() {
+                starts[i] += starts[i - 1];
             }
         }
         Ok(Census {
@@ -95,21 +97,20 @@ impl Census {
     }
 
     /// Bytes that a census of ratings of this shape and the smallest group of waves take: bands are alike, so that a
-    /// wave has its share of the ratings; a quarter is added for those that are not quite.
-    pub fn bytes(shape: Shape) -> u64 {
+    /// wave has its share of the ratings; a quarter is added for those that are not quite. Each thread orders a tile at a time.
+    pub fn bytes(shape: Shape, threads: usize) -> u64 {
         let bands = Grid::new(shape).bands() as u64;
-        let starts = (2 * bands + 2) * 8 * bands;
+        let starts = (3 * bands + 2) * 8 * bands;
         let wave = shape.ratings.div_ceil(bands) * MOST_BYTES_PER_RATING;
-        (shape.users + shape.items) as u64 * 4 + starts + wave + wave / 4
+        let ordered =
+            shape.ratings.div_ceil(bands * bands) * ORDER_BYTES_PER_RATING * threads as u64;
+        (shape.users + shape.items) as u64 * 4 + starts + wave + wave / 4 + ordered
     }
 
     /// All waves in groups of which each fits into so many bytes, or is one wave.
     pub fn groups(&self, room: u64) -> Vec<Range<usize>> {
         let value = if self.codebook.is_some() { 1 } else { 4 };
-        let bytes = |starts: &[u64]| match starts {
-            [.., users, ratings] => users * 4 + ratings * (2 + value),
-            _ => 0,
-        };
+        let bytes = |starts: &[u64]| starts.last().map_or(0, |ratings| ratings * (4 + value));
         let mut groups: Vec<Range<usize>> = Vec::new();
         let mut held = 0;
         for (wave, starts) in self.starts.iter().enumerate() {
@@ -147,7 +148,7 @@ impl Census {
         }
     }
 
-    fn cut_as<R: Ratings + ?Sized, V: Copy + Default>(
+    fn cut_as<R: Ratings + ?Sized, V: Copy + Default + Send + Sync>(
         &self,
         ratings: &R,
         waves: Range<usize>,
@@ -173,30 +174,33 @@ impl Census {
             }
             Ok(())
         })?;
-        let finish = |(cut, starts): (Cut<V>, &Vec<u64>)| HeldWave {
-            starts: starts.clone(),
-            users: cut.users,
-            lengths: cut.lengths,
-            items: cut.items,
-            values: held(cut.values),
+        let finish = |(wave, mut cut): (usize, Cut<V>)| {
+            let starts = cut.order(&self.starts[wave], |user_band| {
+                let item_band = grid.item_band(wave, user_band);
+                grid.rows(Side::Items, item_band).len()
+            });
+            HeldWave {
+                starts,
+                users: cut.users,
+                items: cut.items,
+                values: held(cut.values),
+            }
         };
-        Ok(cuts
-            .into_iter()
-            .zip(&self.starts[waves])
-            .map(finish)
-            .collect())
+        Ok(waves.zip(cuts).map(finish).collect())
     }
 }
 
-/// Two for the item, four for the value, four for a user who has a single rating in a tile.
-const MOST_BYTES_PER_RATING: u64 = 10;
+/// Two for the user, two for the item, four for the value.
+const MOST_BYTES_PER_RATING: u64 = 8;
+
+/// Two lists of places, and a copy of what is put in order.
+const ORDER_BYTES_PER_RATING: u64 = 12;
 
 /// A wave in memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeldWave {
     starts: Vec<u64>,
     users: Vec<u16>,
-    lengths: Vec<u16>,
     items: Vec<u16>,
     values: HeldValues,
 }
@@ -213,7 +217,6 @@ impl HeldWave {
         Wave {
             starts: &self.starts,
             users: &self.users,
-            lengths: &self.lengths,
             items: &self.items,
             values: match &self.values {
                 HeldValues::Plain(values) => Values::Plain(values),
@@ -228,45 +231,63 @@ impl HeldWave {
 
 /// A wave that is being filled.
 struct Cut<V> {
-    /// Where the next user and the next rating of each tile go.
-    next: Vec<[usize; 2]>,
-    /// Where the users of each tile start.
-    first: Vec<usize>,
+    /// Where the next rating of each tile goes.
+    next: Vec<usize>,
     users: Vec<u16>,
-    lengths: Vec<u16>,
     items: Vec<u16>,
     values: Vec<V>,
 }
 
-impl<V: Copy + Default> Cut<V> {
+impl<V: Copy + Default + Send + Sync> Cut<V> {
     fn new(starts: &[u64]) -> Cut<V> {
-        let pairs = || {
-            starts
-                .chunks_exact(2)
-                .map(|pair| [pair[0] as usize, pair[1] as usize])
-        };
-        let [users, ratings] = pairs().next_back().unwrap_or_default();
+        let ratings = starts.last().map_or(0, |&end| end as usize);
         Cut {
-            next: pairs().collect(),
-            first: pairs().map(|[users, _]| users).collect(),
-            users: vec![0; users],
-            lengths: vec![0; users],
+            next: starts.iter().map(|&start| start as usize).collect(),
+            users: vec![0; ratings],
             items: vec![0; ratings],
             values: vec![V::default(); ratings],
         }
     }
 
     fn push(&mut self, user_band: usize, user: u16, item: u16, value: V) {
-        let [next_user, at] = &mut self.next[user_band];
-        if *next_user > self.first[user_band] && self.users[*next_user - 1] == user {
-            self.lengths[*next_user - 1] += 1;
-        } else {
-            self.users[*next_user] = user;
-            *next_user += 1;
-        }
-        (self.items[*at], self.values[*at]) = (item, value);
-        *at += 1;
+        let at = self.next[user_band];
+        (self.users[at], self.items[at], self.values[at]) = (user, item, value);
+        self.next[user_band] += 1;
     }
+
+    /// Puts tiles that start there, with so many items by user band, into the order of their turns, and gives [`Wave::starts`].
+    fn order(&mut self, starts: &[u64], items_of: impl Fn(usize) -> usize + Sync) -> Vec<u64> {
+        let mut users = &mut self.users[..];
+        let mut items = &mut self.items[..];
+        let mut values = &mut self.values[..];
+        let mut tiles = Vec::new();
+        for pair in starts.windows(2) {
+            let ratings = (pair[1] - pair[0]) as usize;
+            tiles.push((
+                users.split_off_mut(..ratings).expect("as counted"),
+                items.split_off_mut(..ratings).expect("as counted"),
+                values.split_off_mut(..ratings).expect("as counted"),
+            ));
+        }
+        let tiles = tiles.into_par_iter().enumerate();
+        let in_turns = tiles.map(|(user_band, (users, items, values))| {
+            let (order, in_turns) = in_turns(users, items, items_of(user_band));
+            permute(users, &order);
+            permute(items, &order);
+            permute(values, &order);
+            in_turns as u64
+        });
+        let in_turns: Vec<u64> = in_turns.collect();
+        let of_tiles = starts.iter().zip(in_turns);
+        let starts_of = of_tiles.flat_map(|(&start, in_turns)| [start, start + in_turns]);
+        starts_of.chain(starts.last().copied()).collect()
+    }
+}
+
+/// Puts there what lies at each of these places.
+fn permute<T: Copy>(slice: &mut [T], places: &[u32]) {
+    let permuted: Vec<T> = places.iter().map(|&at| slice[at as usize]).collect();
+    slice.copy_from_slice(&permuted);
 }
 
 /// Shows every user's row in order.

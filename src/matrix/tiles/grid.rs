@@ -5,8 +5,9 @@ use crate::matrix::{Shape, Side};
 /// Ratings that a tile should hold, on average, before there are more bands.
 const RATINGS_PER_TILE: u64 = 1 << 14;
 
-/// The fewest bands, and the most that balance asks for: 16-bit numbers may ask for more.
-const BANDS: (usize, usize) = (8, 32);
+/// The fewest bands, and the most that balance asks for: 16-bit numbers may ask for more. Every wave reads and writes the rows
+/// of both sides, so that twice the bands are twice the bytes.
+const BANDS: (usize, usize) = (8, 16);
 
 /// The largest number of rows in a band: what 16 bits can tell apart.
 const ROWS_PER_BAND: usize = 1 << 16;
@@ -83,7 +84,7 @@ mod tests {
             Grid::new(shape).bands()
         };
         assert_eq!(bands(1, 1, 1), 8);
-        assert_eq!(bands(162_541, 59_047, 25_000_095), 32);
+        assert_eq!(bands(162_541, 59_047, 25_000_095), 16);
         assert_eq!(bands(5_000_000, 200_000, 1_000_000_000), 128);
         assert_eq!(bands(65_536 * 64, 10, 100), 64);
         assert_eq!(bands(65_536 * 64 + 1, 10, 100), 128);

@@ -5,29 +5,36 @@
 //! between a band of users and a band of items, with 16-bit numbers. [`Wave`] s pairs user band b with item band
 //! (b + s) mod B: the tiles of a wave share neither a user nor an item, and B waves hold every rating once.
 //!
+//! Within a tile, ratings lie in the order in which they are taken. All but a few come in turns of [`SIDE_BY_SIDE`], of which
+//! no two neighbours have a row in common: so the ratings of a turn can be taken at once, and the next turn be looked at
+//! meanwhile.
+//!
 //! [`Tiles`] are all waves, wherever they lie. They are made by [`Census`], which counts, and cuts as many waves in one
 //! scan as there is room for.
 
 mod census;
 mod grid;
+mod turns;
 
 pub use census::{Census, HeldWave};
 pub use grid::Grid;
+use turns::neighbours_are_apart;
 
 use super::{Ratings, Side};
 use crate::error::{Error, ErrorKind, Result};
+use crate::kernel::SIDE_BY_SIDE;
 
-/// The ratings between a band of users and a band of items, by user, then by item.
+/// The ratings between a band of users and a band of items, in the order in which they are taken.
 #[derive(Debug, Clone, Copy)]
 pub struct Tile<'a> {
-    /// The users that have ratings here, by their numbers within the band, ascending.
+    /// The number of each rating's user within the band.
     pub users: &'a [u16],
-    /// For each of them, the number of ratings less one.
-    pub lengths: &'a [u16],
-    /// Numbers of items within their band, ascending for each user.
+    /// The number of each rating's item within the band.
     pub items: &'a [u16],
     /// Ratings, one for each item.
     pub values: Values<'a>,
+    /// How many of the ratings come in turns: so many from the first one on. The others are taken one by one.
+    pub in_turns: usize,
 }
 
 /// Ratings as they lie.
@@ -92,12 +99,10 @@ impl<'a> Values<'a> {
 /// Tiles that share neither a user nor an item, by user band.
 #[derive(Debug, Clone, Copy)]
 pub struct Wave<'a> {
-    /// For each tile, where its users and where its ratings start; at last where they end.
+    /// For each tile, where its ratings start, and where those that come in turns end; at last where all end.
     pub starts: &'a [u64],
     /// [`Tile::users`], end to end.
     pub users: &'a [u16],
-    /// [`Tile::lengths`], end to end.
-    pub lengths: &'a [u16],
     /// [`Tile::items`], end to end.
     pub items: &'a [u16],
     /// [`Tile::values`], end to end.
@@ -111,13 +116,12 @@ impl<'a> Wave<'a> {
     /// If there is no such band, or the wave does not pass its [`check`](Wave::check).
     pub fn tile(&self, user_band: usize) -> Tile<'a> {
         let at = |i: usize| self.starts[i] as usize;
-        let users = at(2 * user_band)..at(2 * user_band + 2);
-        let ratings = at(2 * user_band + 1)..at(2 * user_band + 3);
+        let ratings = at(2 * user_band)..at(2 * user_band + 2);
         Tile {
-            users: &self.users[users.clone()],
-            lengths: &self.lengths[users],
+            users: &self.users[ratings.clone()],
             items: &self.items[ratings.clone()],
-            values: self.values.part(ratings),
+            values: self.values.part(ratings.clone()),
+            in_turns: at(2 * user_band + 1) - ratings.start,
         }
     }
 
@@ -128,33 +132,26 @@ impl<'a> Wave<'a> {
             let tile = self.tile(user_band);
             let item_band = grid.item_band(wave, user_band);
             tile.values.map_into(|value| value, &mut values);
-            let mut ratings = tile.items.iter().zip(&values);
-            for (&user, &length) in tile.users.iter().zip(tile.lengths) {
+            let rows = tile.users.iter().zip(tile.items);
+            for ((&user, &item), &value) in rows.zip(&values) {
                 let user = grid.row(user_band, user);
-                for (&item, &value) in ratings.by_ref().take(usize::from(length) + 1) {
-                    see(user as u32, grid.row(item_band, item) as u32, value);
-                }
+                see(user as u32, grid.row(item_band, item) as u32, value);
             }
         }
     }
 
-    /// Checks that this can be wave `wave` of the grid: lengths, order and range of all numbers.
+    /// Checks that this can be wave `wave` of the grid: lengths, turns and the range of all numbers.
     ///
     /// # Errors
     /// [`ErrorKind::Damaged`] with what is wrong.
     pub fn check(&self, grid: Grid, wave: usize) -> Result<()> {
         let damaged = |what: &str| Err(Error::new(ErrorKind::Damaged, what));
-        let ends = |first: usize, len: usize| {
-            let starts = || self.starts.iter().skip(first).step_by(2);
-            starts().is_sorted()
-                && starts().next() == Some(&0)
-                && starts().next_back() == Some(&(len as u64))
-        };
-        let whole = self.starts.len() == 2 * grid.bands() + 2
-            && self.lengths.len() == self.users.len()
-            && self.values.len() == self.items.len()
-            && ends(0, self.users.len())
-            && ends(1, self.items.len());
+        let whole = self.starts.len() == 2 * grid.bands() + 1
+            && self.starts.is_sorted()
+            && self.starts.first() == Some(&0)
+            && self.starts.last() == Some(&(self.items.len() as u64))
+            && self.users.len() == self.items.len()
+            && self.values.len() == self.items.len();
         if !whole {
             return damaged("tiles that do not add up");
         }
@@ -167,21 +164,13 @@ impl<'a> Wave<'a> {
             if beyond(tile.users, users) || beyond(tile.items, items) {
                 return damaged("a row outside its band");
             }
-            if !tile.users.is_sorted_by(|a, b| a < b) {
-                return damaged("users out of order");
+            if !tile.in_turns.is_multiple_of(SIDE_BY_SIDE) {
+                return damaged("a turn that is not full");
             }
-            let mut rest = tile.items;
-            for &length in tile.lengths {
-                let Some((row, others)) = rest.split_at_checked(usize::from(length) + 1) else {
-                    return damaged("more ratings of users than there are");
-                };
-                if !row.is_sorted_by(|a, b| a < b) {
-                    return damaged("items out of order");
-                }
-                rest = others;
-            }
-            if !rest.is_empty() {
-                return damaged("ratings that no user gave");
+            let in_turns =
+                |numbers: &'a [u16], rows| neighbours_are_apart(&numbers[..tile.in_turns], rows);
+            if !in_turns(tile.users, users) || !in_turns(tile.items, items) {
+                return damaged("turns with a row in common");
             }
         }
         let sound = match self.values {
@@ -261,19 +250,19 @@ mod tests {
 
     fn ratings(value: impl Fn(u32, u32) -> f32) -> (Triplets, InMemory) {
         let cell = |u: u32, i: u32| (u * 7 + i * 3).is_multiple_of(5) && u != 9;
-        let triplets: Vec<_> = (0..61)
-            .flat_map(|u| (0..45).map(move |i| (u, i)))
+        let triplets: Vec<_> = (0..201)
+            .flat_map(|u| (0..165).map(move |i| (u, i)))
             .filter(|&(u, i)| cell(u, i))
             .map(|(u, i)| (u, i, value(u, i)))
             .collect();
-        let ratings = InMemory::from_triplets(61, 45, &triplets).unwrap();
+        let ratings = InMemory::from_triplets(201, 165, &triplets).unwrap();
         (triplets, ratings)
     }
 
     #[test]
     fn waves_hold_every_rating_once_and_share_no_row() {
-        let many = |u, i| (u * 100 + i) as f32;
-        let few = |u, i| (u + i) as f32 / 2.0;
+        let many = |u, i| (u * 165 + i) as f32;
+        let few = |u, i| ((u + i) % 90) as f32 / 2.0;
         for (coded, (triplets, ratings)) in [(false, ratings(many)), (true, ratings(few))] {
             let tiles = HeldTiles::new(&ratings).unwrap();
             let grid = tiles.grid();
@@ -295,7 +284,7 @@ mod tests {
             found.sort_by_key(|t| (t.0, t.1));
             assert_eq!(found, triplets);
             let rated = |u: u32| triplets.iter().filter(|t| t.0 == u).count() as u32;
-            let counts: Vec<u32> = (0..61).map(rated).collect();
+            let counts: Vec<u32> = (0..201).map(rated).collect();
             assert_eq!(tiles.counts(Side::Users), counts);
             assert_eq!(
                 tiles,
@@ -306,12 +295,12 @@ mod tests {
 
     #[test]
     fn waves_are_the_same_however_many_are_cut_at_once() {
-        let (_, ratings) = ratings(|u, i| (u + i) as f32);
+        let (_, ratings) = ratings(|u, i| ((u + i) % 90) as f32);
         let census = Census::of(&ratings).unwrap();
         let all = census.cut(&ratings, 0..8).unwrap();
-        for room in [0, 900, 3000, u64::MAX] {
+        for room in [0, 9_000, 30_000, u64::MAX] {
             let groups = census.groups(room);
-            assert!(groups.len() > 1 || room > 3000);
+            assert!(groups.len() > 1 || room > 30_000);
             let cut = groups
                 .into_iter()
                 .flat_map(|waves| census.cut(&ratings, waves).unwrap());
@@ -321,7 +310,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_the_grid_is_found() {
-        let (_, ratings) = ratings(|u, i| (u + i) as f32);
+        let (_, ratings) = ratings(|u, i| ((u + i) % 90) as f32);
         let tiles = HeldTiles::new(&ratings).unwrap();
         let grid = tiles.grid();
         let wave = tiles.wave(1).unwrap();
@@ -333,10 +322,13 @@ mod tests {
             slice[at] = value;
             slice
         };
-        let two = wave.lengths.iter().position(|&length| length > 0).unwrap();
         let more = [wave.starts, &[9]].concat();
         let mut late = wave.starts.to_vec();
         late[2] += 1_000_000;
+        let mut short = wave.starts.to_vec();
+        short[1] -= 1;
+        // Of the second turn of the first tile.
+        let turn = SIDE_BY_SIDE + 1;
         let no_items = &wave.items[1..];
         for (bad, said) in [
             (
@@ -362,38 +354,38 @@ mod tests {
             ),
             (
                 Wave {
-                    users: &with(wave.users, 0, 8),
+                    users: &with(wave.users, 0, 26),
                     ..wave
                 },
                 "outside",
             ),
             (
                 Wave {
-                    items: &with(wave.items, 0, 6),
+                    items: &with(wave.items, 0, 21),
                     ..wave
                 },
                 "outside",
             ),
             (
                 Wave {
-                    users: &with(wave.users, 1, wave.users[0]),
+                    starts: &short,
                     ..wave
                 },
-                "order",
+                "not full",
             ),
             (
                 Wave {
-                    items: &with(wave.items, two + 1, wave.items[two]),
+                    users: &with(wave.users, turn, wave.users[turn + 5]),
                     ..wave
                 },
-                "order",
+                "in common",
             ),
             (
                 Wave {
-                    lengths: &with(wave.lengths, 0, 60),
+                    items: &with(wave.items, turn, wave.items[turn + 3]),
                     ..wave
                 },
-                "more ratings",
+                "in common",
             ),
             (
                 Wave {
