@@ -140,8 +140,12 @@ impl StoredTiles {
         let grid = Grid::new(shape);
         let header = index.header().counts;
         let expected = [shape.users as u64, shape.items as u64, shape.ratings];
-        if record.manifest != manifest || header != expected || record.waves.len() != grid.bands() {
+        if record.manifest != manifest || header != expected {
             return Err(foreign(index.path()));
+        }
+        if record.waves.len() != grid.bands() {
+            let what = "tiles of another version of lowrank";
+            return Err(Error::new(ErrorKind::Incompatible, what).path(index.path()));
         }
         let counts = [USERS, ITEMS].map(|name| index.slice(name).map(<[u32]>::to_vec));
         let [users, items] = counts;
