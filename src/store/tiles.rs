@@ -27,6 +27,9 @@ const DIR: &str = "tiles";
 /// The file in it that makes it one of tiles.
 const INDEX: &str = "index";
 
+/// How ratings lie in waves, of which the index tells. Tiles are made anew rather than read in a layout of before: 0 had them by user.
+const LAYOUT: u32 = 1;
+
 const RECORD: &str = "record";
 const CODEBOOK: &str = "codebook";
 
@@ -134,18 +137,18 @@ impl StoredTiles {
     fn open_files(dir: &Path, manifest: Seal, shape: Shape) -> Result<StoredTiles> {
         let index = Container::open(dir.join(INDEX), Kind::TilesIndex)?;
         index.verify()?;
+        if index.header().codes[0] != LAYOUT {
+            let what = "tiles in the layout of another version of lowrank";
+            return Err(Error::new(ErrorKind::Incompatible, what).path(index.path()));
+        }
         let record: Record = codec::decode(index.slice(RECORD)?, index.path())?;
         let foreign =
             |path: &Path| Error::new(ErrorKind::Damaged, "tiles of another store").path(path);
         let grid = Grid::new(shape);
         let header = index.header().counts;
         let expected = [shape.users as u64, shape.items as u64, shape.ratings];
-        if record.manifest != manifest || header != expected {
+        if record.manifest != manifest || header != expected || record.waves.len() != grid.bands() {
             return Err(foreign(index.path()));
-        }
-        if record.waves.len() != grid.bands() {
-            let what = "tiles of another version of lowrank";
-            return Err(Error::new(ErrorKind::Incompatible, what).path(index.path()));
         }
         let counts = [USERS, ITEMS].map(|name| index.slice(name).map(<[u32]>::to_vec));
         let [users, items] = counts;
@@ -369,7 +372,7 @@ fn write_all<R: Ratings>(dir: &Path, manifest: Seal, ratings: &R, room: u64) -> 
     file.write_f32s(census.codebook().unwrap_or_default())?;
     let shape = ratings.shape();
     let counts = [shape.users as u64, shape.items as u64, shape.ratings];
-    file.finish(counts, [0; 2])?;
+    file.finish(counts, [LAYOUT, 0])?;
     Ok(())
 }
 
@@ -474,6 +477,22 @@ mod tests {
         let error = StoredTiles::open(dir.path(), one, ratings.shape()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Damaged);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn another_layout_is_told_apart_and_what_to_do_is_said() {
+        let store = tempfile::tempdir().unwrap();
+        let dir = store.path().join(DIR);
+        std::fs::create_dir(&dir).unwrap();
+        let index = ContainerWriter::create(&dir.join(INDEX), Kind::TilesIndex, 0).unwrap();
+        index.finish([1; 3], [0; 2]).unwrap();
+        let shape = ratings(|_, _| 1.0).shape();
+        let error = StoredTiles::open(store.path(), Seal::default(), shape).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Incompatible);
+        assert!(
+            error.to_string().contains("remove the directory"),
+            "{error}"
+        );
     }
 
     /// A wave of which the first tile has more ratings than 32 bits count, and the last two.

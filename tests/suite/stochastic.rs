@@ -90,11 +90,25 @@ fn waves(seed: u64, epoch: usize) -> Vec<usize> {
     order
 }
 
-/// The ratings of a wave in the order in which they are taken.
-fn taken(tiles: &HeldTiles, wave: usize) -> Triplets {
+/// The ratings of a wave in the order in which they are taken: tile by tile, in order of user bands.
+fn taken(tiles: &HeldTiles, triplets: &Triplets, wave: usize) -> Triplets {
     let mut taken = Triplets::new();
     let of_wave = tiles.wave(wave).unwrap();
     of_wave.for_each_rating(tiles.grid(), wave, |u, i, r| taken.push((u, i, r)));
+    let mut rest = &taken[..];
+    for band in 0..BANDS {
+        let in_tile = |t: &&(u32, u32, f32)| {
+            let (u, i) = (t.0 as usize, t.1 as usize);
+            u % BANDS == band && (u + wave) % BANDS == i % BANDS
+        };
+        let expected: Triplets = triplets.iter().filter(in_tile).copied().collect();
+        let (tile, behind) = rest.split_at(expected.len());
+        let mut tile = tile.to_vec();
+        tile.sort_by_key(|t| (t.0, t.1));
+        assert_eq!(tile, expected);
+        rest = behind;
+    }
+    assert!(rest.is_empty());
     taken
 }
 
@@ -119,7 +133,7 @@ fn twin(ratings: &InMemory, triplets: &Triplets, options: &Options) -> [Vec<Row>
         let rate = f64::from(options.learning_rates[0])
             / (1.0 + f64::from(options.learning_rate_decay) * (epoch - 1) as f64);
         for wave in waves(options.seed, epoch) {
-            for (u, i, r) in taken(&tiles, wave) {
+            for (u, i, r) in taken(&tiles, triplets, wave) {
                 let (u, i) = (u as usize, i as usize);
                 let (p, q) = (&mut users[u], &mut items[i]);
                 let product: f64 = p.numbers[..k]

@@ -25,6 +25,7 @@ struct Place {
 /// of the eight takes its place. A turn that finds too few is none: what it found comes last, one by one, and so does the next
 /// rating of the first place that has one.
 pub(super) fn in_turns(users: &[u16], items: &[u16], rows: usize) -> (Vec<u32>, usize) {
+    // A tile has no more than 65,536 rows of either side, and so places of 32 bits.
     let mut left: Vec<u32> = (0..items.len() as u32).collect();
     let runs = users.chunk_by(|a, b| a == b);
     let mut runs = runs.scan(0, |end, run| {
