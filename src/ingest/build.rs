@@ -7,8 +7,8 @@
 use std::ops::Range;
 
 use super::rows::{Histogram, Rows, Settle, Settled, Twice};
-use super::sort::{Ranges, Record, Scatter, Scattered, Stamp, columns_by_row};
-use super::spill::Spill;
+use super::sort::{Ranges, Scatter, Scattered, Stamp, columns_by_row};
+use super::spill::{Piece, Spill};
 use super::waves::in_waves;
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::Side;
@@ -30,7 +30,7 @@ pub struct Shares {
     /// Records on their way from the first to the second.
     pub scatter: u64,
     /// What one thread sorts at a time.
-    sort: u64,
+    pub sort: u64,
     /// A shard being written.
     shard: u64,
     /// Keys of items, while rows are settled.
@@ -104,9 +104,9 @@ pub struct Loaded<T> {
     /// Keys of their ids.
     pub keys: Vec<u64>,
     /// Their records, in any order.
-    pub records: Vec<Record<T>>,
+    pub records: Piece<T>,
     /// Those of a test file.
-    pub test_file: Vec<Record<T>>,
+    pub test_file: Piece<T>,
 }
 
 /// What was written.
@@ -196,15 +196,17 @@ impl Build<'_> {
                     records,
                     test_file,
                 } = loaded;
-                let settled = self
-                    .settle
-                    .settle(rows.clone(), &keys, &records, &test_file)?;
-                drop((records, test_file));
-                let by_item = scatter.sort(settled.train.by_item(rows.start));
-                Ok((range, settled, by_item))
+                let settled = self.settle.settle(
+                    rows.clone(),
+                    &keys,
+                    &records.records(),
+                    &test_file.records(),
+                )?;
+                let by_item = scatter.sort(&settled.train.by_item(rows.start));
+                Ok((range, settled, by_item, records))
             },
-            |prepared: Result<(usize, Settled, Scattered<()>), Twice>| {
-                let (range, settled, sorted) = match prepared {
+            |prepared: Result<(usize, Settled, Scattered<()>, Piece<T>), Twice>| {
+                let (range, settled, sorted, done_with) = match prepared {
                     Ok(prepared) => prepared,
                     Err(twice) => return Err(self.twice(twice)?),
                 };
@@ -220,6 +222,7 @@ impl Build<'_> {
                     }
                 }
                 fold_in(ranges.rows(range).start, &settled.fold_in)?;
+                by_item.reuse(done_with);
                 sorted.append_to(&mut by_item)?;
                 parts.add(&settled);
                 self.progress.advance(ranges.records(range));
@@ -257,7 +260,10 @@ impl Build<'_> {
         self.progress.begin("sorting by item", all, Unit::Ratings);
         in_waves(
             (0..ranges.len()).map(|range| Ok((range, records.next_stream()?))),
-            |(range, records)| (range, columns_by_row(&records, ranges.rows(range))),
+            |(range, piece)| {
+                let rows = ranges.rows(range);
+                (range, columns_by_row(&piece.records(), rows))
+            },
             |(range, (cols, values, ends))| {
                 let mut start = 0;
                 for end in ends {

@@ -22,7 +22,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::Side;
 use crate::memory::{Bytes, Plan};
 use crate::progress::{Progress, Unit};
-use crate::store::{Encoding, IdSource, InputCounts, Manifest, Seal, StoreWriter, trim_heap};
+use crate::store::{
+    Encoding, IdSource, InputCounts, Manifest, Seal, StoreWriter, keep_freed, trim_heap,
+};
 use crate::threads::Threads;
 
 /// What to import, and how.
@@ -122,6 +124,7 @@ impl Import {
             self.shard_bytes,
             rayon::current_num_threads(),
         );
+        keep_freed(shares.sort);
         let bytes = self.input_bytes();
         let folder = store.path();
         let mut collector = Collector::<T>::new(shares.ids, shares.raw, bytes, folder, progress)?;
@@ -263,9 +266,10 @@ impl Import {
         for stream in &raw.streams {
             let users = users.of(stream.users)?;
             let items = items.of(stream.items)?;
-            let renumber = |record: &mut Record<T>| {
-                record.row = users[record.row as usize];
-                record.col = items[record.col as usize];
+            let renumber = |record: Record<T>| Record {
+                row: users[record.row as usize],
+                col: items[record.col as usize],
+                ..record
             };
             let out = &mut out[usize::from(stream.test_file)];
             scatter.scatter(raw.spill.next_pieces(at_once), renumber, out)?;

@@ -214,7 +214,7 @@ impl SortedNumbers {
     /// If they cannot be read, and what `visit` gives.
     pub fn visit(&mut self, mut visit: impl FnMut(u32) -> Result<()>) -> Result<()> {
         for first in (0..self.places).step_by(self.band) {
-            let pairs = self.bands.next_stream()?;
+            let pairs = self.bands.next_stream()?.records();
             let mut numbers = vec![0; pairs.len()];
             for Record { row, col, .. } in pairs {
                 numbers[row as usize - first] = col;
@@ -257,7 +257,7 @@ impl Maps {
     pub fn of(&mut self, generation: usize) -> Result<&[u32]> {
         while self.taken <= generation {
             self.map = Vec::new();
-            let pairs = self.waiting.next_stream()?;
+            let pairs = self.waiting.next_stream()?.records();
             self.map.resize(pairs.len(), 0);
             for Record { row, col, .. } in pairs {
                 self.map[row as usize] = col;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::build::{Build, Loaded, Shares};
 use super::rows::{Duplicates, Rows, Settle};
 use super::sort::{Record, Stamp};
+use super::spill::Piece;
 use super::split::{HoldOut, Split};
 use crate::error::{AtPath, Error, ErrorKind, Result};
 use crate::matrix::{Ratings, RowScratch, Side};
@@ -147,8 +148,8 @@ impl Resplit<'_> {
         let load = |rows: Range<usize>| {
             Ok(Loaded {
                 keys: keys(dictionaries[0], rows.clone())?,
-                records: load::<T>(&parts, rows)?,
-                test_file: Vec::new(),
+                records: load::<T>(&parts, rows)?.into_iter().collect(),
+                test_file: Piece::default(),
             })
         };
         let built = build.run(load, |first, rows| match &mut fold_in {

@@ -167,19 +167,18 @@ impl Settle<'_> {
         records: &[Record<T>],
         test_file: &[Record<T>],
     ) -> Result<Settled, Twice> {
-        let (records, ends) = by_row(records, rows.clone());
-        let (held_out, held_out_ends) = by_row(test_file, rows.clone());
+        let (mut order, ends) = by_row(records, rows.clone());
+        let (mut held_out, held_out_ends) = by_row(test_file, rows.clone());
         let mut settled = Settled {
             train: Rows::with_capacity(rows.len(), records.len()),
             ..Settled::default()
         };
         let (mut start, mut held_out_start) = (0, 0);
         let (mut row, mut of_test_file) = (Vec::new(), Vec::new());
-        let order = &mut Vec::new();
         for (i, &user_key) in user_keys.iter().enumerate() {
-            self.unique(&records[start..ends[i]], order, &mut row)?;
-            let held_out = &held_out[held_out_start..held_out_ends[i]];
-            self.unique(held_out, order, &mut of_test_file)?;
+            self.unique(records, &mut order[start..ends[i]], &mut row)?;
+            let held_out = &mut held_out[held_out_start..held_out_ends[i]];
+            self.unique(test_file, held_out, &mut of_test_file)?;
             let read = ends[i] - start + held_out_ends[i] - held_out_start;
             settled.duplicates += (read - row.len() - of_test_file.len()) as u64;
             settled.overlap += of_test_file
@@ -229,17 +228,14 @@ impl Settle<'_> {
         time.get().filter(|_| self.times)
     }
 
-    /// One user's ratings by item, each pair once. `order` is room to sort in.
+    /// One user's ratings by item, each pair once, from where [`by_row`] says that they are.
     fn unique<T: Stamp>(
         &self,
         records: &[Record<T>],
-        order: &mut Vec<u64>,
+        order: &mut [u64],
         row: &mut Vec<Rated<T>>,
     ) -> Result<(), Twice> {
         row.clear();
-        order.clear();
-        let key = |(at, record): (u64, &Record<T>)| u64::from(record.col) << 32 | at;
-        order.extend((0..).zip(records).map(key));
         order.sort_unstable();
         let record = |key: u64| &records[(key & 0xffff_ffff) as usize];
         for same in order.chunk_by(|a, b| a >> 32 == b >> 32) {

@@ -6,47 +6,47 @@
 
 use std::ops::Range;
 
-use super::spill::Spill;
+use super::spill::{Piece, Spill};
 use super::waves::in_waves;
 use crate::error::Result;
 
 /// When a rating was given, or nothing where nobody asks.
 pub trait Stamp: Copy + Default + Ord + Send + Sync {
-    /// Bytes on disk.
-    const BYTES: usize;
+    /// Words of 32 bits that it takes in a [`Spill`].
+    const WORDS: usize;
     /// From what the text says; no time is the earliest.
     fn new(time: Option<i64>) -> Self;
     /// The time, where somebody asks.
     fn get(self) -> Option<i64>;
-    /// Appends its bytes.
-    fn write(self, out: &mut Vec<u8>);
-    /// From its bytes.
-    fn read(bytes: &[u8]) -> Self;
+    /// Writes its words.
+    fn write(self, words: &mut [u32]);
+    /// From its words.
+    fn read(words: &[u32]) -> Self;
 }
 
 impl Stamp for () {
-    const BYTES: usize = 0;
+    const WORDS: usize = 0;
     fn new(_time: Option<i64>) {}
     fn get(self) -> Option<i64> {
         None
     }
-    fn write(self, _out: &mut Vec<u8>) {}
-    fn read(_bytes: &[u8]) {}
+    fn write(self, _words: &mut [u32]) {}
+    fn read(_words: &[u32]) {}
 }
 
 impl Stamp for i64 {
-    const BYTES: usize = 8;
+    const WORDS: usize = 2;
     fn new(time: Option<i64>) -> i64 {
         time.unwrap_or(i64::MIN)
     }
     fn get(self) -> Option<i64> {
         Some(self)
     }
-    fn write(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.to_le_bytes());
+    fn write(self, words: &mut [u32]) {
+        (words[0], words[1]) = (self as u32, (self >> 32) as u32);
     }
-    fn read(bytes: &[u8]) -> i64 {
-        i64::from_le_bytes(bytes.try_into().expect("eight bytes"))
+    fn read(words: &[u32]) -> i64 {
+        i64::from(words[1] as i32) << 32 | i64::from(words[0])
     }
 }
 
@@ -64,25 +64,24 @@ pub struct Record<T> {
 }
 
 impl<T: Stamp> Record<T> {
-    /// Bytes on disk.
-    pub(super) const BYTES: usize = 12 + T::BYTES;
+    /// Words of 32 bits that it takes in a [`Spill`].
+    pub(super) const WORDS: usize = 3 + T::WORDS;
 
-    /// Appends its bytes.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.row.to_le_bytes());
-        out.extend_from_slice(&self.col.to_le_bytes());
-        out.extend_from_slice(&self.value.to_le_bytes());
-        self.time.write(out);
+    /// Writes its words.
+    #[inline(always)]
+    pub(super) fn write(&self, words: &mut [u32]) {
+        (words[0], words[1], words[2]) = (self.row, self.col, self.value.to_bits());
+        self.time.write(&mut words[3..]);
     }
 
-    /// From its bytes.
-    pub(super) fn read(bytes: &[u8]) -> Record<T> {
-        let word = |at: usize| bytes[at..at + 4].try_into().expect("four bytes");
+    /// From its words.
+    #[inline(always)]
+    pub(super) fn read(words: &[u32]) -> Record<T> {
         Record {
-            row: u32::from_le_bytes(word(0)),
-            col: u32::from_le_bytes(word(4)),
-            value: f32::from_le_bytes(word(8)),
-            time: T::read(&bytes[12..]),
+            row: words[0],
+            col: words[1],
+            value: f32::from_bits(words[2]),
+            time: T::read(&words[3..]),
         }
     }
 }
@@ -214,40 +213,37 @@ impl Scatter {
         low + self.firsts[low + 1..=high].partition_point(|&first| first <= row)
     }
 
-    /// Scatters the records of all tasks, each first put through `change`, in parallel.
+    /// Scatters the records of all pieces, each put through `change`, in parallel. What memory they lay in is used for where
+    /// they go.
     pub fn scatter<T: Stamp>(
         &self,
-        tasks: impl Iterator<Item = Result<Vec<Record<T>>>>,
-        change: impl Fn(&mut Record<T>) + Sync,
+        pieces: impl Iterator<Item = Result<Piece<T>>>,
+        change: impl Fn(Record<T>) -> Record<T> + Sync,
         out: &mut Spill<T>,
     ) -> Result<()> {
         in_waves(
-            tasks,
-            |mut task| {
-                task.iter_mut().for_each(&change);
-                self.sort(task)
+            pieces,
+            |piece| (self.sort(&piece.map(&change)), piece),
+            |(sorted, piece)| {
+                out.reuse(piece);
+                sorted.append_to(out)
             },
-            |sorted| sorted.append_to(out),
         )
     }
 
     /// The records in order of their ranges: a stable counting sort.
-    pub fn sort<T: Stamp>(&self, records: Vec<Record<T>>) -> Scattered<T> {
-        if self.firsts.len() == 1 {
-            let ends = vec![records.len()];
-            return Scattered { records, ends };
-        }
+    pub fn sort<T: Stamp>(&self, records: &[Record<T>]) -> Scattered<T> {
         let mut starts = vec![0; self.firsts.len()];
-        for record in &records {
-            starts[self.range(record.row)] += 1;
-        }
-        let mut sum = 0;
-        for start in &mut starts {
-            sum += std::mem::replace(start, sum);
-        }
-        let mut sorted = records.clone();
-        for record in &records {
-            let at = &mut starts[self.range(record.row)];
+        let count = |record: &Record<T>| {
+            let range = self.range(record.row);
+            starts[range] += 1;
+            range as u16
+        };
+        let ranges: Vec<u16> = records.iter().map(count).collect();
+        ends_before(&mut starts);
+        let mut sorted = records.to_vec();
+        for (record, &range) in records.iter().zip(&ranges) {
+            let at = &mut starts[usize::from(range)];
             sorted[*at] = *record;
             *at += 1;
         }
@@ -277,19 +273,20 @@ impl<T: Stamp> Scattered<T> {
     }
 }
 
-/// Records of one range, by row: a stable counting sort. Gives the records and where each row ends.
-pub fn by_row<T: Stamp>(records: &[Record<T>], rows: Range<usize>) -> (Vec<Record<T>>, Vec<usize>) {
+/// Records of one range, by row: a stable counting sort. Gives for each the column, and below it in the last 32 bits its
+/// place among the records; and where each row ends.
+pub fn by_row<T: Stamp>(records: &[Record<T>], rows: Range<usize>) -> (Vec<u64>, Vec<usize>) {
     let mut starts = starts(records, rows.clone());
-    let mut sorted = records.to_vec();
-    for record in records {
+    let mut sorted = vec![0; records.len()];
+    for (place, record) in (0..).zip(records) {
         let at = &mut starts[record.row as usize - rows.start];
-        sorted[*at] = *record;
+        sorted[*at] = u64::from(record.col) << 32 | place;
         *at += 1;
     }
     (sorted, starts)
 }
 
-/// As [`by_row`], columns and values apart.
+/// Records of one range, by row in the same way, columns and values apart.
 pub fn columns_by_row(
     records: &[Record<()>],
     rows: Range<usize>,
@@ -310,11 +307,16 @@ fn starts<T: Stamp>(records: &[Record<T>], rows: Range<usize>) -> Vec<usize> {
     for record in records {
         starts[record.row as usize - rows.start] += 1;
     }
-    let mut sum = 0;
-    for start in &mut starts {
-        sum += std::mem::replace(start, sum);
-    }
+    ends_before(&mut starts);
     starts
+}
+
+/// Turns counts into where each begins: the sum of those before it.
+fn ends_before(counts: &mut [usize]) {
+    let mut sum = 0;
+    for count in counts {
+        sum += std::mem::replace(count, sum);
+    }
 }
 
 #[cfg(test)]
@@ -367,8 +369,10 @@ mod tests {
             let mut spill = Spill::new(ranges.len(), memory, folder.path());
             Scatter::new(&ranges)
                 .scatter(
-                    records.chunks(1000).map(|task| Ok(task.to_vec())),
-                    |_| {},
+                    records
+                        .chunks(1000)
+                        .map(|part| Ok(part.iter().copied().collect())),
+                    |record| record,
                     &mut spill,
                 )
                 .unwrap();
@@ -382,9 +386,17 @@ mod tests {
                     .collect();
                 assert!(expected.len() as u64 <= capacity || rows.len() == 1);
                 assert_eq!(expected.len() as u64, ranges.records(range));
-                let came = spill.next_stream().unwrap();
+                let came = spill.next_stream().unwrap().records();
                 assert_eq!(came, expected);
-                let (sorted, ends) = by_row(&came, rows.clone());
+                let (order, ends) = by_row(&came, rows.clone());
+                let record = |&key: &u64| came[(key & 0xffff_ffff) as usize];
+                let sorted: Vec<_> = order.iter().map(record).collect();
+                assert!(
+                    order
+                        .iter()
+                        .zip(&sorted)
+                        .all(|(key, r)| key >> 32 == u64::from(r.col))
+                );
                 assert!(sorted.is_sorted_by_key(|r| (r.row, r.col)));
                 assert_eq!(ends.last(), Some(&came.len()));
                 let strip = |r: &Record<i64>| Record {

@@ -49,7 +49,7 @@ pub use fingerprint::Fingerprint;
 pub use header::{Header, Kind};
 pub use id_map::IdMap;
 pub use manifest::{InputCounts, Manifest};
-pub use map::{Access, Element, Mapping, exit_on_lost_pages, trim_heap};
+pub use map::{Access, Element, Mapping, exit_on_lost_pages, keep_freed, trim_heap};
 pub use open::{Store, UserRows};
 pub use record::{read_record, write_record};
 pub use scratch::ScratchFile;
