@@ -30,8 +30,9 @@ pub struct Group {
 impl Met {
     /// Of a batch of so many visits, and what stood for the catalogue, ascending.
     pub fn new(tasks: &[Task], sampled: &[u32], visits: usize) -> Met {
-        let mut keys = Vec::new();
-        let mut pairs = Vec::new();
+        let all = tasks.iter().map(|task| task.pairs.items.len()).sum();
+        let mut keys = Vec::with_capacity(all);
+        let mut pairs = Vec::with_capacity(all);
         for (number, task) in tasks.iter().enumerate() {
             let mut start = 0;
             for (at, &end) in task.ends.iter().enumerate() {
@@ -42,7 +43,7 @@ impl Met {
                 start = end;
             }
         }
-        keys.par_sort_unstable();
+        order_by_item(&mut keys);
         let mut start = 0;
         let of_pairs = keys.chunk_by(|a, b| a >> 32 == b >> 32).map(|group| {
             let pairs = start..start + group.len();
@@ -67,11 +68,11 @@ impl Met {
             }
             same
         });
-        let of = |&key: &u64| pairs[key as u32 as usize];
+        let (of_pairs, slopes) = keys.iter().map(|&key| pairs[key as u32 as usize]).unzip();
         Met {
             groups,
-            visits: keys.iter().map(|key| of(key).0).collect(),
-            slopes: keys.iter().map(|key| of(key).1).collect(),
+            visits: of_pairs,
+            slopes,
             every: (0..visits as u32).collect(),
             columns: columns(tasks, sampled.len(), visits),
         }
@@ -94,6 +95,28 @@ impl Met {
             rows: every,
         };
         [of_pairs, of_catalogue]
+    }
+}
+
+/// Puts keys in order of their upper halves, those of one item as they came: by one digit after the other, from the lowest on.
+fn order_by_item(keys: &mut Vec<u64>) {
+    const DIGIT: u32 = 11;
+    let digit = |key: u64, shift: u32| (key >> shift) as usize % (1 << DIGIT);
+    let bits = u64::BITS - keys.iter().max().map_or(0, |key| key.leading_zeros());
+    let mut ordered = vec![0; keys.len()];
+    for shift in (u32::BITS..bits).step_by(DIGIT as usize) {
+        let mut starts = [0_usize; 1 << DIGIT];
+        keys.iter().for_each(|&key| starts[digit(key, shift)] += 1);
+        let mut sum = 0;
+        for start in &mut starts {
+            sum += std::mem::replace(start, sum);
+        }
+        for &key in keys.iter() {
+            let at = &mut starts[digit(key, shift)];
+            ordered[*at] = key;
+            *at += 1;
+        }
+        std::mem::swap(keys, &mut ordered);
     }
 }
 

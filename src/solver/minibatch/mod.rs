@@ -23,7 +23,9 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use super::Tick;
+use super::alternating::sum_over;
+use super::row_step::Own;
+use super::{Ridge, RowSums, Tick};
 use crate::error::Result;
 use crate::kernel::{self, Isa, PackedItems, UserRows};
 use crate::matrix::{Factors, Ratings, Shape};
@@ -60,10 +62,8 @@ pub struct Batching {
 pub struct Steps {
     /// The learning rate.
     pub rate: f32,
-    /// The ridge on factors, for each positive.
-    pub ridge: f32,
-    /// The ridge on biases, for each positive.
-    pub bias_ridge: f32,
+    /// The ridge, for each positive.
+    pub ridge: Ridge,
     /// Whether rows stay on the unit sphere.
     pub unit: bool,
     /// Whether biases move, too.
@@ -102,6 +102,7 @@ struct Task {
     /// Where each visit's pairs end.
     ends: Vec<usize>,
     loss: f64,
+    squared_error: f64,
 }
 
 /// What a batch looks like from where the rows stand.
@@ -126,7 +127,8 @@ struct Scratch {
 }
 
 impl<C: Contrast> MiniBatches<'_, C> {
-    /// Goes over all ratings once and moves both sides.
+    /// Goes over all ratings once and moves both sides. Gives the losses and errors that batches met on their way, each before its
+    /// own step, and the penalty of the rows as they were left.
     ///
     /// # Errors
     /// If ratings cannot be read.
@@ -137,7 +139,13 @@ impl<C: Contrast> MiniBatches<'_, C> {
         mut users: Moving<'_>,
         mut items: Moving<'_>,
         tick: Tick<'_>,
-    ) -> Result<()> {
+    ) -> Result<RowSums> {
+        let mut sums = RowSums::default();
+        let mut positives_of = vec![0_u32; items.factors.rows()];
+        let penalty = |own: Own<'_>, positives: usize| RowSums {
+            penalty: steps.ridge.penalty(own.factors, own.bias, positives),
+            ..RowSums::default()
+        };
         for_each_window(ratings, |window| {
             let without = |user: &usize| window.items(*user).is_empty();
             for user in window.users().filter(without) {
@@ -153,11 +161,28 @@ impl<C: Contrast> MiniBatches<'_, C> {
                 let seen = self.look(window, batch, &shared, users.factors, items.factors);
                 self.step_users(&seen, &shared, batch, steps, &mut users, items.factors);
                 self.step_items(&seen, &shared, batch, steps, &mut items);
+                for task in &seen.tasks {
+                    sums.loss += task.loss;
+                    sums.squared_error += task.squared_error;
+                }
                 let positives = |visit: &Visit| visit.positives(window.items(visit.user)).len();
                 tick(batch.iter().map(positives).sum::<usize>() as u64);
             }
+            // No other window has these users.
+            let (first, factors) = (window.users().start, &*users.factors);
+            sums.add(sum_over(window.users().len(), |at| {
+                penalty(Own::of(factors, first + at), window.items(first + at).len())
+            }));
+            for &item in window.all_items() {
+                positives_of[item as usize] += 1;
+            }
             Ok(())
-        })
+        })?;
+        let factors = &*items.factors;
+        sums.add(sum_over(factors.rows(), |item| {
+            penalty(Own::of(factors, item), positives_of[item] as usize)
+        }));
+        Ok(sums)
     }
 
     /// The sum of the losses where the rows stand.
@@ -217,23 +242,24 @@ impl<C: Contrast> MiniBatches<'_, C> {
         items: &Factors,
     ) -> Look {
         let mut rows = Factors::zeros(batch.len(), users.rank(), true);
-        for (at, visit) in batch.iter().enumerate() {
-            rows.row_mut(at).copy_from_slice(users.row(visit.user));
-            rows.biases_mut()[at] = users.bias(visit.user);
-            if self.dropout > 0.0 {
-                let mut stream = self.stream_of(Purpose::Dropout, visit);
-                drop_out(rows.row_mut(at), self.dropout, &mut stream);
-            }
-        }
         let stride = rows.stride();
-        let of_tasks = rows
-            .flat()
-            .par_chunks(TASK * stride)
-            .zip(rows.biases().par_chunks(TASK));
+        let (flat, biases) = rows.parts_mut();
+        let rows_of_tasks = flat
+            .par_chunks_mut(TASK * stride)
+            .zip(biases.par_chunks_mut(TASK));
         let tasks = batch
             .par_chunks(TASK)
-            .zip(of_tasks)
+            .zip(rows_of_tasks)
             .map(|(visits, (flat, starts))| {
+                for (at, visit) in visits.iter().enumerate() {
+                    let row = &mut flat[at * stride..][..users.rank()];
+                    row.copy_from_slice(users.row(visit.user));
+                    starts[at] = users.bias(visit.user);
+                    if self.dropout > 0.0 {
+                        let mut stream = self.stream_of(Purpose::Dropout, visit);
+                        drop_out(row, self.dropout, &mut stream);
+                    }
+                }
                 let users = UserRows {
                     flat,
                     stride,
@@ -291,6 +317,10 @@ impl<C: Contrast> MiniBatches<'_, C> {
                 isa: self.isa,
             };
             task.loss += self.contrast.pairs(&mut scored, &mut task.pairs);
+            let values = visit.positives(window.values(visit.user));
+            for (&score, &value) in scratch.scores.iter().zip(values) {
+                task.squared_error += f64::from(score - value) * f64::from(score - value);
+            }
             task.ends.push(task.pairs.items.len());
         }
         task
@@ -427,7 +457,8 @@ pub fn memory(
     let shared = contrast.shared();
     let positives = batching.positives.min(shape.items) * batching.users;
     let mut pairs = positives.min(shape.ratings as usize) * batching.pairs;
-    let mut of_batch = batching.users * stride * 4 + 2 * shared * (stride + 4) * 4;
+    let mut of_batch =
+        batching.users * stride * 4 + 2 * shared * (stride + 4) * 4 + 4 * shape.items;
     if contrast.samples_catalogue() {
         // Slopes by visit, in vectors that may have grown to twice their length, and by item; chances and counts of items.
         of_batch += 3 * batching.users * shared * 4 + shape.items * (8 + 4);

@@ -78,7 +78,7 @@ impl Span<'_> {
         let positives = slopes().filter(|slope| slope.is_sign_negative()).count() as f32;
         let descent = Descent {
             rate: steps.rate,
-            ridge: steps.ridge * positives,
+            ridge: steps.ridge.on_factors(1) * positives,
             rank: self.rank,
             unit: steps.unit,
         };
@@ -102,7 +102,7 @@ impl Span<'_> {
             descent,
         );
         if let Some(bias) = self.biases.get_mut(at).filter(|_| steps.biases) {
-            let slope = slopes().sum::<f32>() + steps.bias_ridge * positives * *bias;
+            let slope = slopes().sum::<f32>() + steps.ridge.on_bias(1) * positives * *bias;
             let squares = &mut self.bias_squares[at];
             *squares += slope * slope;
             if *squares > 0.0 {

@@ -1,5 +1,6 @@
 //! One batch against a plain program in f64, and what is drawn.
 
+use super::super::Options;
 use super::*;
 use crate::matrix::InMemory;
 
@@ -50,6 +51,15 @@ fn side(seed: u64, rows: usize) -> Factors {
     factors
 }
 
+fn ridge(factors: f32, biases: f32) -> Ridge {
+    let options = Options {
+        regularization: Some(factors),
+        bias_regularization: Some(biases),
+        ..Options::default()
+    };
+    options.ridge()
+}
+
 fn driver(contrast: &Squares, isa: Isa) -> MiniBatches<'_, Squares> {
     MiniBatches {
         contrast,
@@ -73,8 +83,7 @@ fn driver(contrast: &Squares, isa: Isa) -> MiniBatches<'_, Squares> {
 fn a_batch_is_a_step_of_both_sides_from_where_they_stood() {
     let steps = Steps {
         rate: 0.1,
-        ridge: 0.02,
-        bias_ridge: 0.01,
+        ridge: ridge(0.02, 0.01),
         unit: false,
         biases: true,
     };
@@ -112,14 +121,13 @@ fn a_batch_is_a_step_of_both_sides_from_where_they_stood() {
         let gradient: Vec<f64> = (0..RANK)
             .map(|k| {
                 let terms = (0..other.rows()).map(|r| cells[r][0] * f64::from(other.row(r)[k]));
-                terms.sum::<f64>() + along(steps.ridge, own.row(row)[k])
+                terms.sum::<f64>() + along(0.02, own.row(row)[k])
             })
             .collect();
         let root = (gradient.iter().map(|g| g * g).sum::<f64>() / RANK as f64).sqrt();
         let moved = gradient.iter().zip(own.row(row));
         let mut moved: Vec<f64> = moved.map(|(g, &x)| f64::from(x) - 0.1 * g / root).collect();
-        let slope =
-            cells.iter().map(|cell| cell[0]).sum::<f64>() + along(steps.bias_ridge, own.bias(row));
+        let slope = cells.iter().map(|cell| cell[0]).sum::<f64>() + along(0.01, own.bias(row));
         moved.push(f64::from(own.bias(row)) - 0.1 * slope.signum());
         moved
     };
@@ -164,6 +172,50 @@ fn a_batch_is_a_step_of_both_sides_from_where_they_stood() {
             );
         }
     }
+}
+
+/// What an epoch of one batch met is what is measured where it started, and its penalty that of where it went.
+#[test]
+fn an_epoch_tells_what_it_met() {
+    let ratings = ratings();
+    let steps = Steps {
+        rate: 0.1,
+        ridge: ridge(0.02, 0.01),
+        unit: false,
+        biases: true,
+    };
+    let (mut users, mut items) = (side(1, USERS), side(2, CATALOGUE));
+    let [mut of_users, mut of_items] = [USERS, CATALOGUE].map(|rows| Factors::zeros(rows, 1, true));
+    let contrast = Squares;
+    let driver = driver(&contrast, Isa::best());
+    let loss = driver.loss(&ratings, &users, &items).unwrap();
+    let (before, rated) = ([users.clone(), items.clone()], |u: usize, i: usize| {
+        (u * 7 + i * 5).is_multiple_of(4)
+    });
+    let moving = |factors, squares| Moving { factors, squares };
+    let (users_move, items_move) = (
+        moving(&mut users, &mut of_users),
+        moving(&mut items, &mut of_items),
+    );
+    let met = driver
+        .epoch(&ratings, steps, users_move, items_move, &|_| {})
+        .unwrap();
+    let (mut squared_error, mut penalty) = (0.0, 0.0);
+    for u in 0..USERS {
+        for i in (0..CATALOGUE).filter(|&i| rated(u, i)) {
+            let dot = |k: usize| f64::from(before[0].row(u)[k]) * f64::from(before[1].row(i)[k]);
+            let biases = f64::from(before[0].bias(u)) + f64::from(before[1].bias(i));
+            let score: f64 = biases + (0..RANK).map(dot).sum::<f64>();
+            squared_error += (score - 1.0).powi(2);
+            for (row, bias) in [(users.row(u), users.bias(u)), (items.row(i), items.bias(i))] {
+                let squares: f64 = row.iter().map(|&x| f64::from(x).powi(2)).sum();
+                penalty += 0.5 * (0.02 * squares + 0.01 * f64::from(bias).powi(2));
+            }
+        }
+    }
+    assert_eq!(met.loss, loss);
+    assert!((met.squared_error / squared_error - 1.0).abs() < 1e-5);
+    assert!((met.penalty / penalty - 1.0).abs() < 1e-5);
 }
 
 #[test]
@@ -257,8 +309,7 @@ fn factors_that_are_left_out_do_not_move() {
         let before = users.clone();
         let steps = Steps {
             rate: 0.1,
-            ridge: 0.0,
-            bias_ridge: 0.0,
+            ridge: ridge(0.0, 0.0),
             unit: false,
             biases: true,
         };

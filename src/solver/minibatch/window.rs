@@ -18,6 +18,7 @@ pub struct Window {
     number: usize,
     first_user: usize,
     items: Vec<u32>,
+    values: Vec<f32>,
     /// Where each user's items end.
     ends: Vec<usize>,
 }
@@ -34,8 +35,8 @@ pub struct Visit {
 }
 
 impl Visit {
-    /// Its positives, of all items of the user.
-    pub fn positives<'a>(&self, items: &'a [u32]) -> impl ExactSizeIterator<Item = &'a u32> {
+    /// Its positives, of all items of the user; or what goes with them, of what goes with all.
+    pub fn positives<'a, T>(&self, items: &'a [T]) -> impl ExactSizeIterator<Item = &'a T> {
         items.iter().skip(self.part).step_by(self.parts)
     }
 }
@@ -58,9 +59,18 @@ impl Window {
 
     /// All items of a user, ascending.
     pub fn items(&self, user: usize) -> &[u32] {
+        &self.items[self.row(user)]
+    }
+
+    /// How a user rated each of them.
+    pub fn values(&self, user: usize) -> &[f32] {
+        &self.values[self.row(user)]
+    }
+
+    fn row(&self, user: usize) -> Range<usize> {
         let at = user - self.first_user;
         let start = if at == 0 { 0 } else { self.ends[at - 1] };
-        &self.items[start..self.ends[at]]
+        start..self.ends[at]
     }
 
     /// The items of all its users, one user after the other.
@@ -105,7 +115,8 @@ impl Window {
         let ratings = RATINGS.max(shape.items).min(shape.ratings as usize);
         let users = shape.users.min(ratings);
         // Vectors may have grown to twice their length; there are no more visits than ratings.
-        2 * (ratings * (size_of::<u32>() + size_of::<Visit>()) + users * size_of::<usize>()) as u64
+        2 * (ratings * (size_of::<(u32, f32)>() + size_of::<Visit>()) + users * size_of::<usize>())
+            as u64
     }
 }
 
@@ -132,9 +143,11 @@ pub fn for_each_window(
                 window.number += 1;
                 window.first_user += window.ends.len();
                 window.items.clear();
+                window.values.clear();
                 window.ends.clear();
             }
             window.items.extend_from_slice(row.cols);
+            window.values.extend_from_slice(row.values);
             window.ends.push(window.items.len());
         }
         ratings.done_with(Side::Users, index);

@@ -8,8 +8,8 @@
 //!
 //! and the ridge (Rendle, Freudenthaler, Gantner, Schmidt-Thieme: BPR: Bayesian personalized ranking from implicit feedback,
 //! UAI 2009). A user's own bias would change no order, and stays zero.
-//! Cost: 8 k flops a pair, of which there are two for each negative, and as much as for the scores to measure. Reads:
-//! by-user ratings twice, and a row of an item for each pair.
+//! Cost: 8 k flops a pair, of which there are two for each negative. Reads: by-user ratings once, and a row of an item for each
+//! pair.
 
 use super::{POSITIVES, Sampling, USERS, boxed, by_positives};
 use crate::error::Result;
@@ -56,11 +56,12 @@ impl Contrast for Bpr {
         for ((negative, score), at) in drawn.zip(0..) {
             let at = at / self.negatives;
             let ahead = scores[at] - score;
-            let slope = share / (1.0 + libm::expf(ahead));
+            let odds_against = libm::expf(-ahead);
+            let slope = share / (1.0 + 1.0 / odds_against);
             // Next to each other: the two take nothing from a user's bias, to the bit.
             pairs.push(positives[at], -slope);
             pairs.push(negative, slope);
-            loss += f64::from(share * libm::log1pf(libm::expf(-ahead)));
+            loss += f64::from(share * libm::log1pf(odds_against));
         }
         loss
     }

@@ -9,7 +9,7 @@
 //! (Mao et al.: SimpleX: A simple and strong baseline for collaborative filtering, CIKM 2021, with the negatives shared by all users of a
 //! batch, and by all positives of a user). Rows are kept at length 1, so that cosines are plain products.
 //! Cost: 2 N k flops a visit, of at most eight positives, for scores of negatives, by a matrix product, and 6 k for each positive and
-//! for the few negatives beyond the margin; as much again without the steps to measure. Reads: by-user ratings twice.
+//! for the few negatives beyond the margin. Reads: by-user ratings once.
 
 use super::{POSITIVES, Sampling, USERS, boxed};
 use crate::error::{Error, ErrorKind, Result};

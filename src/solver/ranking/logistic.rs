@@ -8,8 +8,7 @@
 //!
 //! and the ridge (Johnson: Logistic matrix factorization for implicit feedback data, NIPS workshop 2014, where every
 //! cell that is not taken is a negative; here a sample of them is, in proportion to the positives).
-//! Cost: 6 k flops a pair, of which each positive has 1 + N, and a third of it to measure. Reads: by-user ratings twice,
-//! and a row of an item for each pair.
+//! Cost: 6 k flops a pair, of which each positive has 1 + N. Reads: by-user ratings once, and a row of an item for each pair.
 
 use super::{POSITIVES, Sampling, USERS, boxed, by_positives};
 use crate::error::Result;

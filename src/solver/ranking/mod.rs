@@ -2,8 +2,9 @@
 //!
 //! What a rating says counts for nothing: it is a positive. How positives and negatives are weighed is what the files beside this one differ
 //! in; batches and steps are the driver's, [`minibatch`](super::minibatch). Every row steps by AdaGrad with one sum of squared
-//! gradients a row, which lies in `Moving::carried` from epoch to epoch. The cost is that of one fixed draw, the same in
-//! every epoch, with `1/2 regularization * n_row |row|^2` for each row of n positives.
+//! gradients a row, which lies in `Moving::carried` from epoch to epoch. The cost of an epoch
+//! is what its batches met, each before its own step, as it is of stochastic steps: no second pass is needed to measure. To it comes
+//! `1/2 regularization * n_row |row|^2` for each row of n positives. Measured apart, where nothing moves, it is that of one fixed draw.
 
 mod bpr;
 mod ccl;
@@ -18,7 +19,7 @@ use super::rates::Rates;
 use super::row_step::{Cost, Fixed, Own};
 use super::{
     Init, Learns, Measured, Method, Missing, Moving, Options, Parameters, Passes, Reduce, Ridge,
-    Solver, Tick,
+    RowSums, Solver, Tick,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::Isa;
@@ -168,8 +169,7 @@ impl<C: Contrast> Sampled<C> {
                 .rates
                 .at(epoch)
                 .unwrap_or_else(|| self.rates.decayed(self.default_rate, epoch)),
-            ridge: self.ridge.on_factors(1),
-            bias_ridge: self.ridge.on_bias(1),
+            ridge: self.ridge,
             unit: self.unit,
             biases: true,
         }
@@ -213,20 +213,18 @@ impl<C: Contrast + Send> Solver for Sampled<C> {
             factors: items,
             squares: &mut of_items,
         };
-        self.minibatches(epoch, false)
-            .epoch(ratings, self.steps(epoch), users, items, tick)?;
+        let steps = self.steps(epoch);
+        let minibatches = self.minibatches(epoch, false);
+        let sums = minibatches.epoch(ratings, steps, users, items, tick)?;
         moving.carried = vec![of_users, of_items];
-        self.measure(ratings, &moving.parameters)
+        Ok(measured(sums, ratings))
     }
 
     fn measure(&self, ratings: &dyn Ratings, parameters: &Parameters) -> Result<Measured> {
         let Parameters { users, items, .. } = parameters;
-        let sums = losses::measure(ratings, self, users, &parameters.fixed_items())?;
-        let loss = self.minibatches(0, false).loss(ratings, users, items)?;
-        Ok(Measured {
-            cost: loss + sums.penalty,
-            rmse: (sums.squared_error / ratings.shape().ratings as f64).sqrt(),
-        })
+        let mut sums = losses::measure(ratings, self, users, &parameters.fixed_items())?;
+        sums.loss += self.minibatches(0, false).loss(ratings, users, items)?;
+        Ok(measured(sums, ratings))
     }
 
     /// As many steps of the user's row as in training, each epoch over all positives.
@@ -270,17 +268,24 @@ impl<C: Contrast + Send> Solver for Sampled<C> {
         false
     }
 
-    /// Measuring takes the draws of the loss, and the errors and penalties apart from them.
     fn passes(&self, _epoch: usize) -> Passes {
-        Passes::of(3, 1)
+        Passes::of(1, 0)
     }
 
+    /// Measuring takes the draws of the loss, and the errors and penalties apart from them.
     fn passes_before(&self) -> Passes {
         Passes::of(2, 1)
     }
 
     fn ticks(&self) -> u64 {
         1
+    }
+}
+
+fn measured(sums: RowSums, ratings: &dyn Ratings) -> Measured {
+    Measured {
+        cost: sums.loss + sums.penalty,
+        rmse: (sums.squared_error / ratings.shape().ratings as f64).sqrt(),
     }
 }
 
@@ -368,10 +373,13 @@ mod tests {
         const STEP: f32 = 1e-3;
         let ratings = ratings();
         let batches = one_batch(contrast);
+        let without = Options {
+            regularization: Some(0.0),
+            ..Options::default()
+        };
         let steps = Steps {
             rate: 0.1,
-            ridge: 0.0,
-            bias_ridge: 0.0,
+            ridge: without.ridge(),
             unit: false,
             biases: true,
         };

@@ -11,8 +11,8 @@
 //! cosines are plain products. A user's own bias would change no order, and stays zero. The sum over the catalogue is that over N items drawn
 //! for each batch by the roots of their popularity, each weighted by the reciprocal of its chance; it is one sum for all positives
 //! of a visit. A catalogue of no more than N items is summed whole.
-//! Cost: 6 N k flops and N exponentials a visit, of at most 32 positives, and 6 k flops for each positive; a third of it again to
-//! measure. Reads: by-user ratings twice.
+//! Cost: 6 N k flops and N exponentials a visit, of at most 32 positives, and 6 k flops for each positive. Reads: by-user
+//! ratings once.
 
 use super::{Sampling, boxed, by_positives};
 use crate::error::{Error, ErrorKind, Result};

@@ -10,7 +10,7 @@
 //! and the ridge, so that what stands wrong near the top weighs most (Weston, Bengio, Usunier: WSABIE: Scaling up to large vocabulary image
 //! annotation, IJCAI 2011). The items come from those that a batch draws for all its users, in turn from a random one on: no more
 //! are looked at than there are. A user's own bias would change no order, and stays zero.
-//! Cost: 2 N k flops a visit for scores of N negatives, by a matrix product, and 12 k for each positive. Reads: by-user ratings twice.
+//! Cost: 2 N k flops a visit for scores of N negatives, by a matrix product, and 12 k for each positive. Reads: by-user ratings once.
 
 use super::{POSITIVES, Sampling, USERS, boxed, by_positives};
 use crate::error::Result;
