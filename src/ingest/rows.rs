@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::sort::{Record, Stamp, by_row};
 use super::split::{Goes, Split};
 use crate::error::{Error, ErrorKind, Result};
-use crate::matrix::Row;
-use crate::store::{Fingerprint, Manifest, Part};
+use crate::matrix::{Codebook, Row};
+use crate::store::{Fingerprint, Part};
 use std::fmt;
 
 /// What to do with a pair that is rated more than once.
@@ -150,6 +150,8 @@ pub struct Settled {
 #[derive(Clone, Copy)]
 struct Rated<T> {
     col: u32,
+    /// The key of its item.
+    key: u64,
     value: f32,
     time: T,
     goes: Goes,
@@ -190,9 +192,8 @@ impl Settle<'_> {
             for rated in &row {
                 let rows = match rated.goes {
                     Goes::Into(Part::Train) => {
-                        let item_key = self.item_keys[rated.col as usize];
                         let fingerprint = &mut settled.fingerprint;
-                        fingerprint.add(user_key, item_key, rated.value);
+                        fingerprint.add(user_key, rated.key, rated.value);
                         &mut settled.train
                     }
                     Goes::Into(Part::Validation) => &mut settled.validation,
@@ -245,6 +246,7 @@ impl Settle<'_> {
             }
             row.push(Rated {
                 col: kept.col,
+                key: self.item_keys[kept.col as usize],
                 value: kept.value,
                 time: kept.time,
                 goes: Goes::Into(Part::Train),
@@ -282,7 +284,7 @@ impl Settle<'_> {
 
     /// Decides where each of a user's ratings goes.
     fn split<T: Stamp>(&self, user_key: u64, row: &mut [Rated<T>]) {
-        let key_and_time = |rated: &Rated<T>| (self.item_keys[rated.col as usize], rated.time);
+        let key_and_time = |rated: &Rated<T>| (rated.key, rated.time);
         let rated: Vec<_> = row.iter().map(key_and_time).collect();
         for (rated, goes) in row.iter_mut().zip(self.split.of_user(user_key, &rated)) {
             rated.goes = goes;
@@ -311,7 +313,9 @@ impl Twice {
 /// How often each rating occurs, while there are few different ones.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Histogram {
-    counts: Vec<(f32, u64)>,
+    ratings: Codebook,
+    /// How often each occurs, by its code.
+    counts: Vec<u64>,
     overflown: bool,
     /// The smallest and the largest rating.
     range: Option<(f32, f32)>,
@@ -335,25 +339,29 @@ impl Histogram {
             self.widen(&[low, high]);
         }
         self.overflown |= other.overflown;
-        for &(value, count) in &other.counts {
+        for (&value, &count) in other.ratings.values().iter().zip(&other.counts) {
             self.count(value, count);
         }
     }
 
     fn count(&mut self, value: f32, count: u64) {
-        let known = self.counts.len();
-        match self.counts.iter_mut().find(|(x, _)| *x == value) {
-            Some((_, counted)) => *counted += count,
-            None if known < Manifest::MAX_HISTOGRAM => self.counts.push((value, count)),
+        // There are two zeros, which are one rating.
+        match self.ratings.code(value + 0.0) {
+            Some(code) => {
+                let code = usize::from(code);
+                self.counts.resize(self.counts.len().max(code + 1), 0);
+                self.counts[code] += count;
+            }
             None => self.overflown = true,
         }
     }
 
     /// Lets ratings into the range without counting them.
     pub fn widen(&mut self, values: &[f32]) {
-        for &value in values {
-            let (low, high) = self.range.unwrap_or((value, value));
-            self.range = Some((low.min(value), high.max(value)));
+        if let Some(&first) = values.first() {
+            let range = self.range.unwrap_or((first, first));
+            let wider = |(low, high): (f32, f32), &value: &f32| (low.min(value), high.max(value));
+            self.range = Some(values.iter().fold(range, wider));
         }
     }
 
@@ -363,9 +371,11 @@ impl Histogram {
     }
 
     /// Ratings and how often each occurs, ascending; none if there are more than 256 different ones.
-    pub fn finish(mut self) -> Option<Vec<(f32, u64)>> {
-        self.counts.sort_by(|a, b| a.0.total_cmp(&b.0));
-        (!self.overflown).then_some(self.counts)
+    pub fn finish(self) -> Option<Vec<(f32, u64)>> {
+        let ratings = self.ratings.values().iter().copied();
+        let mut counts: Vec<_> = ratings.zip(self.counts).collect();
+        counts.sort_by(|a, b| a.0.total_cmp(&b.0));
+        (!self.overflown).then_some(counts)
     }
 }
 

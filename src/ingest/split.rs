@@ -141,20 +141,20 @@ impl Split {
         options.into_iter().map(owned).collect()
     }
 
-    /// What is drawn for a pair of ids, by their keys: uniform in [0, 1).
-    fn drawn(&self, purpose: Purpose, user_key: u64, item_key: u64) -> f64 {
-        let stream = mix(self.seed, purpose as u64);
-        fraction(mix(mix(stream, user_key), item_key))
+    /// What is drawn for a user's pairs with items, by the keys of their ids: uniform in [0, 1).
+    fn drawn(&self, purpose: Purpose, user_key: u64) -> impl Fn(u64) -> f64 {
+        let user = mix(mix(self.seed, purpose as u64), user_key);
+        move |item_key| fraction(mix(user, item_key))
     }
 
     /// Where a user's ratings go, from the key of the user's id, and the key of the item and the time of each rating.
     pub fn of_user<T: Copy + Ord>(&self, user_key: u64, rated: &[(u64, T)]) -> Vec<Goes> {
-        let mut goes: Vec<Goes> = rated
-            .iter()
-            .map(|&(item_key, _)| Goes::Into(self.of_pair(user_key, item_key)))
-            .collect();
+        let of_pair = self.of_pairs(user_key);
+        let parts = rated.iter().map(|&(item_key, _)| of_pair(item_key));
+        let mut goes: Vec<Goes> = parts.map(Goes::Into).collect();
         let by_draw = || {
-            let draw = |&at: &usize| self.drawn(Purpose::TestSplit, user_key, rated[at].0);
+            let drawn = self.drawn(Purpose::TestSplit, user_key);
+            let draw = |&at: &usize| drawn(rated[at].0);
             let mut order: Vec<usize> = (0..rated.len()).collect();
             order.sort_by(|a, b| draw(a).total_cmp(&draw(b)));
             order
@@ -184,26 +184,27 @@ impl Split {
         goes
     }
 
-    /// The part of a rating as far as it is decided for each pair alone.
-    fn of_pair(&self, user_key: u64, item_key: u64) -> Part {
-        let tested = |low: f64, high: f64| {
-            (low..high).contains(&self.drawn(Purpose::TestSplit, user_key, item_key))
-        };
-        let test = match self.test {
-            HoldOut::Fraction(fraction) => tested(0.0, fraction),
+    /// The parts of a user's ratings as far as they are decided for each pair alone, by the keys of items.
+    fn of_pairs(&self, user_key: u64) -> impl Fn(u64) -> Part {
+        let tested = match self.test {
+            HoldOut::Fraction(fraction) => 0.0..fraction,
             HoldOut::Fold { fold, folds } => {
                 let bound = |fold: usize| fold as f64 / folds as f64;
-                tested(bound(fold), bound(fold + 1))
+                bound(fold)..bound(fold + 1)
             }
-            _ => false,
+            _ => 0.0..0.0,
         };
-        let validated = || self.drawn(Purpose::ValidationSplit, user_key, item_key);
-        if test {
-            Part::Test
-        } else if self.validation_fraction > 0.0 && validated() < self.validation_fraction {
-            Part::Validation
-        } else {
-            Part::Train
+        let validated = 0.0..self.validation_fraction;
+        let for_test = self.drawn(Purpose::TestSplit, user_key);
+        let for_validation = self.drawn(Purpose::ValidationSplit, user_key);
+        move |item_key| {
+            if !tested.is_empty() && tested.contains(&for_test(item_key)) {
+                Part::Test
+            } else if !validated.is_empty() && validated.contains(&for_validation(item_key)) {
+                Part::Validation
+            } else {
+                Part::Train
+            }
         }
     }
 }
