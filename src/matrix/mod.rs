@@ -13,6 +13,8 @@ mod tiles;
 use std::borrow::Cow;
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 pub use at_least::AtLeast;
 pub use codebook::Codebook;
 pub use factors::Factors;
@@ -327,10 +329,15 @@ impl<'a> Block<'a> {
     }
 
     /// Checks that every row can be read, the columns ascend within each row and lie in range, and the values are finite.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`], naming the first row that is.
     pub fn check(&self) -> Result<()> {
-        let damaged = |row: usize, what: &str| {
+        /// Rows that a task checks.
+        const TASK: usize = 1 << 12;
+        let damaged = |(row, what): (usize, &str)| {
             let row = self.first_row + row;
-            Err(Error::new(ErrorKind::Damaged, format!("row {row}: {what}")))
+            Error::new(ErrorKind::Damaged, format!("row {row}: {what}"))
         };
         match &self.rows {
             Rows::Plain { offsets, .. } => {
@@ -338,26 +345,36 @@ impl<'a> Block<'a> {
                     return Err(Error::new(ErrorKind::Damaged, "offsets out of order"));
                 }
             }
-            Rows::Packed(rows) => {
-                if let Err((row, what)) = rows.check() {
-                    return damaged(row, what);
-                }
-            }
+            Rows::Packed(rows) => rows.check_groups().map_err(damaged)?,
         }
-        let scratch = &mut RowScratch::default();
-        for i in 0..self.rows() {
-            let Row { cols, values } = self.row(i, scratch);
-            if cols.windows(2).any(|pair| pair[0] >= pair[1]) {
-                return damaged(i, "columns out of order");
-            }
-            if cols.last().is_some_and(|&col| col as usize >= self.width) {
-                return damaged(i, &format!("a column beyond {}", self.width));
-            }
-            if values.iter().any(|value| !value.is_finite()) {
-                return damaged(i, "a value that is not finite");
-            }
+        let tasks = (0..self.rows().div_ceil(TASK)).into_par_iter();
+        let first = tasks.find_map_first(|task| {
+            let scratch = &mut RowScratch::default();
+            let mut rows = task * TASK..self.rows().min((task + 1) * TASK);
+            rows.find_map(|row| self.check_row(row, scratch).err().map(|what| (row, what)))
+        });
+        first.map_or(Ok(()), |first| Err(damaged(first)))
+    }
+
+    fn check_row(
+        &self,
+        i: usize,
+        scratch: &mut RowScratch,
+    ) -> std::result::Result<(), &'static str> {
+        if let Rows::Packed(rows) = &self.rows {
+            rows.check_row(i)?;
         }
-        Ok(())
+        let Row { cols, values } = self.row(i, scratch);
+        if cols.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err("columns out of order");
+        }
+        if cols.last().is_some_and(|&col| col as usize >= self.width) {
+            return Err("a column out of range");
+        }
+        match values.iter().all(|value| value.is_finite()) {
+            true => Ok(()),
+            false => Err("a value that is not finite"),
+        }
     }
 }
 

@@ -345,15 +345,9 @@ fn write_all<R: Ratings>(dir: &Path, manifest: Seal, ratings: &R, room: u64) -> 
     let census = Census::of(ratings)?;
     let mut seals = Vec::new();
     for group in census.groups(room) {
-        for wave in census.cut(ratings, group)? {
-            let number = seals.len();
-            seals.push(write_wave(
-                &dir.join(wave_file(number)),
-                number,
-                &wave,
-                &census,
-            )?);
-        }
+        seals.extend(census.cut(ratings, group, |number, wave| {
+            write_wave(&dir.join(wave_file(number)), number, &wave, &census)
+        })?);
     }
     let record = Record {
         manifest,

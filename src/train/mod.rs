@@ -5,6 +5,7 @@ mod placement;
 
 use std::time::Instant;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -482,7 +483,8 @@ impl<'a> Trainer<'a> {
                 for (first, drawn) in rows.clone().step_by(IDS).zip(drawn) {
                     let rows = first..rows.end.min(first + IDS);
                     self.ratings.will_need_ids(side, rows.clone());
-                    let drawn = rows.zip(drawn.chunks_exact_mut(stride));
+                    let drawn = drawn.par_chunks_exact_mut(stride).with_min_len(64);
+                    let drawn = rows.into_par_iter().zip(drawn);
                     drawn.for_each(|(row, drawn)| draw(row, &mut drawn[..rank]));
                     self.ratings.done_with_ids(side);
                 }

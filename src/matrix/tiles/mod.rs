@@ -20,6 +20,8 @@ pub use census::{Census, HeldWave};
 pub use grid::Grid;
 use turns::neighbours_are_apart;
 
+use rayon::prelude::*;
+
 use super::{Ratings, Side};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::SIDE_BY_SIDE;
@@ -155,7 +157,7 @@ impl<'a> Wave<'a> {
         if !whole {
             return damaged("tiles that do not add up");
         }
-        for user_band in 0..grid.bands() {
+        let check = |user_band| {
             let tile = self.tile(user_band);
             let most = |side, band| grid.rows(side, band).len();
             let users = most(Side::Users, user_band);
@@ -172,6 +174,11 @@ impl<'a> Wave<'a> {
             if !in_turns(tile.users, users) || !in_turns(tile.items, items) {
                 return damaged("turns with a row in common");
             }
+            Ok(())
+        };
+        let tiles = (0..grid.bands()).into_par_iter();
+        if let Some(damage) = tiles.find_map_first(|user_band| check(user_band).err()) {
+            return Err(damage);
         }
         let sound = match self.values {
             Values::Plain(values) => values.iter().all(|value| value.is_finite()),
@@ -222,7 +229,7 @@ impl HeldTiles {
     /// If ratings cannot be read, or an item lies outside their shape.
     pub fn new<R: Ratings + ?Sized>(ratings: &R) -> Result<HeldTiles> {
         let census = Census::of(ratings)?;
-        let waves = census.cut(ratings, 0..census.grid().bands())?;
+        let waves = census.cut(ratings, 0..census.grid().bands(), |_, wave| Ok(wave))?;
         Ok(HeldTiles { census, waves })
     }
 }
@@ -297,13 +304,12 @@ mod tests {
     fn waves_are_the_same_however_many_are_cut_at_once() {
         let (_, ratings) = ratings(|u, i| ((u + i) % 90) as f32);
         let census = Census::of(&ratings).unwrap();
-        let all = census.cut(&ratings, 0..8).unwrap();
+        let cut = |waves| census.cut(&ratings, waves, |_, wave| Ok(wave)).unwrap();
+        let all = cut(0..8);
         for room in [0, 9_000, 30_000, u64::MAX] {
             let groups = census.groups(room);
             assert!(groups.len() > 1 || room > 30_000);
-            let cut = groups
-                .into_iter()
-                .flat_map(|waves| census.cut(&ratings, waves).unwrap());
+            let cut = groups.into_iter().flat_map(cut);
             assert!(cut.eq(all.iter().cloned()));
         }
     }
