@@ -46,7 +46,7 @@ pub struct PackedRows<'a> {
 
 impl<'a> PackedRows<'a> {
     /// Rows over arrays as described above. Checks their lengths; what is in them is looked at by
-    /// [`check`](PackedRows::check).
+    /// [`check_groups`](PackedRows::check_groups) and [`check_row`](PackedRows::check_row).
     ///
     /// # Errors
     /// [`ErrorKind::Damaged`] if the arrays do not fit each other.
@@ -134,7 +134,7 @@ impl<'a> PackedRows<'a> {
     /// Decodes row `i` into the scratch.
     ///
     /// # Panics
-    /// If `i` is out of range, or [`check`](PackedRows::check) would have failed.
+    /// If `i` is out of range, or [`check_row`](PackedRows::check_row) would have failed.
     pub fn decode<'s>(&self, i: usize, scratch: &'s mut RowScratch) -> Row<'s> {
         let ((first, byte), (end, byte_end)) = (self.start(i), self.end(i));
         let count = end - first;
