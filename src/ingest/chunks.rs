@@ -26,6 +26,7 @@ pub(super) struct Batch {
     chunks: Vec<Chunk>,
     len: usize,
     failure: Option<Error>,
+    bytes: u64,
 }
 
 impl Batch {
@@ -35,6 +36,11 @@ impl Batch {
 
     pub(super) fn take_failure(&mut self) -> Option<Error> {
         self.failure.take()
+    }
+
+    /// The number of bytes of text that were read up to its end.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -106,6 +112,11 @@ impl<R: Read> Chunks<R> {
     /// failure is handed out, and the failure after it.
     pub(super) fn fill(&mut self, batch: &mut Batch, count: usize) {
         batch.len = 0;
+        self.fill_some(batch, count);
+        batch.bytes = self.bytes;
+    }
+
+    fn fill_some(&mut self, batch: &mut Batch, count: usize) {
         let mut bytes = 0;
         while batch.len < count && bytes < count * self.chunk_bytes {
             if batch.len == batch.chunks.len() {

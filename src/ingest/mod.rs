@@ -26,6 +26,7 @@ mod new_users;
 mod number;
 mod numbering;
 mod pairs;
+mod parsed;
 mod quoted;
 mod read;
 mod resplit;

@@ -3,13 +3,11 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
-
-use super::chunks::{Batch, Chunk, Chunks};
+use super::chunks::{Batch, Chunks};
 use super::columns::Columns;
 use super::delimited::Csv;
 use super::fields::Delimiter;
-use super::sink::{REASONS, Sink, Tally};
+use super::parsed::Parsed;
 use super::{Format, Input, Parser, RawRating, detect};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lines::{LONGEST_LINE, longest_line};
@@ -133,9 +131,9 @@ pub struct InputReport {
 
 /// Reads every input once and hands its ratings to `consumer`.
 ///
-/// Runs on the thread pool it is called in. While one batch of chunks (two for each thread) is parsed and committed the
-/// next is read, so up to `4 * threads * chunk_bytes` of text are in memory, 2 MiB for each thread by default; a chunk
-/// holds at least one line, and lines of up to 16 MiB are allowed.
+/// Runs on the thread pool it is called in. While one batch of chunks (two for each thread) is committed and the next is
+/// parsed, the one after it is read, so up to `4 * threads * chunk_bytes` of text are in memory, 2 MiB for each thread by
+/// default; a chunk holds at least one line, and lines of up to 16 MiB are allowed.
 pub fn read_ratings<C: Consumer>(
     inputs: &[Input],
     options: &ReadOptions,
@@ -181,13 +179,21 @@ fn read_text<C: Consumer>(
     let batch_len = 2 * rayon::current_num_threads();
     let (mut batch, mut next) = (Batch::default(), Batch::default());
     chunks.fill(&mut batch, batch_len);
-    while !batch.is_empty() {
-        let ((), taken) = rayon::join(
+    let mut parsed: Option<Parsed<C::Chunk>> = None;
+    while !batch.is_empty() || parsed.is_some() {
+        // What must be done in order takes one thread; the other reads meanwhile.
+        let ((), ahead): (_, Result<_>) = rayon::join(
             || chunks.fill(&mut next, batch_len),
-            || take_in(&mut batch, &*parser, options, consumer, &mut report),
+            || {
+                if let Some(parsed) = parsed.take() {
+                    let bytes = parsed.commit(options, consumer, &mut report)?;
+                    consumer.batch_done(bytes_before + bytes)?;
+                }
+                let some = !batch.is_empty();
+                Ok(some.then(|| Parsed::new(&mut batch, &*parser, options, consumer)))
+            },
         );
-        taken?;
-        consumer.batch_done(bytes_before + chunks.bytes())?;
+        parsed = ahead?;
         std::mem::swap(&mut batch, &mut next);
     }
     report.bytes = chunks.bytes();
@@ -225,53 +231,6 @@ fn choose_parser(sample: &[u8], options: &ReadOptions) -> Result<(&'static str, 
     Ok((format.name(), format.parser(sample)?))
 }
 
-/// Parses a batch in parallel, then commits it in order.
-fn take_in<C: Consumer>(
-    batch: &mut Batch,
-    parser: &dyn Parser,
-    options: &ReadOptions,
-    consumer: &mut C,
-    report: &mut InputReport,
-) -> Result<()> {
-    let shared = &*consumer;
-    let parsed: Vec<(Tally, C::Chunk)> = batch
-        .chunks()
-        .par_iter()
-        .map(|text| parse(text, parser, options.skip_bad_lines, shared))
-        .collect();
-    for (tally, chunk) in parsed {
-        report.lines += tally.lines;
-        report.ratings += tally.ratings;
-        report.bad_lines += tally.bad_lines;
-        report.empty_users += tally.empty_users;
-        let mut reasons = tally.reasons.into_iter();
-        if !options.skip_bad_lines
-            && let Some(error) = reasons.next()
-        {
-            return Err(error);
-        }
-        let room = REASONS - report.reasons.len();
-        let reasons = reasons.take(room).map(|error| error.path(&report.path));
-        report.reasons.extend(reasons);
-        consumer.commit(chunk)?;
-    }
-    batch.take_failure().map_or(Ok(()), Err)
-}
-
-fn parse<C: Consumer>(
-    text: &Chunk,
-    parser: &dyn Parser,
-    skip_bad_lines: bool,
-    consumer: &C,
-) -> (Tally, C::Chunk) {
-    let mut chunk = consumer.begin();
-    let mut deliver = |ratings: &[RawRating<'_>]| consumer.ratings(&mut chunk, ratings);
-    let mut sink = Sink::new(text.first_line, skip_bad_lines, &mut deliver);
-    parser.parse(&text.text, &mut sink);
-    let tally = sink.finish();
-    (tally, chunk)
-}
-
 fn no_ratings() -> Error {
     Error::new(ErrorKind::BadInput, "no ratings in it")
 }
@@ -282,6 +241,7 @@ pub(super) mod tests {
     use std::io::Write;
 
     use super::super::format;
+    use super::super::sink::REASONS;
     use super::*;
     use crate::threads::Threads;
 

@@ -27,6 +27,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
         "rayon",
         &[
             "ingest/import.rs",
+            "ingest/parsed.rs",
             "ingest/read.rs",
             "ingest/sort.rs",
             "ingest/waves.rs",
