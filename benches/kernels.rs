@@ -178,7 +178,7 @@ fn screen(c: &mut Criterion) {
     const ITEMS: usize = 32 * TILE;
     for rank in RANKS {
         let (users, items) = (factors(USERS, rank), factors(ITEMS, rank));
-        let scale = kernel::ByteScale::new(rank, items.flat(), &[0.1]);
+        let scale = kernel::ByteScale::new(rank, &[0.1]).and(items.flat());
         let pitch = ByteStep::of_rank(rank);
         let mut steps = vec![ByteStep::ZERO; ITEMS / TILE * pitch];
         let tiles: Vec<_> = (steps.chunks_exact_mut(pitch).enumerate())

@@ -10,6 +10,7 @@
 //! A score is one chain of fused multiply-adds over the factors, then the unit, the biases and the mean: the same bits on
 //! every machine, for any number of threads and either search. Equal scores go to the item with more ratings.
 
+mod axes;
 mod catalogue;
 mod diversity;
 mod exhaustive;

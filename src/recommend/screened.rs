@@ -1,10 +1,14 @@
 //! The best items by bounds: of every item a bound in bytes, of those few that pass the score itself.
 //!
 //! Items come in descending order of bias and length, so that the scores of the first are high and little passes later.
-//! Until that is so, bands are short: floors rise between them. What passes waits until a vector is full of it.
+//! Until that is so, bands are short: floors rise between them. Bounds are of rows turned to the items' axes, of which a
+//! quarter or half of the factors often says enough. What passes waits until a vector is full of it.
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
+use super::axes::Axes;
 use super::{BAND, Group};
 use crate::kernel::{
     self, BYTE_USERS, ByteBlock, ByteIsa, ByteScale, ByteStep, ByteTile, ByteTiles, Hit, Isa,
@@ -17,6 +21,8 @@ pub(super) struct Screened {
     isa: ByteIsa,
     floats: Isa,
     scale: ByteScale,
+    /// What rows are turned to before they are rounded.
+    axes: Axes,
     /// The item at each place in line.
     order: Vec<u32>,
     /// The place of each item, if it stands in line.
@@ -28,6 +34,9 @@ pub(super) struct Screened {
 /// The place of an item that does not stand in line.
 const NOWHERE: u32 = u32::MAX;
 
+/// Items that come in order of their biases, among those that promise about as much.
+const ALIKE: usize = 512;
+
 /// Whether there is anything to screen at this rank.
 pub(super) fn can(rank: usize) -> bool {
     (1..=kernel::LARGEST_RANK).contains(&rank)
@@ -37,11 +46,13 @@ pub(super) fn can(rank: usize) -> bool {
 pub(super) fn memory(items: usize, rank: usize) -> (usize, usize) {
     let tiles = items.div_ceil(TILE);
     let tile = ByteStep::of_rank(rank) * size_of::<ByteStep>() + size_of::<ByteTile>();
+    let (axes, turned) = Axes::memory(rank);
     let user = 4 * tiles
         + BAND * 4
         + size_of::<Hit>() * BAND / TILE
-        + rank.next_multiple_of(Factors::LANES) * 5;
-    (tiles * tile + items * 12, user)
+        + rank.next_multiple_of(Factors::LANES) * 5
+        + turned;
+    (tiles * tile + items * 12 + axes, user)
 }
 
 impl Screened {
@@ -58,24 +69,38 @@ impl Screened {
         let mut order: Vec<u32> = (0..items.rows() as u32).collect();
         order.retain(|&item| allowed.is_none_or(|allowed| allowed[item as usize]));
         order.sort_unstable_by(|&a, &b| promises[b as usize].total_cmp(&promises[a as usize]));
+        // Items of one tile share a bound of their biases and lengths.
+        for alike in order.chunks_mut(ALIKE) {
+            alike.sort_unstable_by(|&a, &b| starts[b as usize].total_cmp(&starts[a as usize]));
+        }
         let mut places = vec![NOWHERE; items.rows()];
         for (place, &item) in (0..).zip(&order) {
             places[item as usize] = place;
         }
-        let scale = ByteScale::new(items.rank(), items.flat(), starts);
-        let count = order.len().div_ceil(TILE);
+        let (axes, stride) = (Axes::of(items), items.stride());
+        let some = items.flat().chunks(TILE * stride);
+        let scale = some.fold(axes.scale(starts), |scale, rows| {
+            scale.and(&axes.turn(rows, stride).flat)
+        });
         let pitch = ByteStep::of_rank(items.rank());
-        let mut steps = vec![ByteStep::ZERO; count * pitch];
-        let of_item = |&item: &u32| (items.row(item as usize), starts[item as usize]);
+        let mut steps = vec![ByteStep::ZERO; order.len().div_ceil(TILE) * pitch];
         let tiles = order
-            .chunks(TILE)
-            .zip(steps.chunks_exact_mut(pitch))
-            .map(|(tile, steps)| ByteTile::pack(scale, tile.iter().map(of_item), steps))
+            .par_chunks(TILE)
+            .zip(steps.par_chunks_exact_mut(pitch))
+            .map(|(tile, steps)| {
+                let rows = tile.iter().map(|&item| items.padded_row(item as usize));
+                let rows: Vec<f32> = rows.flatten().copied().collect();
+                let turned = axes.turn(&rows, stride);
+                let starts = tile.iter().map(|&item| starts[item as usize]);
+                let rows = (0..tile.len()).map(|at| turned.row(at));
+                ByteTile::pack(scale, rows.zip(starts), steps)
+            })
             .collect();
         Screened {
             isa,
             floats: Isa::best(),
             scale,
+            axes,
             order,
             places,
             steps,
@@ -87,8 +112,10 @@ impl Screened {
     pub(super) fn find(&self, items: &Factors, starts: &[f32], group: &Group) -> Vec<TopN> {
         let users = group.users.rows();
         let mut blocks = vec![ByteBlock::new(self.scale, items.rank()); users.div_ceil(BYTE_USERS)];
+        let (flat, stride) = (group.users.flat(), group.users.stride());
+        let turned = self.axes.turn(flat, stride);
         for user in 0..users {
-            let (row, bias) = (group.users.row(user), group.users.bias(user));
+            let (row, bias) = (turned.row(user), group.users.bias(user));
             blocks[user / BYTE_USERS].set(user % BYTE_USERS, row, bias);
         }
         let seen = self.seen(group);
@@ -174,6 +201,82 @@ impl Screened {
         ByteTiles {
             steps: &self.steps[band.start * pitch..band.end * pitch],
             tiles: &self.tiles[band],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::exhaustive::Exhaustive;
+    use super::*;
+    use crate::rng::mix;
+    use proptest::prelude::*;
+
+    /// A number from -1 to 1.
+    fn draw(seed: u64, at: u64) -> f32 {
+        (mix(seed, at) >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    /// Rows near a few directions, some of them large, tiny, equal, zero or no numbers.
+    fn rows(seed: u64, rows: usize, rank: usize, size: f32) -> Factors {
+        let mut factors = Factors::zeros(rows, rank, true);
+        for row in 0..rows {
+            let of = |at: usize| draw(seed, (row * (rank + 4) + at) as u64);
+            let along = [of(rank), of(rank + 1), of(rank + 2)];
+            let scale = match (20.0 * of(rank + 3)) as i32 {
+                7 => 1e14,
+                8 => 1e-20,
+                9 => 1e-39,
+                10 => 0.0,
+                11 => f32::INFINITY,
+                12..15 => 1.0,
+                _ => size,
+            };
+            for (k, x) in factors.row_mut(row).iter_mut().enumerate() {
+                // The directions are the same for both sides.
+                let wave = |(d, along): (usize, f32)| along * draw(7, (k * 3 + d) as u64);
+                let along: f32 = along.into_iter().enumerate().map(wave).sum();
+                *x = scale * (along + 0.05 * of(k));
+            }
+            factors.biases_mut()[row] = size * of(rank + 1);
+        }
+        factors
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Turned or not, and where bounds end after a part of the factors: the lists are those of all scores.
+        #[test]
+        fn the_lists_are_those_of_all_scores(
+            rank in prop_oneof![1_usize..32, 32_usize..40, 60_usize..130],
+            users in 1_usize..20,
+            count in 1_usize..1500,
+            top in 1_usize..20,
+            size in prop_oneof![Just(1.0_f32), Just(1e-12), Just(1e6)],
+            seed: u64,
+        ) {
+            let items = rows(seed, count, rank, size);
+            let allowed: Vec<bool> = (0..count).map(|item| item % 11 != 3).collect();
+            let mut group = Group {
+                users: rows(!seed, users, rank, 1.0),
+                rows: vec![None; users],
+                seen: (0..users).map(|user| (0..count as u32).skip(user).step_by(5).collect()).collect(),
+                top,
+            };
+            let starts = items.biases();
+            let sorted = |tops: Vec<TopN>| -> Vec<Vec<(u32, u32)>> {
+                let bits = |top: TopN| {
+                    let best = top.into_sorted().into_iter();
+                    best.map(|best| (best.item, best.score.to_bits())).collect()
+                };
+                tops.into_iter().map(bits).collect()
+            };
+            let expected = sorted(Exhaustive::new(&items, starts, Some(&allowed)).find(&mut group));
+            for isa in ByteIsa::available() {
+                let screened = Screened::new(isa, &items, starts, Some(&allowed));
+                prop_assert_eq!(&sorted(screened.find(&items, starts, &group)), &expected, "{:?}", isa);
+            }
         }
     }
 }

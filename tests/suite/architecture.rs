@@ -35,6 +35,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "matrix/tiles/census.rs",
             "matrix/tiles/mod.rs",
             "recommend/mod.rs",
+            "recommend/screened.rs",
             "recommend/similar.rs",
             "solver/alternating.rs",
             "solver/bands.rs",

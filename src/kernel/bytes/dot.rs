@@ -17,6 +17,12 @@ pub(in crate::kernel) trait ByteDot: Copy {
     /// Zero in every lane.
     fn zero(self) -> Self::Integers;
 
+    /// `x` in every lane.
+    fn splat(self, x: i32) -> Self::Integers;
+
+    /// Writes sixteen lanes.
+    fn store(self, from: Self::Integers, to: &mut [i32; LANES]);
+
     /// Sixteen lanes of four bytes.
     fn load(self, from: &[u8; 4 * LANES]) -> Self::Integers;
 
@@ -28,6 +34,12 @@ pub(in crate::kernel) trait ByteDot: Copy {
 
     /// To each lane of `sum`, adds the products of the lane's four unsigned bytes with the four signed ones of `word`.
     fn dot4(self, items: Self::Integers, word: i32, sum: Self::Integers) -> Self::Integers;
+
+    /// `a + b`
+    fn add(self, a: Self::Integers, b: Self::Integers) -> Self::Integers;
+
+    /// The larger of both, lane by lane.
+    fn max(self, a: Self::Integers, b: Self::Integers) -> Self::Integers;
 
     /// `a & b`
     fn and(self, a: Self::Integers, b: Self::Integers) -> Self::Integers;
@@ -51,6 +63,14 @@ impl ByteDot for Portable {
         [0; LANES]
     }
 
+    fn splat(self, x: i32) -> [i32; LANES] {
+        [x; LANES]
+    }
+
+    fn store(self, from: [i32; LANES], to: &mut [i32; LANES]) {
+        *to = from;
+    }
+
     fn load(self, from: &[u8; 4 * LANES]) -> [i32; LANES] {
         let words = from.as_chunks().0;
         std::array::from_fn(|i| i32::from_le_bytes(words[i]))
@@ -71,6 +91,14 @@ impl ByteDot for Portable {
             let products = bytes.iter().zip(user).map(|(&x, y)| i32::from(x) * y);
             sum[i].wrapping_add(products.sum())
         })
+    }
+
+    fn add(self, a: [i32; LANES], b: [i32; LANES]) -> [i32; LANES] {
+        std::array::from_fn(|i| a[i].wrapping_add(b[i]))
+    }
+
+    fn max(self, a: [i32; LANES], b: [i32; LANES]) -> [i32; LANES] {
+        std::array::from_fn(|i| a[i].max(b[i]))
     }
 
     fn and(self, a: [i32; LANES], b: [i32; LANES]) -> [i32; LANES] {

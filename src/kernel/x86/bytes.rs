@@ -67,6 +67,21 @@ impl ByteDot for AvxVnni {
     }
 
     #[inline(always)]
+    fn splat(self, x: i32) -> [__m256i; 2] {
+        // SAFETY: `self` proves AVX2.
+        unsafe { [_mm256_set1_epi32(x); 2] }
+    }
+
+    #[inline(always)]
+    fn store(self, from: [__m256i; 2], to: &mut [i32; LANES]) {
+        // SAFETY: `self` proves AVX2; both halves lie within the lanes.
+        unsafe {
+            _mm256_storeu_si256(to.as_mut_ptr().cast(), from[0]);
+            _mm256_storeu_si256(to.as_mut_ptr().add(8).cast(), from[1]);
+        }
+    }
+
+    #[inline(always)]
     fn load(self, from: &[u8; 4 * LANES]) -> [__m256i; 2] {
         // SAFETY: `self` proves AVX2; both halves lie within the bytes.
         unsafe {
@@ -105,6 +120,18 @@ impl ByteDot for AvxVnni {
     }
 
     #[inline(always)]
+    fn add(self, a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
+        // SAFETY: `self` proves AVX2.
+        unsafe { [_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn max(self, a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
+        // SAFETY: `self` proves AVX2.
+        unsafe { [_mm256_max_epi32(a[0], b[0]), _mm256_max_epi32(a[1], b[1])] }
+    }
+
+    #[inline(always)]
     fn and(self, a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] {
         // SAFETY: `self` proves AVX2.
         unsafe { [_mm256_and_si256(a[0], b[0]), _mm256_and_si256(a[1], b[1])] }
@@ -137,6 +164,18 @@ impl ByteDot for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn splat(self, x: i32) -> __m512i {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_set1_epi32(x) }
+    }
+
+    #[inline(always)]
+    fn store(self, from: __m512i, to: &mut [i32; LANES]) {
+        // SAFETY: `self` proves AVX-512; the lanes fill one register.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), from) }
+    }
+
+    #[inline(always)]
     fn load(self, from: &[u8; 4 * LANES]) -> __m512i {
         // SAFETY: `self` proves AVX-512; the bytes fill one register.
         unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
@@ -161,6 +200,18 @@ impl ByteDot for Avx512Vnni {
     fn dot4(self, items: __m512i, word: i32, sum: __m512i) -> __m512i {
         // SAFETY: `self` proves the products of bytes.
         unsafe { _mm512_dpbusd_epi32(sum, items, _mm512_set1_epi32(word)) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_add_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_max_epi32(a, b) }
     }
 
     #[inline(always)]
