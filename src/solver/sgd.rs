@@ -127,7 +127,9 @@ impl Sgd {
             let squares = carried.as_ref().map_or([FIRST_SQUARES; 2], |carried| {
                 [carried.row(row)[0], carried.bias(row)]
             });
-            SgdRow::new(counts[row], factors.bias(row), squares)
+            let own = factors.padded_row(row);
+            let length = kernel::dot(Isa::best(), own, own);
+            SgdRow::new(counts[row], factors.bias(row), squares, length)
         })
     }
 

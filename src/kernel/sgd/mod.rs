@@ -3,8 +3,9 @@
 //! Order. Ratings are taken one by one as they are given: each sees the rows as those before it have left them. Those of a turn
 //! of [`SIDE_BY_SIDE`] have no row in common, with each other and with the turns beside theirs, so that they are computed side by
 //! side, and the next turn is looked at before this one has moved.
-//! A dot product adds as [`dot_rows`](super::dot_rows) does, and so do the squares of a row; every other number of a row
-//! has a chain of its own.
+//! A dot product adds as [`dot_rows`](super::dot_rows) does; every other number of a row has a chain of its own. The squared length
+//! of a row, which tells that of a gradient, is not summed anew for each rating: what it becomes follows from the lengths of both
+//! rows and their product.
 
 mod steps;
 
@@ -14,23 +15,31 @@ use steps::{Any, Band, Squares, Steps};
 
 /// What a row has beside its factors.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct SgdRow([f32; 4]);
+pub struct SgdRow {
+    /// The squared gradients so far, of the factors and of the bias, the bias, and one over the number of ratings.
+    numbers: [f32; 4],
+    /// The squared length of the factors.
+    length: f32,
+}
 
 impl SgdRow {
     /// A row of so many ratings with this bias, which is zero in a model without biases, and the squared gradients so far
-    /// of its factors (for each rating the mean over the rank) and of its bias.
-    pub fn new(ratings: u32, bias: f32, squares: [f32; 2]) -> SgdRow {
-        SgdRow([squares[0], squares[1], bias, 1.0 / ratings.max(1) as f32])
+    /// of its factors (for each rating the mean over the rank) and of its bias. `length` is the squared length of its factors.
+    pub fn new(ratings: u32, bias: f32, squares: [f32; 2], length: f32) -> SgdRow {
+        SgdRow {
+            numbers: [squares[0], squares[1], bias, 1.0 / ratings.max(1) as f32],
+            length,
+        }
     }
 
     /// The bias.
     pub fn bias(&self) -> f32 {
-        self.0[2]
+        self.numbers[2]
     }
 
     /// The squared gradients so far, of the factors and of the bias.
     pub fn squares(&self) -> [f32; 2] {
-        [self.0[0], self.0[1]]
+        [self.numbers[0], self.numbers[1]]
     }
 }
 
@@ -182,22 +191,29 @@ mod tests {
         let flat = noise_rows(seed, rows, step.rank);
         let scalars = noise(seed ^ 9, rows * 3);
         let counts = noise_cols(seed ^ 8, rows, 5);
-        let of_row = |(x, &count): (&[f32], &u32)| {
-            SgdRow::new(count, x[0], [1.0 + x[1] * x[1], 1.0 + x[2] * x[2]])
+        let stride = step.rank.next_multiple_of(LANES);
+        let of_row = |((x, &count), factors): ((&[f32], &u32), &[f32])| {
+            let squares = [1.0 + x[1] * x[1], 1.0 + x[2] * x[2]];
+            SgdRow::new(count, x[0], squares, factors.iter().map(|x| x * x).sum())
         };
-        let rows: Vec<SgdRow> = scalars.chunks_exact(3).zip(&counts).map(of_row).collect();
+        let of_rows = scalars
+            .chunks_exact(3)
+            .zip(&counts)
+            .zip(flat.chunks_exact(stride));
+        let rows: Vec<SgdRow> = of_rows.map(of_row).collect();
         let twin = |((factors, row), &count): ((&[f32], &SgdRow), &u32)| {
             let ridge = |[rating, of_row]: [f32; 2]| {
                 f64::from(rating) + f64::from(of_row) / f64::from(count.max(1))
             };
-            let numbers = factors[..step.rank].iter().chain([&row.0[2]]);
+            let bias = row.bias();
+            let numbers = factors[..step.rank].iter().copied().chain([bias]);
             Twin {
-                numbers: numbers.map(|&x| x.into()).collect(),
+                numbers: numbers.map(f64::from).collect(),
                 squares: row.squares().map(f64::from),
                 ridges: [ridge(step.ridge), ridge(step.bias_ridge)],
             }
         };
-        let padded = flat.chunks_exact(step.rank.next_multiple_of(LANES));
+        let padded = flat.chunks_exact(stride);
         let twins = padded.zip(&rows).zip(&counts).map(twin).collect();
         (flat, rows, twins)
     }

@@ -29,7 +29,19 @@ pub(super) struct Steps<'a> {
 struct Move {
     keep: [f32; LANES],
     by: [f32; LANES],
+    lengths: [f32; LANES],
     records: [[f32; 4]; 8],
+}
+
+impl Move {
+    /// What goes with a row afterwards.
+    #[inline(always)]
+    fn row(&self, at: usize) -> SgdRow {
+        SgdRow {
+            numbers: self.records[at],
+            length: self.lengths[at],
+        }
+    }
 }
 
 impl Steps<'_> {
@@ -100,27 +112,26 @@ impl Steps<'_> {
         slope: &mut S,
     ) -> Move {
         let mut product = [v.splat(0.0); SIDE_BY_SIDE];
-        let mut lengths = [[v.splat(0.0); SIDE_BY_SIDE]; 2];
         for j in 0..N {
             let p = self.users.row::<K>(vectors, turn.users[j]);
             let q = self.items.row::<K>(vectors, turn.items[j]);
             for (a, b) in p.iter().zip(q.iter()) {
-                let (a, b) = (v.load(a), v.load(b));
-                product[j] = v.mul_add(a, b, product[j]);
-                if ADAPTIVE {
-                    lengths[0][j] = v.mul_add(a, a, lengths[0][j]);
-                    lengths[1][j] = v.mul_add(b, b, lengths[1][j]);
-                }
+                product[j] = v.mul_add(v.load(a), v.load(b), product[j]);
             }
         }
         let product = v.sum_four(product);
 
         // A bias is one more factor, whose partner is 1. In each vector of sixteen lanes the first eight are of factors, the
         // others of biases; of either, four are of users and four of items.
+        let of = |rows: &[SgdRow], turn: [u16; 4]| -> [SgdRow; SIDE_BY_SIDE] {
+            std::array::from_fn(|j| rows[usize::from(turn[j.min(N - 1)])])
+        };
+        let of_users = of(self.users.rows, turn.users);
+        let of_items = of(self.items.rows, turn.items);
         let mut records = [[0.0; 4]; 8];
         for j in 0..SIDE_BY_SIDE {
-            records[j] = self.users.rows[usize::from(turn.users[j.min(N - 1)])].0;
-            records[j + 4] = self.items.rows[usize::from(turn.items[j.min(N - 1)])].0;
+            records[j] = of_users[j].numbers;
+            records[j + 4] = of_items[j].numbers;
         }
         let [mut squares, biases_and_shares] = v.columns(records);
         let (bias, share) = (
@@ -137,23 +148,35 @@ impl Steps<'_> {
             self.error += f64::from(error) * f64::from(error);
         }
         let of_row = v.mul_add(share, rates.row_ridge, rates.ridge);
-        let mut rate = rates.rate;
-        if ADAPTIVE {
-            rate = v.div(rate, v.sqrt(squares));
-            // The length of slope q + ridge p, which rounding may take below zero.
-            let (pp, qq) = (v.sum_four(lengths[0]), v.sum_four(lengths[1]));
-            let own = v.halves(v.quarters(pp, qq), v.mul(bias, bias));
-            let other = v.halves(v.quarters(qq, pp), v.splat(1.0));
-            let product = v.halves(product, bias);
-            let cross = v.mul(v.add(of_row, of_row), product);
-            let length = v.mul(v.mul(of_row, of_row), own);
-            let length = v.mul_add(slope, v.mul_add(slope, other, cross), length);
-            squares = v.mul_add(v.not_negative(length), rates.share, squares);
-        }
+        let rate = match ADAPTIVE {
+            true => v.div(rates.rate, v.sqrt(squares)),
+            false => rates.rate,
+        };
         let (keep, by) = (
             v.neg_mul_add(rate, of_row, v.splat(1.0)),
             v.mul(rate, slope),
         );
+        let mut lengths = [0.0; LANES];
+        if ADAPTIVE {
+            let (pp, qq) = (
+                of_users.map(|row| row.length),
+                of_items.map(|row| row.length),
+            );
+            let own = v.halves(v.quarters(pp, qq), v.mul(bias, bias));
+            let other = v.halves(v.quarters(qq, pp), v.splat(1.0));
+            let product = v.halves(product, bias);
+            // The squared lengths of slope q + ridge p, and of what p becomes; rounding may take them below zero.
+            let length = |own_part, other_part| {
+                let cross = v.mul(v.add(own_part, own_part), product);
+                let length = v.mul(v.mul(own_part, own_part), own);
+                v.not_negative(v.mul_add(other_part, v.mul_add(other_part, other, cross), length))
+            };
+            squares = v.mul_add(length(of_row, slope), rates.share, squares);
+            v.store(
+                length(keep, v.neg_mul_add(by, v.splat(1.0), v.splat(0.0))),
+                &mut lengths,
+            );
+        }
         let bias = v.neg_mul_add(by, v.splat(1.0), v.mul(keep, bias));
         let bias = v.high_twice(bias);
         let records = v.records([squares, v.halves(bias, share)]);
@@ -163,6 +186,7 @@ impl Steps<'_> {
         Move {
             keep: keeps,
             by: bys,
+            lengths,
             records,
         }
     }
@@ -174,20 +198,20 @@ impl Steps<'_> {
         v: V,
         vectors: usize,
         turn: Turn,
-        Move { keep, by, records }: Move,
+        way: Move,
     ) {
         for j in 0..N {
             let p = self.users.row::<K>(vectors, turn.users[j]);
             let q = self.items.row::<K>(vectors, turn.items[j]);
-            let keep = [v.splat(keep[j]), v.splat(keep[j + 4])];
-            let by = [v.splat(by[j]), v.splat(by[j + 4])];
+            let keep = [v.splat(way.keep[j]), v.splat(way.keep[j + 4])];
+            let by = [v.splat(way.by[j]), v.splat(way.by[j + 4])];
             for (p, q) in p.iter_mut().zip(q.iter_mut()) {
                 let (a, b) = (v.load(p), v.load(q));
                 v.store(v.neg_mul_add(by[0], b, v.mul(keep[0], a)), p);
                 v.store(v.neg_mul_add(by[1], a, v.mul(keep[1], b)), q);
             }
-            self.users.rows[usize::from(turn.users[j])] = SgdRow(records[j]);
-            self.items.rows[usize::from(turn.items[j])] = SgdRow(records[j + 4]);
+            self.users.rows[usize::from(turn.users[j])] = way.row(j);
+            self.items.rows[usize::from(turn.items[j])] = way.row(j + 4);
         }
     }
 }
