@@ -8,7 +8,7 @@
 //! Steps are plain, or adapt (AdaGrad of Duchi, Hazan, Singer, JMLR 2011) with one sum of squared gradients a row, as in
 //! Chin, Zhuang, Juan, Lin: A learning-rate schedule for stochastic gradient methods to matrix factorization, PAKDD 2015.
 //! Ratings come in waves of disjoint tiles (Gemulla, Nijkamp, Haas, Sismanis, KDD 2011).
-//! Cost: 10 n k flops an epoch, 14 n k where steps adapt. Reads: 5 bytes and two rows a rating.
+//! Cost: 8 n k flops an epoch. Reads: 5 bytes and two rows a rating.
 
 use std::sync::OnceLock;
 
