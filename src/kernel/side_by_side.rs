@@ -13,8 +13,11 @@ use super::{Isa, Kernel, NormalEquations};
 /// Systems that are solved side by side.
 pub const SYSTEMS: usize = LANES;
 
-/// Beyond so many unknowns, systems are solved one after another: sixteen would outgrow the first cache.
-pub const SMALL: usize = 40;
+/// Beyond so many unknowns, systems are solved one after another: sixteen would outgrow the second cache.
+pub const SMALL: usize = 80;
+
+/// Rows that are finished together: what is read of those above is used for each of them.
+const ROWS: usize = 4;
 
 impl NormalEquations {
     /// Floats of sixteen systems that are [set aside](NormalEquations::set_aside) one after another, and of a vector behind
@@ -26,8 +29,8 @@ impl NormalEquations {
     /// Floats of scratch that [`solve_sixteen`] needs. Its contents need not be kept.
     pub fn sixteen_scratch_len(self) -> usize {
         let n = self.size();
-        // The triangles, a column of U, reciprocal pivots, and the solution by unknown and by system.
-        let vectors = self.triangle_len().next_multiple_of(LANES) + 2 * n;
+        // The triangles, some columns of U, reciprocal pivots, and the solution by unknown and by system.
+        let vectors = self.triangle_len().next_multiple_of(LANES) + (ROWS + 1) * n;
         (vectors + 2 * n.next_multiple_of(LANES)) * LANES
     }
 }
@@ -55,13 +58,13 @@ pub fn solve_sixteen<'s>(
     let (solutions, room) = room.split_at_mut(padded);
     let (unknowns, room) = room.split_at_mut(padded);
     let (inverses, room) = room.split_at_mut(n);
-    let (column, triangle) = room.split_at_mut(n);
+    let (units, triangle) = room.split_at_mut(ROWS * n);
     let solved = isa.run(Sixteen {
         n,
         each,
         systems,
         triangle,
-        column,
+        units,
         inverses,
         unknowns,
         solutions,
@@ -86,8 +89,8 @@ struct Sixteen<'a> {
     systems: &'a [f32],
     /// Rows of the upper triangle, right-hand side included: a vector for each entry, turned from A into W; and padding.
     triangle: &'a mut [[f32; LANES]],
-    /// `U[p][i]` for all p above the row i that is being worked on.
-    column: &'a mut [[f32; LANES]],
+    /// `U[p][i .. i + R]` for the R rows from i on that are being worked on, and all p above each.
+    units: &'a mut [[f32; LANES]],
     /// `1 / D`
     inverses: &'a mut [[f32; LANES]],
     /// By unknown, a lane for each system.
@@ -103,10 +106,18 @@ impl Kernel for Sixteen<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self, v: V) -> bool {
         self.take(v);
-        for i in 0..self.n {
-            if !self.row(v, i) {
+        let mut i = 0;
+        while i + ROWS <= self.n {
+            if !self.rows::<V, ROWS>(v, i) {
                 return false;
             }
+            i += ROWS;
+        }
+        while i < self.n {
+            if !self.rows::<V, 1>(v, i) {
+                return false;
+            }
+            i += 1;
         }
         self.substitute_back(v);
         self.put(v);
@@ -137,60 +148,116 @@ impl Sixteen<'_> {
         }
     }
 
-    /// Finishes row i: all rows above are final. False if a pivot is refused.
+    /// Finishes rows `i .. i + R`: all rows above are final. False if a pivot is refused.
     #[inline(always)]
-    fn row<V: Vector>(&mut self, v: V, i: usize) -> bool {
-        let n = self.n;
+    fn rows<V: Vector, const R: usize>(&mut self, v: V, i: usize) -> bool {
         for p in 0..i {
-            let unit = v.mul(
-                v.load(&self.triangle[self.at(p, i)]),
-                v.load(&self.inverses[p]),
-            );
-            v.store(unit, &mut self.column[p]);
+            let inverse = v.load(&self.inverses[p]);
+            let above: &[[f32; LANES]; R] = block(self.triangle, self.at(p, i));
+            for r in 0..R {
+                v.store(
+                    v.mul(v.load(&above[r]), inverse),
+                    &mut self.units[p * R + r],
+                );
+            }
         }
-        let diagonal = self.at(i, i);
-        let least = v.mul(v.splat(LEAST_PIVOT), v.load(&self.triangle[diagonal]));
-        let mut j = i;
-        while j + 8 <= n + 1 {
-            self.tile::<V, 8>(v, i, j);
-            j += 8;
-        }
-        if j + 4 <= n + 1 {
-            self.tile::<V, 4>(v, i, j);
-            j += 4;
-        }
-        while j <= n {
-            self.tile::<V, 1>(v, i, j);
-            j += 1;
-        }
-        let pivot = v.load(&self.triangle[diagonal]);
-        // Those at the least are refused as well, and NaN is at least nothing.
-        if v.at_least(pivot, least) != u16::MAX || v.at_least(least, pivot) != 0 {
+        if !self.diagonal::<V, R>(v, i) {
             return false;
         }
-        v.store(v.div(v.splat(1.0), pivot), &mut self.inverses[i]);
+        let mut j = i + R;
+        while V::REGISTERS >= 32 && j + 6 <= self.n + 1 {
+            self.tile::<V, R, 6>(v, i, j);
+            j += 6;
+        }
+        while j + 2 <= self.n + 1 {
+            self.tile::<V, R, 2>(v, i, j);
+            j += 2;
+        }
+        if j <= self.n {
+            self.tile::<V, R, 1>(v, i, j);
+        }
         true
     }
 
-    /// Subtracts from entries `j .. j + C` of row i what the rows above contribute.
+    /// Factorises the square on the diagonal of rows `i .. i + R`. False if a pivot is refused.
     #[inline(always)]
-    fn tile<V: Vector, const C: usize>(&mut self, v: V, i: usize, j: usize) {
-        let at = self.at(i, j);
-        let mut acc = [v.splat(0.0); C];
-        for c in 0..C {
-            acc[c] = v.load(&self.triangle[at + c]);
+    fn diagonal<V: Vector, const R: usize>(&mut self, v: V, i: usize) -> bool {
+        let mut acc = [[v.splat(0.0); R]; R];
+        let mut least = [v.splat(0.0); R];
+        for r in 0..R {
+            for c in r..R {
+                acc[r][c] = v.load(&self.triangle[self.at(i + r, i + c)]);
+            }
+            least[r] = v.mul(v.splat(LEAST_PIVOT), acc[r][r]);
         }
         for p in 0..i {
-            let unit = v.load(&self.column[p]);
-            let above: &[[f32; LANES]; C] = self.triangle[self.at(p, j)..]
-                .first_chunk()
-                .expect("C entries");
-            for c in 0..C {
-                acc[c] = v.neg_mul_add(unit, v.load(&above[c]), acc[c]);
+            let units: &[[f32; LANES]; R] = block(self.units, p * R);
+            let above: &[[f32; LANES]; R] = block(self.triangle, self.at(p, i));
+            for r in 0..R {
+                let unit = v.load(&units[r]);
+                for c in r..R {
+                    acc[r][c] = v.neg_mul_add(unit, v.load(&above[c]), acc[r][c]);
+                }
             }
         }
-        for c in 0..C {
-            v.store(acc[c], &mut self.triangle[at + c]);
+        for p in 0..R {
+            let pivot = acc[p][p];
+            // Those at the least are refused as well, and NaN is at least nothing.
+            if v.at_least(pivot, least[p]) != u16::MAX || v.at_least(least[p], pivot) != 0 {
+                return false;
+            }
+            let inverse = v.div(v.splat(1.0), pivot);
+            v.store(inverse, &mut self.inverses[i + p]);
+            for r in p + 1..R {
+                let unit = v.mul(acc[p][r], inverse);
+                v.store(unit, &mut self.units[(i + p) * R + r]);
+                for c in r..R {
+                    acc[r][c] = v.neg_mul_add(unit, acc[p][c], acc[r][c]);
+                }
+            }
+        }
+        for r in 0..R {
+            for c in r..R {
+                let at = self.at(i + r, i + c);
+                v.store(acc[r][c], &mut self.triangle[at]);
+            }
+        }
+        true
+    }
+
+    /// Finishes entries `j .. j + C` of rows `i .. i + R`, which are right of the rows' square on the diagonal.
+    #[inline(always)]
+    fn tile<V: Vector, const R: usize, const C: usize>(&mut self, v: V, i: usize, j: usize) {
+        let mut acc = [[v.splat(0.0); C]; R];
+        for r in 0..R {
+            for c in 0..C {
+                acc[r][c] = v.load(&self.triangle[self.at(i + r, j + c)]);
+            }
+        }
+        for p in 0..i {
+            let units: &[[f32; LANES]; R] = block(self.units, p * R);
+            let above: &[[f32; LANES]; C] = block(self.triangle, self.at(p, j));
+            for c in 0..C {
+                let above = v.load(&above[c]);
+                for r in 0..R {
+                    acc[r][c] = v.neg_mul_add(v.load(&units[r]), above, acc[r][c]);
+                }
+            }
+        }
+        for p in 0..R {
+            let units: &[[f32; LANES]; R] = block(self.units, (i + p) * R);
+            for r in p + 1..R {
+                let unit = v.load(&units[r]);
+                for c in 0..C {
+                    acc[r][c] = v.neg_mul_add(unit, acc[p][c], acc[r][c]);
+                }
+            }
+        }
+        for r in 0..R {
+            for c in 0..C {
+                let at = self.at(i + r, j + c);
+                v.store(acc[r][c], &mut self.triangle[at]);
+            }
         }
     }
 
@@ -270,6 +337,12 @@ impl Sixteen<'_> {
             }
         }
     }
+}
+
+/// The `N` vectors from `at` on.
+#[inline(always)]
+fn block<const N: usize>(vectors: &[[f32; LANES]], at: usize) -> &[[f32; LANES]; N] {
+    vectors[at..].first_chunk().expect("N vectors")
 }
 
 #[cfg(test)]
