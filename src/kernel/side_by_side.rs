@@ -386,7 +386,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn company_changes_no_bit(rank in 1_usize..70, intercept: bool, ratings in 0_usize..90, seed: u64) {
+        fn company_changes_no_bit(rank in 1_usize..=SMALL, intercept: bool, ratings in 0_usize..90, seed: u64) {
             let layout = NormalEquations::new(rank, intercept);
             let n = layout.size();
             let systems = systems(layout, rank, ratings, seed);
