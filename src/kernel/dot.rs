@@ -128,21 +128,45 @@ impl Kernel for AddScaledRows<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(mut self, v: V) {
-        // Four vectors of accumulators at a time stay in registers over all rows.
-        let stride = self.sum.len();
-        let mut at = 0;
-        while stride - at >= 4 * LANES {
-            self.part::<V, 4>(v, at);
-            at += 4 * LANES;
-        }
-        while at < stride {
-            self.part::<V, 1>(v, at);
-            at += LANES;
+        match self.sum.len() / LANES {
+            1 => self.short::<V, 1>(v),
+            2 => self.short::<V, 2>(v),
+            4 => self.short::<V, 4>(v),
+            vectors => {
+                // Four vectors of accumulators at a time stay in registers over all rows.
+                for first in (0..vectors / 4).map(|i| 4 * i) {
+                    self.part::<V, 4>(v, first * LANES);
+                }
+                for vector in vectors / 4 * 4..vectors {
+                    self.part::<V, 1>(v, vector * LANES);
+                }
+            }
         }
     }
 }
 
 impl AddScaledRows<'_> {
+    /// All `N` vectors of the sum, which stay in registers over all rows.
+    #[inline(always)]
+    fn short<V: Vector, const N: usize>(self, v: V) {
+        let rows = Short::<N>(self.flat);
+        let sum = Short::<N>::alone_mut(self.sum.as_chunks_mut().0);
+        let mut acc = [v.splat(0.0); N];
+        for c in 0..N {
+            acc[c] = v.load(&sum[c]);
+        }
+        for (i, (&col, &scale)) in self.cols.iter().zip(self.scales).enumerate() {
+            rows.prefetch_ahead(v, self.cols, i);
+            let (row, scale) = (rows.row(col), v.splat(scale));
+            for c in 0..N {
+                acc[c] = v.mul_add(scale, v.load(&row[c]), acc[c]);
+            }
+        }
+        for c in 0..N {
+            v.store(acc[c], &mut sum[c]);
+        }
+    }
+
     /// The `N` vectors of the sum that start at entry `at`.
     #[inline(always)]
     fn part<V: Vector, const N: usize>(&mut self, v: V, at: usize) {
