@@ -98,6 +98,11 @@ impl Isa {
         }
     }
 
+    /// Runs a loop as compiled for this set.
+    pub fn run_plain<P: Plain>(self, plain: P) -> P::Output {
+        self.run(OfPlain(plain))
+    }
+
     /// Runs a kernel as compiled for this set.
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
@@ -183,6 +188,30 @@ trait Kernel {
     type Output;
 
     fn run<V: Vector>(self, v: V) -> Self::Output;
+}
+
+/// A loop in plain Rust whose turns do not depend on each other: the compiler makes vectors of it by itself, as wide as the set
+/// has them, and rounds each number as if it stood alone, so that no bit depends on the set.
+///
+/// `run` and all that should become vectors with it are `#[inline(always)]`, as in [kernels](Kernel).
+pub trait Plain {
+    /// What comes of it.
+    type Output;
+
+    /// Runs the loop.
+    fn run(self) -> Self::Output;
+}
+
+/// A loop as a kernel that has no use for lanes.
+struct OfPlain<P>(P);
+
+impl<P: Plain> Kernel for OfPlain<P> {
+    type Output = P::Output;
+
+    #[inline(always)]
+    fn run<V: Vector>(self, _v: V) -> P::Output {
+        self.0.run()
+    }
 }
 
 /// Asks for memory in pages as large as there are, for numbers that will be read here and there: reads then seldom wait for

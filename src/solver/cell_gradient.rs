@@ -258,6 +258,7 @@ impl WholeRow for Step<'_> {
 }
 
 impl Cost for Step<'_> {
+    #[inline(always)]
     fn loss(&self, prediction: f32, target: f32) -> f64 {
         let (p, r) = (f64::from(prediction), f64::from(target));
         match self.method.zeros {

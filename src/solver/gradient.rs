@@ -537,6 +537,7 @@ impl RowStep for Step<'_> {
 }
 
 impl Cost for Step<'_> {
+    #[inline(always)]
     fn loss(&self, prediction: f32, target: f32) -> f64 {
         match self.method.quadratic {
             Some(factor) => factor * (f64::from(prediction) - f64::from(target)).powi(2),

@@ -34,6 +34,7 @@ impl LeastSquares {
 }
 
 impl Cost for LeastSquares {
+    #[inline(always)]
     fn loss(&self, prediction: f32, target: f32) -> f64 {
         Squared.loss(f64::from(prediction), f64::from(target))
     }

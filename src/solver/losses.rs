@@ -5,6 +5,7 @@ use super::bands;
 use super::row_step::{Cost, Fixed, Own};
 use super::sums::RowSums;
 use crate::error::Result;
+use crate::kernel::Plain;
 use crate::matrix::{Factors, Ratings, Row, Side};
 
 /// Sums over the ratings of one row, which come in segments: the order of its additions depends on the row alone.
@@ -154,6 +155,37 @@ impl<C: Cost> Losses<'_, C> {
     }
 }
 
+/// Ratings that are counted in eight at a time, one in each chain.
+struct Eights<'a, C> {
+    cost: &'a C,
+    fixed: &'a Fixed<'a>,
+    predictions: &'a [[f32; CHAINS]],
+    ratings: &'a [[f32; CHAINS]],
+    sums: &'a mut Chains,
+}
+
+impl<C: Cost> Plain for Eights<'_, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let fixed = *self.fixed;
+        let (mut losses, mut squared_errors) = (self.sums.losses, self.sums.squared_errors);
+        for (predictions, ratings) in self.predictions.iter().zip(self.ratings) {
+            let mut targets = [0.0; CHAINS];
+            for c in 0..CHAINS {
+                targets[c] = fixed.target(ratings[c]);
+            }
+            self.cost.add_losses(predictions, &targets, &mut losses);
+            for c in 0..CHAINS {
+                let error = f64::from(predictions[c] - targets[c]);
+                squared_errors[c] += error * error;
+            }
+        }
+        (self.sums.losses, self.sums.squared_errors) = (losses, squared_errors);
+    }
+}
+
 impl<C: Cost> Errors for Losses<'_, C> {
     type Sums = Chains;
 
@@ -175,14 +207,13 @@ impl<C: Cost> Errors for Losses<'_, C> {
             let (of_part, of_ratings) = (&predictions[head..count], &ratings[head..count]);
             let (eights, last) = of_part.as_chunks::<CHAINS>();
             let (rated, last_rated) = of_ratings.as_chunks::<CHAINS>();
-            for (predictions, ratings) in eights.iter().zip(rated) {
-                let targets = ratings.map(|rating| fixed.target(rating));
-                self.0.add_losses(predictions, &targets, &mut sums.losses);
-                for c in 0..CHAINS {
-                    let error = f64::from(predictions[c] - targets[c]);
-                    sums.squared_errors[c] += error * error;
-                }
-            }
+            fixed.isa.run_plain(Eights {
+                cost: self.0,
+                fixed,
+                predictions: eights,
+                ratings: rated,
+                sums,
+            });
             for (c, (&prediction, &rating)) in last.iter().zip(last_rated).enumerate() {
                 self.add_one(fixed, sums, c, prediction, rating);
             }

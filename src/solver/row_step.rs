@@ -47,6 +47,7 @@ impl<'a> Fixed<'a> {
     }
 
     /// A rating as what the product and the biases should give.
+    #[inline(always)]
     pub fn target(&self, rating: f32) -> f32 {
         (rating - self.mean) / self.std
     }
@@ -226,6 +227,7 @@ pub trait Cost: Sync {
 
     /// Adds the losses of several predictions, each to a sum of its own. A cost that is one of several says here which one it
     /// is, once for all.
+    #[inline(always)]
     fn add_losses<const N: usize>(
         &self,
         predictions: &[f32; N],

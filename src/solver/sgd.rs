@@ -231,6 +231,7 @@ impl Solver for Sgd {
 }
 
 impl Cost for Sgd {
+    #[inline(always)]
     fn loss(&self, prediction: f32, target: f32) -> f64 {
         self.loss.value(prediction.into(), target.into())
     }

@@ -63,6 +63,7 @@ impl Preferences {
     }
 
     /// The weight of a rating.
+    #[inline(always)]
     fn weight(&self, rating: f32) -> f32 {
         self.alpha.map_or(1.0, |alpha| alpha * rating)
     }
@@ -76,6 +77,7 @@ impl Preferences {
 }
 
 impl Cost for Preferences {
+    #[inline(always)]
     fn loss(&self, prediction: f32, target: f32) -> f64 {
         let short = 1.0 - f64::from(prediction);
         0.5 * f64::from(self.weight(target)) * short * short

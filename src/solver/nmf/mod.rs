@@ -82,6 +82,7 @@ enum Divergence {
 
 impl Divergence {
     /// What a rating costs; where zeros count, beyond what the cell would cost without it.
+    #[inline(always)]
     fn of(self, missing: Missing, prediction: f64, rating: f64) -> f64 {
         match (self, missing) {
             (Divergence::Squared, Missing::Skip) => 0.5 * (prediction - rating).powi(2),

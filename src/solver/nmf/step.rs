@@ -219,31 +219,65 @@ impl RowStep for Half<'_> {
 }
 
 impl Cost for Nmf {
+    #[inline(always)]
     fn loss(&self, prediction: f32, target: f32) -> f64 {
         self.divergence
             .of(self.missing, prediction.into(), target.into())
     }
 
+    #[inline(always)]
     fn add_losses<const N: usize>(
         &self,
         predictions: &[f32; N],
         targets: &[f32; N],
         sums: &mut [f64; N],
     ) {
-        let mut add = |divergence: Divergence, missing: Missing| {
-            for c in 0..N {
-                sums[c] += divergence.of(missing, predictions[c].into(), targets[c].into());
-            }
-        };
         // Written out, so that each is a loop without choices.
         match (self.divergence, self.missing) {
-            (Divergence::Squared, Missing::Zero) => add(Divergence::Squared, Missing::Zero),
-            (Divergence::Squared, Missing::Skip) => add(Divergence::Squared, Missing::Skip),
-            (Divergence::KullbackLeibler, missing) => add(Divergence::KullbackLeibler, missing),
+            (Divergence::Squared, Missing::Zero) => {
+                add(
+                    Divergence::Squared,
+                    Missing::Zero,
+                    predictions,
+                    targets,
+                    sums,
+                );
+            }
+            (Divergence::Squared, Missing::Skip) => {
+                add(
+                    Divergence::Squared,
+                    Missing::Skip,
+                    predictions,
+                    targets,
+                    sums,
+                );
+            }
+            (Divergence::KullbackLeibler, missing) => {
+                add(
+                    Divergence::KullbackLeibler,
+                    missing,
+                    predictions,
+                    targets,
+                    sums,
+                );
+            }
         }
     }
 
     fn penalty(&self, _own: Own<'_>, _ratings: usize) -> f64 {
         0.0
+    }
+}
+
+#[inline(always)]
+fn add<const N: usize>(
+    divergence: Divergence,
+    missing: Missing,
+    predictions: &[f32; N],
+    targets: &[f32; N],
+    sums: &mut [f64; N],
+) {
+    for c in 0..N {
+        sums[c] += divergence.of(missing, predictions[c].into(), targets[c].into());
     }
 }
