@@ -63,11 +63,16 @@ impl DotRows<'_> {
         let own = R::alone(self.own.as_chunks().0);
         // Sixteen at a time, because their lanes are then folded together.
         let (blocks, rest) = self.out.as_chunks_mut::<LANES>();
+        let cols = self.cols.as_chunks::<LANES>().0;
         let left = blocks.len() * LANES;
         for (b, out) in blocks.iter_mut().enumerate() {
+            let cols = &cols[b];
+            for j in 0..LANES {
+                rows.prefetch_ahead(v, self.cols, b * LANES + j);
+            }
             let mut lanes = [v.splat(0.0); LANES];
             for j in 0..LANES {
-                lanes[j] = product(v, own, rows, self.cols, b * LANES + j);
+                lanes[j] = products(v, own.as_ref(), rows.row(cols[j]).as_ref());
             }
             v.store(v.sums(lanes), out);
         }

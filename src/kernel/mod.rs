@@ -232,16 +232,28 @@ fn row(flat: &[f32], stride: usize, row: usize) -> &[f32] {
     &flat[row * stride..][..stride]
 }
 
-/// How many rows ahead of their use factors are asked for: far enough to cover a read from memory, near enough that the
-/// lines are still in the first cache when they are used.
-const AHEAD: usize = 8;
+/// How many rows ahead of their use factors are asked for, if each is `stride` long: far enough to cover a read from memory,
+/// near enough that the lines are still in the first cache when they are used.
+const fn ahead(stride: usize) -> usize {
+    match stride / LANES {
+        0 | 1 => 32,
+        2 | 3 => 16,
+        _ => 8,
+    }
+}
 
-/// Asks for the factors of the row that is used [`AHEAD`] rows after the `i`th of `cols`.
+/// Asks for the factors of a row that is used [some turns](ahead) after the `i`th of `cols`.
 #[inline(always)]
 fn prefetch_ahead<V: Vector>(v: V, flat: &[f32], stride: usize, cols: &[u32], i: usize) {
-    if let Some(&col) = cols.get(i + AHEAD)
-        && let Some(row) = flat.get(col as usize * stride..(col as usize + 1) * stride)
-    {
+    if let Some(&col) = cols.get(i + ahead(stride)) {
+        prefetch(v, flat, stride, col);
+    }
+}
+
+/// Asks for the factors of a row.
+#[inline(always)]
+fn prefetch<V: Vector>(v: V, flat: &[f32], stride: usize, col: u32) {
+    if let Some(row) = flat.get(col as usize * stride..(col as usize + 1) * stride) {
         for line in row.as_chunks().0 {
             v.prefetch(line);
         }
