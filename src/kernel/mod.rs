@@ -193,7 +193,7 @@ trait Kernel {
 /// A loop in plain Rust whose turns do not depend on each other: the compiler makes vectors of it by itself, as wide as the set
 /// has them, and rounds each number as if it stood alone, so that no bit depends on the set.
 ///
-/// `run` and all that should become vectors with it are `#[inline(always)]`, as in [kernels](Kernel).
+/// `run` and all that should become vectors with it are `#[inline(always)]`, as in kernels.
 pub trait Plain {
     /// What comes of it.
     type Output;
