@@ -133,17 +133,18 @@ impl Kernel for AddScaledRows<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(mut self, v: V) {
-        match self.sum.len() / LANES {
-            1 => self.short::<V, 1>(v),
-            2 => self.short::<V, 2>(v),
-            4 => self.short::<V, 4>(v),
+        // Up to four vectors of accumulators stay in registers over all rows; common lengths are known to the compiler.
+        let stride = self.sum.len();
+        match stride / LANES {
+            1 => self.part::<V, 1>(v, LANES, 0),
+            2 => self.part::<V, 2>(v, 2 * LANES, 0),
+            4 => self.part::<V, 4>(v, 4 * LANES, 0),
             vectors => {
-                // Four vectors of accumulators at a time stay in registers over all rows.
                 for first in (0..vectors / 4).map(|i| 4 * i) {
-                    self.part::<V, 4>(v, first * LANES);
+                    self.part::<V, 4>(v, stride, first * LANES);
                 }
                 for vector in vectors / 4 * 4..vectors {
-                    self.part::<V, 1>(v, vector * LANES);
+                    self.part::<V, 1>(v, stride, vector * LANES);
                 }
             }
         }
@@ -151,31 +152,9 @@ impl Kernel for AddScaledRows<'_> {
 }
 
 impl AddScaledRows<'_> {
-    /// All `N` vectors of the sum, which stay in registers over all rows.
+    /// The `N` vectors that start at entry `at` of the sum, which is `stride` long.
     #[inline(always)]
-    fn short<V: Vector, const N: usize>(self, v: V) {
-        let rows = Short::<N>(self.flat);
-        let sum = Short::<N>::alone_mut(self.sum.as_chunks_mut().0);
-        let mut acc = [v.splat(0.0); N];
-        for c in 0..N {
-            acc[c] = v.load(&sum[c]);
-        }
-        for (i, (&col, &scale)) in self.cols.iter().zip(self.scales).enumerate() {
-            rows.prefetch_ahead(v, self.cols, i);
-            let (row, scale) = (rows.row(col), v.splat(scale));
-            for c in 0..N {
-                acc[c] = v.mul_add(scale, v.load(&row[c]), acc[c]);
-            }
-        }
-        for c in 0..N {
-            v.store(acc[c], &mut sum[c]);
-        }
-    }
-
-    /// The `N` vectors of the sum that start at entry `at`.
-    #[inline(always)]
-    fn part<V: Vector, const N: usize>(&mut self, v: V, at: usize) {
-        let stride = self.sum.len();
+    fn part<V: Vector, const N: usize>(&mut self, v: V, stride: usize, at: usize) {
         let mut acc = [v.splat(0.0); N];
         for c in 0..N {
             acc[c] = v.load(lanes(self.sum, at + c * LANES));

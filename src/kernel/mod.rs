@@ -245,15 +245,9 @@ const fn ahead(stride: usize) -> usize {
 /// Asks for the factors of a row that is used [some turns](ahead) after the `i`th of `cols`.
 #[inline(always)]
 fn prefetch_ahead<V: Vector>(v: V, flat: &[f32], stride: usize, cols: &[u32], i: usize) {
-    if let Some(&col) = cols.get(i + ahead(stride)) {
-        prefetch(v, flat, stride, col);
-    }
-}
-
-/// Asks for the factors of a row.
-#[inline(always)]
-fn prefetch<V: Vector>(v: V, flat: &[f32], stride: usize, col: u32) {
-    if let Some(row) = flat.get(col as usize * stride..(col as usize + 1) * stride) {
+    if let Some(&col) = cols.get(i + ahead(stride))
+        && let Some(row) = flat.get(col as usize * stride..(col as usize + 1) * stride)
+    {
         for line in row.as_chunks().0 {
             v.prefetch(line);
         }

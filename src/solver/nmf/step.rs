@@ -232,35 +232,13 @@ impl Cost for Nmf {
         targets: &[f32; N],
         sums: &mut [f64; N],
     ) {
-        // Written out, so that each is a loop without choices.
+        // Constants, so that each is a loop without choices.
+        const ALL_CELLS: (Divergence, Missing) = (Divergence::Squared, Missing::Zero);
+        const RATINGS: (Divergence, Missing) = (Divergence::Squared, Missing::Skip);
         match (self.divergence, self.missing) {
-            (Divergence::Squared, Missing::Zero) => {
-                add(
-                    Divergence::Squared,
-                    Missing::Zero,
-                    predictions,
-                    targets,
-                    sums,
-                );
-            }
-            (Divergence::Squared, Missing::Skip) => {
-                add(
-                    Divergence::Squared,
-                    Missing::Skip,
-                    predictions,
-                    targets,
-                    sums,
-                );
-            }
-            (Divergence::KullbackLeibler, missing) => {
-                add(
-                    Divergence::KullbackLeibler,
-                    missing,
-                    predictions,
-                    targets,
-                    sums,
-                );
-            }
+            ALL_CELLS => add(ALL_CELLS, predictions, targets, sums),
+            RATINGS => add(RATINGS, predictions, targets, sums),
+            other => add(other, predictions, targets, sums),
         }
     }
 
@@ -271,8 +249,7 @@ impl Cost for Nmf {
 
 #[inline(always)]
 fn add<const N: usize>(
-    divergence: Divergence,
-    missing: Missing,
+    (divergence, missing): (Divergence, Missing),
     predictions: &[f32; N],
     targets: &[f32; N],
     sums: &mut [f64; N],
