@@ -8,15 +8,17 @@
 use super::vector::Vector;
 use super::{Isa, Kernel};
 
-/// Rows that are added to an entry for each time that it is loaded and stored.
-const ROWS: usize = 4;
+/// Rows and columns of entries that are summed at a time: as many as there are registers for. Strides are a multiple of it.
+const TILE: usize = 8;
 
 /// Adds `x x^T` for each row x of `flat` to `sum`, a matrix of rank x rank, on and below its diagonal.
 ///
 /// # Panics
-/// If the rank does not fit the stride, `flat` is not made of such rows, or `sum` has another size.
+/// If the rank does not fit the stride, the stride is none of factors, `flat` is not made of such rows, or `sum` has another
+/// size.
 pub fn add_squares(isa: Isa, flat: &[f32], stride: usize, rank: usize, sum: &mut [f64]) {
     assert!(rank <= stride && flat.len().is_multiple_of(stride), "rows");
+    assert!(stride.is_multiple_of(TILE), "padded rows");
     assert_eq!(sum.len(), rank * rank, "a square of the rank");
     isa.run(AddSquares {
         flat,
@@ -38,33 +40,38 @@ impl Kernel for AddSquares<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(mut self, _: V) {
-        let parts = self.flat.chunks_exact(ROWS * self.stride);
-        let last = parts.remainder();
-        for rows in parts {
-            self.add::<ROWS>(rows);
-        }
-        for row in last.chunks_exact(self.stride) {
-            self.add::<1>(row);
+        for i in (0..self.rank).step_by(TILE) {
+            for j in (0..=i).step_by(TILE) {
+                self.add_tile(i, j);
+            }
         }
     }
 }
 
 impl AddSquares<'_> {
+    /// Adds to the entries from (i, j) on, which stay in registers for all rows. Above the diagonal it is work for nothing.
     #[inline(always)]
-    fn add<const N: usize>(&mut self, flat: &[f32]) {
-        let mut rows = [&[] as &[f32]; N];
-        for (row, part) in rows.iter_mut().zip(flat.chunks_exact(self.stride)) {
-            *row = &part[..self.rank];
+    fn add_tile(&mut self, i: usize, j: usize) {
+        let (rows, columns) = (TILE.min(self.rank - i), TILE.min(self.rank - j));
+        let mut tile = [[0.0; TILE]; TILE];
+        for (r, tile) in tile[..rows].iter_mut().enumerate() {
+            let entries = &self.sum[(i + r) * self.rank + j..];
+            tile[..columns].copy_from_slice(&entries[..columns]);
         }
-        for (i, sum) in self.sum.chunks_exact_mut(self.rank).enumerate() {
-            let sum = &mut sum[..=i];
-            let own = rows.map(|row| f64::from(row[i]));
-            let others = rows.map(|row| &row[..sum.len()]);
-            for j in 0..sum.len() {
-                for n in 0..N {
-                    sum[j] += own[n] * f64::from(others[n][j]);
+        for row in self.flat.chunks_exact(self.stride) {
+            let part = |at: usize| -> [f32; TILE] { row[at..][..TILE].try_into().expect("padded") };
+            let (own, other) = (part(i), part(j).map(f64::from));
+            for (tile, own) in tile.iter_mut().zip(own) {
+                let own = f64::from(own);
+                for (entry, other) in tile.iter_mut().zip(other) {
+                    *entry += own * other;
                 }
             }
+        }
+        for (r, tile) in tile[..rows].iter().enumerate() {
+            let columns = columns.min(i + r + 1 - j);
+            let entries = &mut self.sum[(i + r) * self.rank + j..];
+            entries[..columns].copy_from_slice(&tile[..columns]);
         }
     }
 }

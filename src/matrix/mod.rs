@@ -347,7 +347,9 @@ impl<'a> Block<'a> {
             }
             Rows::Packed(rows) => rows.check_groups().map_err(damaged)?,
         }
-        let tasks = (0..self.rows().div_ceil(TASK)).into_par_iter();
+        let tasks = (0..self.rows().div_ceil(TASK))
+            .into_par_iter()
+            .with_max_len(1);
         let first = tasks.find_map_first(|task| {
             let scratch = &mut RowScratch::default();
             let mut rows = task * TASK..self.rows().min((task + 1) * TASK);

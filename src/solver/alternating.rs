@@ -230,7 +230,8 @@ fn sum_block<T: Summed>(
         scratch.with(|scratch| range.map(|i| value(i, scratch)).collect())
     };
     let first = block.first_row() + rows.start;
-    let values: Vec<Vec<T>> = tasks(block, rows).into_par_iter().map(of_task).collect();
+    let tasks = tasks(block, rows).into_par_iter().with_max_len(1);
+    let values: Vec<Vec<T>> = tasks.map(of_task).collect();
     fold.add(first, &values.concat());
 }
 

@@ -94,12 +94,24 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
                 short.push(task);
             }
         }
-        // One long row at a time; threads that its parts leave idle move short rows.
+        // As many long rows at a time as there are threads; those that their parts leave idle move short rows.
         let (of_long, of_short) = rayon::join(
-            || long.into_iter().try_for_each(|task| self.long_row(task)),
+            || {
+                let mut long = long.into_iter();
+                loop {
+                    let some: Vec<_> = long.by_ref().take(rayon::current_num_threads()).collect();
+                    if some.is_empty() {
+                        return Ok(());
+                    }
+                    some.into_par_iter()
+                        .with_max_len(1)
+                        .try_for_each(|task| self.long_row(task))?;
+                }
+            },
             || {
                 short
                     .into_par_iter()
+                    .with_max_len(1)
                     .try_for_each(|task| self.short_rows(task))
             },
         );

@@ -128,6 +128,7 @@ pub fn epoch<U: Update>(
         let pairs = users.bands.par_iter_mut().zip(&mut items.bands);
         let sums: Vec<RowSums> = pairs
             .enumerate()
+            .with_max_len(1)
             .map(|(user_band, (users, items))| {
                 let tile = wave.tile(user_band);
                 let sums = update.update(tile, users, items);

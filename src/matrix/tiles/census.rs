@@ -173,7 +173,11 @@ impl Census {
             Ok(())
         })?;
         let finish = |((wave, mut cut), starts): ((usize, Cut<V>), &Vec<u64>)| {
-            let tiles = cut.tiles(starts).into_par_iter().enumerate();
+            let tiles = cut
+                .tiles(starts)
+                .into_par_iter()
+                .enumerate()
+                .with_max_len(1);
             let in_turns = tiles.map(|(user_band, mut tile)| {
                 let item_band = grid.item_band(wave, user_band);
                 tile.order(grid.rows(Side::Items, item_band).len()) as u64
@@ -191,7 +195,7 @@ impl Census {
         };
         // One is written while others are put in order.
         let cuts: Vec<_> = waves.clone().zip(cuts).zip(starts).collect();
-        let finished: Vec<Result<D>> = cuts.into_par_iter().map(finish).collect();
+        let finished: Vec<Result<D>> = cuts.into_par_iter().with_max_len(1).map(finish).collect();
         finished.into_iter().collect()
     }
 }

@@ -176,7 +176,7 @@ impl<'a> Wave<'a> {
             }
             Ok(())
         };
-        let tiles = (0..grid.bands()).into_par_iter();
+        let tiles = (0..grid.bands()).into_par_iter().with_max_len(1);
         if let Some(damage) = tiles.find_map_first(|user_band| check(user_band).err()) {
             return Err(damage);
         }
