@@ -407,16 +407,15 @@ impl<'a> Recommender<'a> {
         let mut group = Group {
             users: Factors::zeros(users.len(), self.users.rank(), true),
             rows: users.iter().map(|&user| self.rated.row(user)).collect(),
-            seen: Vec::with_capacity(users.len()),
+            seen: self.rated.of(users)?,
             top: self.found(),
         };
         for (at, &user) in users.iter().enumerate() {
             let own = group.users.row_mut(at);
             own.copy_from_slice(factors.row(first + at));
             group.users.biases_mut()[at] = factors.bias(first + at);
-            let mut left_out = self.rated.of(user)?;
-            left_out.extend(self.withheld.get(&user).into_iter().flatten());
-            group.seen.push(left_out);
+            let withheld = self.withheld.get(&user).into_iter().flatten();
+            group.seen[at].extend(withheld);
         }
         let tops: Vec<TopN> = match finder {
             Finder::Screened(screened) => screened.find(self.items, starts, &group),

@@ -61,24 +61,26 @@ impl<'a> Rated<'a> {
         }
     }
 
-    /// What a user has rated: rows of the model, ascending within each part.
-    pub(super) fn of(&self, user: u32) -> Result<Vec<u32>> {
-        let mut rated = Vec::new();
-        let mut scratch = RowScratch::default();
+    /// What each of these users has rated: rows of the model, ascending within each part.
+    pub(super) fn of(&self, users: &[u32]) -> Result<Vec<Vec<u32>>> {
+        let mut rated = vec![Vec::new(); users.len()];
         match self {
             Rated::Nothing => {}
-            Rated::Itself => rated.push(user),
+            Rated::Itself => rated = users.iter().map(|&user| vec![user]).collect(),
             Rated::Stored { parts, items, .. } => {
                 for part in parts {
-                    let (block, row) = part.find(user as usize)?;
-                    let row = block.row(row, &mut scratch);
-                    rated.extend(row.cols.iter().filter_map(|&item| items.get(item)));
+                    part.visit(users, |at, row| {
+                        rated[at].extend(row.cols.iter().filter_map(|&item| items.get(item)));
+                    })?;
                 }
             }
             Rated::Given(ratings) => {
                 // One block holds all rows.
                 let block = ratings.block(Side::Users, 0)?;
-                rated.extend_from_slice(block.row(user as usize, &mut scratch).cols);
+                let mut scratch = RowScratch::default();
+                for (rated, &user) in rated.iter_mut().zip(users) {
+                    rated.extend_from_slice(block.row(user as usize, &mut scratch).cols);
+                }
             }
         }
         Ok(rated)

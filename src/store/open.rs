@@ -17,7 +17,7 @@ use super::streamed::choose;
 use super::tiles::StoredTiles;
 use super::times::{Times, times_file};
 use crate::error::{AtPath, Error, ErrorKind, Result};
-use crate::matrix::{Block, Ratings, RowScratch, Shape, Side, Tiles};
+use crate::matrix::{Block, Ratings, Row, RowScratch, Shape, Side, Tiles};
 
 /// Ratings on disk.
 ///
@@ -375,6 +375,30 @@ impl<'a> UserRows<'a> {
         })?;
         let block = shard.block()?;
         Ok((block, user - block.first_row()))
+    }
+
+    /// Visits the rows of these users, with their places among them. Of users who come one after the other, a shard is looked
+    /// at once.
+    ///
+    /// # Errors
+    /// As [`find`](UserRows::find).
+    pub fn visit(&self, users: &[u32], mut visit: impl FnMut(usize, Row<'_>)) -> Result<()> {
+        let mut scratch = RowScratch::default();
+        let mut last: Option<Block<'_>> = None;
+        for (at, &user) in users.iter().enumerate() {
+            let user = user as usize;
+            let has = |block: &Block<'_>| {
+                let first = block.first_row();
+                (first..first + block.rows()).contains(&user)
+            };
+            let block = match last.take().filter(has) {
+                Some(block) => block,
+                None => self.find(user)?.0,
+            };
+            visit(at, block.row(user - block.first_row(), &mut scratch));
+            last = Some(block);
+        }
+        Ok(())
     }
 
     /// Gives back the memory of the shards from that of the first of these users on, as far as they end before the last.
