@@ -23,7 +23,7 @@ impl Consumer for Forget {
 
     fn ratings(&self, _chunk: &mut (), _ratings: &[RawRating<'_>]) {}
 
-    fn commit(&mut self, _chunks: Vec<()>) -> Result<()> {
+    fn commit(&mut self, _chunk: ()) -> Result<()> {
         Ok(())
     }
 }

@@ -290,7 +290,7 @@ impl Consumer for Checking {
         }
         *seen += ratings.len() as u64;
     }
-    fn commit(&mut self, _seen: Vec<u64>) -> Result<()> {
+    fn commit(&mut self, _seen: u64) -> Result<()> {
         Ok(())
     }
 }

@@ -191,8 +191,8 @@ impl Consumer for Collector<'_> {
         }));
     }
 
-    fn commit(&mut self, chunks: Vec<Chunk>) -> Result<()> {
-        for (user, item, value, time) in chunks.into_iter().flatten() {
+    fn commit(&mut self, chunk: Chunk) -> Result<()> {
+        for (user, item, value, time) in chunk {
             self.without_time |= time.is_none();
             self.records.push(Record {
                 row: self.users.number(user?),

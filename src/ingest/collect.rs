@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use rayon::prelude::*;
-
 use super::dictionary::{Generations, Interner};
 use super::sort::{Record, Stamp};
 use super::spill::Spill;
@@ -182,42 +180,23 @@ impl<T: Stamp> Consumer for Collector<'_, T> {
         }
     }
 
-    /// New ids are numbered in the order of the text; the rest is shared out.
-    fn commit(&mut self, chunks: Vec<ChunkRecords<T>>) -> Result<()> {
+    fn commit(&mut self, mut chunk: ChunkRecords<T>) -> Result<()> {
         let stream = self.stream();
-        let (users, items) = (&mut self.users.open, &mut self.items.open);
         let adopt = |known: &mut Interner, new: &Interner| -> Vec<u32> {
             let ids = 0..new.len() as u32;
             ids.map(|n| known.adopt(new.id(n))).collect()
         };
-        let adopted = chunks.into_iter().map(|chunk| {
-            self.without_time |= chunk.without_time;
-            let new = [
-                adopt(users, &chunk.new_users),
-                adopt(items, &chunk.new_items),
-            ];
-            (new, chunk.records)
-        });
-        let mut chunks: Vec<_> = adopted.collect();
-        let settle = |([new_users, new_items], records): &mut ([Vec<u32>; 2], Vec<Record<T>>)| {
-            for record in records {
-                record.row = settled_number(record.row, new_users);
-                record.col = settled_number(record.col, new_items);
-            }
-        };
-        chunks.par_iter_mut().with_max_len(1).for_each(settle);
-        let records = || chunks.iter().map(|(_, records)| records);
-        let count = || {
-            let each = || records().flatten();
-            rayon::join(
-                || each().for_each(|record| users.count(record.row)),
-                || each().for_each(|record| items.count(record.col)),
-            )
-        };
-        let spill = &mut self.raw.spill;
-        let append = || records().try_for_each(|records| spill.append(stream, records));
-        let (appended, _) = rayon::join(append, count);
-        appended
+        let new_users = adopt(&mut self.users.open, &chunk.new_users);
+        let new_items = adopt(&mut self.items.open, &chunk.new_items);
+        for record in &mut chunk.records {
+            record.row = settled_number(record.row, &new_users);
+            record.col = settled_number(record.col, &new_items);
+            self.users.open.count(record.row);
+            self.items.open.count(record.col);
+        }
+        self.without_time |= chunk.without_time;
+        self.raw.spill.append(stream, &chunk.records)?;
+        Ok(())
     }
 
     /// Only now may a generation be closed: chunks that were parsed side by side hold numbers of the same one.

@@ -11,7 +11,6 @@ use std::hash::BuildHasher;
 use std::path::Path;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use rayon::prelude::*;
 
 use super::numbering::use_of;
 use super::runs::Runs;
@@ -101,7 +100,7 @@ impl Interner {
     /// Numbers in order of their ids' bytes.
     fn sorted(&self) -> Vec<u32> {
         let mut order: Vec<u32> = (0..self.ends.len() as u32).collect();
-        order.par_sort_unstable_by(|&a, &b| self.id(a).cmp(self.id(b)));
+        order.sort_unstable_by(|&a, &b| self.id(a).cmp(self.id(b)));
         order
     }
 }

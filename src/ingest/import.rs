@@ -161,14 +161,11 @@ impl Import {
         let Collector {
             users, items, raw, ..
         } = collector;
-        let (users, items) = rayon::join(|| users.into_runs(), || items.into_runs());
-        let (users, items) = (users?, items?);
+        let (users, items) = (users.into_runs()?, items.into_runs()?);
         // What a stage held is not where the next one looks for memory: here, and where the later ones begin.
         trim_heap();
-        // As much for both at a time as for the second beside what is left of the first.
-        let numbering = |runs| Numbering::new(runs, shares.ids / 8 * 7, folder);
-        let (users, items) = rayon::join(|| numbering(users), || numbering(items));
-        let mut numbered = [users?, items?];
+        let numbering = |runs| Numbering::new(runs, shares.ids, folder);
+        let mut numbered = [numbering(users)?, numbering(items)?];
         let (dictionaries, titled) = self.write_dictionaries(&store, &mut numbered)?;
         trim_heap();
         let [users, items] = numbered.each_ref().map(|side| &side.ids);

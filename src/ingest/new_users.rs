@@ -119,8 +119,8 @@ impl Consumer for Collector<'_> {
         }));
     }
 
-    fn commit(&mut self, chunks: Vec<Self::Chunk>) -> Result<()> {
-        for (id, item, rating) in chunks.into_iter().flatten() {
+    fn commit(&mut self, chunk: Self::Chunk) -> Result<()> {
+        for (id, item, rating) in chunk {
             let next = self.users.len() as u32;
             let user = match self.users.get(&id) {
                 Some(&user) => user,

@@ -24,7 +24,7 @@ impl<C: Send> Parsed<C> {
         options: &ReadOptions,
         consumer: &impl Consumer<Chunk = C>,
     ) -> Parsed<C> {
-        let texts = batch.chunks().par_iter().with_max_len(1);
+        let texts = batch.chunks().par_iter();
         Parsed {
             chunks: texts
                 .map(|text| parse(text, parser, options.skip_bad_lines, consumer))
@@ -34,14 +34,13 @@ impl<C: Send> Parsed<C> {
         }
     }
 
-    /// Commits the chunks up to the failure that ended the text; gives the bytes of text up to the batch's end.
+    /// Commits chunk by chunk, up to the failure that ended the text; gives the bytes of text up to the batch's end.
     pub(super) fn commit(
         self,
         options: &ReadOptions,
         consumer: &mut impl Consumer<Chunk = C>,
         report: &mut InputReport,
     ) -> Result<u64> {
-        let (mut chunks, mut failure) = (Vec::with_capacity(self.chunks.len()), self.failure);
         for (tally, chunk) in self.chunks {
             report.lines += tally.lines;
             report.ratings += tally.ratings;
@@ -51,16 +50,14 @@ impl<C: Send> Parsed<C> {
             if !options.skip_bad_lines
                 && let Some(error) = reasons.next()
             {
-                failure = Some(error);
-                break;
+                return Err(error);
             }
             let room = REASONS - report.reasons.len();
             let reasons = reasons.take(room).map(|error| error.path(&report.path));
             report.reasons.extend(reasons);
-            chunks.push(chunk);
+            consumer.commit(chunk)?;
         }
-        consumer.commit(chunks)?;
-        failure.map_or(Ok(self.bytes), Err)
+        self.failure.map_or(Ok(self.bytes), Err)
     }
 }
 

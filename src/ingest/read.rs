@@ -60,9 +60,10 @@ impl ReadOptions {
 /// Takes in parsed ratings: in parallel what needs only a look at what is there already, then in order what changes it.
 ///
 /// For each chunk of text, `begin` and then `ratings`, for a few hundred ratings at a time, run on a thread of the pool;
-/// afterwards `commit` is called with those that were parsed beside each other, in the order of the text. How many earlier
-/// chunks are committed already when a chunk is parsed depends on the number of threads: what is committed must not depend
-/// on it. What chunks have looked up stays valid until they are committed, if only `batch_done` takes anything away.
+/// afterwards `commit` is called for one chunk after the other, in the order of the text. How many earlier chunks are
+/// committed already when a chunk is parsed depends on the number of threads: what is committed must not depend on it.
+/// What chunks have looked up stays valid until all chunks that were parsed beside each other are committed, if only
+/// `batch_done` takes anything away.
 pub trait Consumer: Send + Sync {
     /// What one chunk of text comes to.
     type Chunk: Send;
@@ -73,8 +74,8 @@ pub trait Consumer: Send + Sync {
     /// Adds the next ratings of a chunk's text. Ids last until the call returns.
     fn ratings(&self, chunk: &mut Self::Chunk, ratings: &[RawRating<'_>]);
 
-    /// Takes in chunks, after all earlier ones.
-    fn commit(&mut self, chunks: Vec<Self::Chunk>) -> Result<()>;
+    /// Takes in a chunk, after all earlier ones.
+    fn commit(&mut self, chunk: Self::Chunk) -> Result<()>;
 
     /// Called when every chunk that was begun is committed, with the number of bytes of text read from all inputs so far,
     /// decompressed.
@@ -278,9 +279,9 @@ pub(super) mod tests {
             }));
         }
 
-        fn commit(&mut self, chunks: Vec<Vec<Owned>>) -> Result<()> {
-            self.chunks += chunks.len();
-            self.ratings.extend(chunks.into_iter().flatten());
+        fn commit(&mut self, chunk: Vec<Owned>) -> Result<()> {
+            self.chunks += 1;
+            self.ratings.extend(chunk);
             Ok(())
         }
 
@@ -519,7 +520,7 @@ pub(super) mod tests {
             type Chunk = ();
             fn begin(&self) {}
             fn ratings(&self, _: &mut (), _: &[RawRating<'_>]) {}
-            fn commit(&mut self, _: Vec<()>) -> Result<()> {
+            fn commit(&mut self, _: ()) -> Result<()> {
                 self.0 += 1;
                 if self.0 < 3 {
                     return Ok(());

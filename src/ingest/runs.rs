@@ -9,8 +9,6 @@ use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
-
 use crate::error::{AtPath, Result};
 use crate::store::DiskFile;
 
@@ -391,7 +389,7 @@ impl Sorter {
             bytes[LENGTHS..LENGTHS + key + value].split_at(key)
         };
         // Where keys are equal, by which came first.
-        order.par_sort_unstable_by(|a, b| {
+        order.sort_unstable_by(|a, b| {
             let by_key = || record(a.1).0.cmp(record(b.1).0);
             a.0.cmp(&b.0).then_with(by_key).then(a.1.cmp(&b.1))
         });

@@ -96,7 +96,7 @@ impl Sweep for Als {
                 self.equations.sixteen_len() + self.equations.sixteen_scratch_len()
             })
             + 3 * alternating::PART;
-        // A long row has two waves of parts in flight, beside the sums that they are added to.
+        // Twice as many parts of long rows are in flight as there are threads, with a sum for each row and for each thread's short one.
         (4 * threads as u64) * (floats as u64 * 4)
     }
 }

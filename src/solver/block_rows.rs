@@ -1,6 +1,6 @@
 //! Moving the rows of one block, in parallel, while the other side is fixed.
 //!
-//! Short rows are tasks of many. A long one is cut into parts, whose sums are gathered in parallel and added in order; of a method
+//! Short rows are tasks of many. Long ones are cut into parts, whose sums are gathered in parallel and added in order; of a method
 //! that looks at rows as wholes it is a task by itself. Where the method can, rows wait until there are as many as are faster to move together; it is the same to the bit.
 
 use std::ops::Range;
@@ -94,20 +94,9 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
                 short.push(task);
             }
         }
-        // As many long rows at a time as there are threads; those that their parts leave idle move short rows.
+        // Threads that long rows leave idle move short ones.
         let (of_long, of_short) = rayon::join(
-            || {
-                let mut long = long.into_iter();
-                loop {
-                    let some: Vec<_> = long.by_ref().take(rayon::current_num_threads()).collect();
-                    if some.is_empty() {
-                        return Ok(());
-                    }
-                    some.into_par_iter()
-                        .with_max_len(1)
-                        .try_for_each(|task| self.long_row(task))?;
-                }
-            },
+            || self.long_rows(long),
             || {
                 short
                     .into_par_iter()
@@ -221,8 +210,25 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
         (self.block.first_row() + i, error)
     }
 
-    /// A row longer than [`PART`]: its parts in parallel, added in order.
-    fn long_row(&self, task: Task<'_>) -> RowResult {
+    /// Rows longer than [`PART`], as many at a time as there are threads. A few of their parts are in flight, so that sums
+    /// stay small beside the factors: twice as many as there are threads.
+    fn long_rows(&self, tasks: Vec<Task<'_>>) -> RowResult {
+        let threads = rayon::current_num_threads();
+        let mut tasks = tasks.into_iter();
+        loop {
+            let some: Vec<_> = tasks.by_ref().take(threads).collect();
+            if some.is_empty() {
+                return Ok(());
+            }
+            let of_each = 2 * threads / some.len();
+            some.into_par_iter()
+                .with_max_len(1)
+                .try_for_each(|task| self.long_row(task, of_each))?;
+        }
+    }
+
+    /// A row longer than [`PART`]: its parts in parallel, so many at a time, added in order.
+    fn long_row(&self, task: Task<'_>, at_once: usize) -> RowResult {
         let i = task.range.start;
         let mut total = self.scratch.take();
         let row = self.block.row(i, &mut total.measure.row);
@@ -232,8 +238,7 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
         };
         let parts: Vec<_> = parts(row).collect();
         self.step.begin(&mut total.sums);
-        // A few parts at a time, so that their sums stay small beside the factors.
-        for wave in parts.chunks(2 * rayon::current_num_threads()) {
+        for wave in parts.chunks(at_once) {
             let gathered: Vec<_> = wave
                 .par_iter()
                 .map(|part| {

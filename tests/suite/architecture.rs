@@ -26,12 +26,9 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     (
         "rayon",
         &[
-            "ingest/collect.rs",
-            "ingest/dictionary.rs",
             "ingest/import.rs",
             "ingest/parsed.rs",
             "ingest/read.rs",
-            "ingest/runs.rs",
             "ingest/sort.rs",
             "ingest/waves.rs",
             "matrix/mod.rs",

@@ -64,7 +64,7 @@ impl Sweep for Ials {
             + self.equations.panel_len()
             + kernel::solve_scratch_len(self.rank)
             + 2 * PART;
-        // A long row has two waves of parts in flight, beside the sums that they are added to.
+        // Twice as many parts of long rows are in flight as there are threads, with a sum for each row and for each thread's short one.
         (4 * threads as u64) * (floats as u64 * 4)
     }
 }

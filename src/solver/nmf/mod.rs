@@ -275,7 +275,7 @@ impl Solver for Nmf {
     }
 
     fn memory(&self, _shape: Shape, threads: usize) -> u64 {
-        // A long row has two waves of parts in flight, beside the sums that they are added to.
+        // Twice as many parts of long rows are in flight as there are threads, with a sum for each row and for each thread's short one.
         (4 * threads as u64) * self.sums_bytes() + 2 * gram::memory(self.rank, threads)
     }
 }
