@@ -9,6 +9,7 @@
 //! each, and one row of the fixed side for each rating.
 
 use super::alternating;
+use super::block_rows::SUMS_AT_ONCE;
 use super::least_squares::LeastSquares;
 use super::row_step::{Cost, Fixed, Own, OwnMut, RowStep};
 use super::sweep::{self, Sweep};
@@ -96,8 +97,7 @@ impl Sweep for Als {
                 self.equations.sixteen_len() + self.equations.sixteen_scratch_len()
             })
             + 3 * alternating::PART;
-        // Twice as many parts of long rows are in flight as there are threads, with a sum for each row and for each thread's short one.
-        (4 * threads as u64) * (floats as u64 * 4)
+        (SUMS_AT_ONCE * threads) as u64 * (floats as u64 * 4)
     }
 }
 

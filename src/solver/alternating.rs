@@ -55,6 +55,7 @@ pub fn half_epoch<S: RowStep>(
     let shared = step.shared(fixed);
     let stride = moving.stride();
     let scratch = Pool::new(|| Scratch::new(step.sums()));
+    let long_rows = Pool::new(RowScratch::default as fn() -> RowScratch);
     let mut fold = Fold::default();
     let mut band = moving.empty_band();
     let ahead = !moving.is_spilled();
@@ -67,6 +68,7 @@ pub fn half_epoch<S: RowStep>(
             measure,
             stride,
             scratch: &scratch,
+            long_rows: &long_rows,
             tick,
         };
         let first = block.first_row();

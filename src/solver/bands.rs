@@ -22,9 +22,6 @@ use super::sums::{Fold, RowSums};
 use crate::error::{Error, Result};
 use crate::matrix::{Block, Factors, Ratings, Room, Row, RowScratch, Side};
 
-/// Rows that a task takes at most: a matter of balance only.
-const TASK: usize = 64;
-
 /// Moves every row of `side` once.
 #[allow(clippy::too_many_arguments)] // As its caller, with the room.
 pub fn half_epoch<S: RowStep>(
@@ -114,7 +111,7 @@ pub fn sum_errors<E: Errors>(
             let fixed = fixed.band(cols.clone(), &mut band)?;
             chunk.visit(|block, in_block, at| {
                 let rows = sums[at..at + in_block.len()].par_iter_mut().enumerate();
-                rows.with_max_len(TASK).for_each(|(i, (seen, sums))| {
+                rows.for_each(|(i, (seen, sums))| {
                     scratch.with(|(scratch, in_band)| {
                         let MeasureScratch { row, predictions } = scratch;
                         let Some((row, range)) =
@@ -311,7 +308,7 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
         own: impl Fn(usize) -> Own<'o> + Sync,
         gathered: &mut [Gathered],
     ) {
-        let rows = gathered.par_iter_mut().enumerate().with_max_len(TASK);
+        let rows = gathered.par_iter_mut().enumerate();
         rows.for_each_init(Vec::new, |in_band, (i, row)| {
             self.scratch.with(|scratch| {
                 let Scratch { sums, measure, .. } = scratch;
@@ -358,24 +355,23 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
         };
         let own: Vec<OwnMut<'_>> = factors.chunks_exact_mut(self.stride).map(own).collect();
         let rows = gathered.par_iter_mut().zip(own).enumerate();
-        rows.with_max_len(TASK)
-            .map(|(i, (row, mut own))| {
-                let finished = self.scratch.with(|Scratch { sums, .. }| {
-                    self.take_up(row, sums);
-                    if row.seen > PART {
-                        self.end_part(sums, &mut row.total);
-                        self.step.take_up(&row.total, sums);
-                    }
-                    self.step
-                        .finish(own.reborrow(), row.seen, fixed, &shared, sums)
-                });
-                finished.map_err(|e| (i, e))?;
-                Ok(RowSums {
-                    penalty: self.step.cost().penalty(own.as_ref(), row.seen),
-                    ..RowSums::default()
-                })
+        rows.map(|(i, (row, mut own))| {
+            let finished = self.scratch.with(|Scratch { sums, .. }| {
+                self.take_up(row, sums);
+                if row.seen > PART {
+                    self.end_part(sums, &mut row.total);
+                    self.step.take_up(&row.total, sums);
+                }
+                self.step
+                    .finish(own.reborrow(), row.seen, fixed, &shared, sums)
+            });
+            finished.map_err(|e| (i, e))?;
+            Ok(RowSums {
+                penalty: self.step.cost().penalty(own.as_ref(), row.seen),
+                ..RowSums::default()
             })
-            .collect()
+        })
+        .collect()
     }
 
     /// Goes on from what a row has gathered of the part that it is in.

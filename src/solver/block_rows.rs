@@ -14,7 +14,11 @@ use super::row_step::{Cost, Fixed, Measure, Own, OwnMut, RowStep};
 use super::sums::RowSums;
 use crate::error::{Error, Result};
 use crate::kernel::LANES;
-use crate::matrix::{Block, Row};
+use crate::matrix::{Block, Row, RowScratch};
+
+/// Sums of rows and of parts that are there at a time, for each thread: two parts of long rows, one long row's own, and one
+/// short row's.
+pub const SUMS_AT_ONCE: usize = 4;
 
 /// Rows of a block that one task moves, with where it writes.
 struct Task<'a> {
@@ -62,6 +66,8 @@ pub(super) struct Work<'a, S: RowStep, F> {
     pub measure: Measure,
     pub stride: usize,
     pub scratch: &'a Pool<Scratch<S::Sums>, F>,
+    /// Room for long rows: apart, so that no more of it grows to their length than there are threads.
+    pub long_rows: &'a Pool<RowScratch, fn() -> RowScratch>,
     pub tick: Tick<'a>,
 }
 
@@ -210,8 +216,8 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
         (self.block.first_row() + i, error)
     }
 
-    /// Rows longer than [`PART`], as many at a time as there are threads. A few of their parts are in flight, so that sums
-    /// stay small beside the factors: twice as many as there are threads.
+    /// Rows longer than [`PART`], as many at a time as there are threads, and twice as many of their parts, so that sums stay
+    /// small beside the factors.
     fn long_rows(&self, tasks: Vec<Task<'_>>) -> RowResult {
         let threads = rayon::current_num_threads();
         let mut tasks = tasks.into_iter();
@@ -230,8 +236,8 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
     /// A row longer than [`PART`]: its parts in parallel, so many at a time, added in order.
     fn long_row(&self, task: Task<'_>, at_once: usize) -> RowResult {
         let i = task.range.start;
-        let mut total = self.scratch.take();
-        let row = self.block.row(i, &mut total.measure.row);
+        let (mut total, mut decoded) = (self.scratch.take(), self.long_rows.take());
+        let row = self.block.row(i, &mut decoded);
         let mut own = OwnMut {
             factors: task.rows,
             bias: task.biases.first_mut(),
@@ -262,6 +268,7 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
             before.unwrap_or_else(|| self.after(own.as_ref(), row.len(), || row, predictions));
         (self.tick)(row.len() as u64);
         self.scratch.give(total);
+        self.long_rows.give(decoded);
         Ok(())
     }
 

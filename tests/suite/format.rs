@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use lowrank::matrix::{Ratings, RowScratch, Side};
+use lowrank::matrix::{Ratings, Row, RowScratch, Side};
 use lowrank::rng::key;
 use lowrank::store::{
     Encoding, Fingerprint, HeldIds, InputCounts, Kind, Layout, Manifest, Part, Shard, ShardEntry,
@@ -268,6 +268,23 @@ fn held_out_rows_are_found_by_user() {
             assert_eq!(found, expected);
         }
         let error = rows.find(USERS.len()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnknownId);
+        // In any order, also twice, and across shards.
+        let last = USERS.len() as u32 - 1;
+        let users: Vec<u32> = (0..=last).chain([last, 0, last, 0, 0]).collect();
+        let mut visited = Vec::new();
+        let visit = |at, row: Row<'_>| visited.push((at, row.cols.to_vec(), row.values.to_vec()));
+        rows.visit(&users, visit).unwrap();
+        let expected = users.iter().enumerate().map(|(at, &user)| {
+            let of_user = triplets.iter().filter(|t| t.0 == user);
+            let (cols, values) = of_user.map(|t| (t.1, t.2)).unzip();
+            (at, cols, values)
+        });
+        assert_eq!(
+            visited,
+            expected.collect::<Vec<(usize, Vec<u32>, Vec<f32>)>>()
+        );
+        let error = rows.visit(&[0, last + 1], |_, _| ()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnknownId);
     }
 }

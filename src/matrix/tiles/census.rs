@@ -269,7 +269,7 @@ impl Counted {
 /// Two for the user, two for the item, four for the value.
 const MOST_BYTES_PER_RATING: u64 = 8;
 
-/// What is left of users, and a list of places; or that list, and a copy of what is put in order.
+/// Two lists of places, and a copy of what is put in order.
 const ORDER_BYTES_PER_RATING: u64 = 12;
 
 /// A wave in memory.

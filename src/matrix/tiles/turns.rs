@@ -25,8 +25,8 @@ struct Place {
 /// of the eight takes its place. A turn that finds too few is none: what it found comes last, one by one, and so does the next
 /// rating of the first place that has one.
 pub(super) fn in_turns(users: &[u16], items: &[u16], rows: usize) -> (Vec<u32>, usize) {
-    // What is left of each user: where it lies and whose it is. A tile has no more than 65,536 rows of either side, and so places of 32 bits.
-    let mut left: Vec<(u32, u16)> = (0..).zip(items.iter().copied()).collect();
+    // A tile has no more than 65,536 rows of either side, and so places of 32 bits.
+    let mut left: Vec<u32> = (0..items.len() as u32).collect();
     let runs = users.chunk_by(|a, b| a == b);
     let mut runs = runs.scan(0, |end, run| {
         let next = *end;
@@ -48,15 +48,14 @@ pub(super) fn in_turns(users: &[u16], items: &[u16], rows: usize) -> (Vec<u32>, 
                 continue;
             }
             let own = &mut left[place.next..place.end.min(place.next + CHOICE)];
-            let free = |&(_, item): &(u32, u16)| turn_of[usize::from(item)] + 1 < turn;
-            let Some(chosen) = own.iter().position(free) else {
+            let last = |at: &u32| turn_of[usize::from(items[*at as usize])];
+            let Some(chosen) = own.iter().position(|at| last(at) + 1 < turn) else {
                 continue;
             };
             own.swap(0, chosen);
-            let (rating, item) = own[0];
-            turn_of[usize::from(item)] = turn;
+            turn_of[usize::from(items[own[0] as usize])] = turn;
             place.turn = turn;
-            order.push(rating);
+            order.push(own[0]);
             place.pass(&mut runs);
             if order.len() == full {
                 first = at + 1;
@@ -69,7 +68,7 @@ pub(super) fn in_turns(users: &[u16], items: &[u16], rows: usize) -> (Vec<u32>, 
         }
         rest.extend(order.drain(full - SIDE_BY_SIDE..));
         if let Some(place) = places.iter_mut().find(|place| place.next < place.end) {
-            rest.push(left[place.next].0);
+            rest.push(left[place.next]);
             place.pass(&mut runs);
         }
     }

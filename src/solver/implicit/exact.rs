@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::kernel::{self, NormalEquations, Segment};
 use crate::matrix::{Row, Shape};
 use crate::solver::alternating::PART;
+use crate::solver::block_rows::SUMS_AT_ONCE;
 use crate::solver::row_step::{Cost, Fixed, Own, OwnMut, RowStep};
 use crate::solver::sweep::{self, Sweep};
 use crate::solver::{Learns, Method, Missing, Options, Solver};
@@ -64,8 +65,7 @@ impl Sweep for Ials {
             + self.equations.panel_len()
             + kernel::solve_scratch_len(self.rank)
             + 2 * PART;
-        // Twice as many parts of long rows are in flight as there are threads, with a sum for each row and for each thread's short one.
-        (4 * threads as u64) * (floats as u64 * 4)
+        (SUMS_AT_ONCE * threads) as u64 * (floats as u64 * 4)
     }
 }
 

@@ -123,10 +123,7 @@ fn order_by_item(keys: &mut Vec<u64>) {
 /// The slopes of the visits at so many items, item by item.
 fn columns(tasks: &[Task], items: usize, visits: usize) -> Vec<f32> {
     let mut columns = vec![0.0; items * visits];
-    let chunks = columns
-        .par_chunks_mut(ITEMS * visits)
-        .enumerate()
-        .with_max_len(1);
+    let chunks = columns.par_chunks_mut(ITEMS * visits).enumerate();
     chunks.for_each(|(chunk, columns)| {
         let rows = tasks
             .iter()

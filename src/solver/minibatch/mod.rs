@@ -250,7 +250,6 @@ impl<C: Contrast> MiniBatches<'_, C> {
         let tasks = batch
             .par_chunks(TASK)
             .zip(rows_of_tasks)
-            .with_max_len(1)
             .map(|(visits, (flat, starts))| {
                 for (at, visit) in visits.iter().enumerate() {
                     let row = &mut flat[at * stride..][..users.rank()];
@@ -362,8 +361,7 @@ impl<C: Contrast> MiniBatches<'_, C> {
             .into_par_iter()
             .zip(batch.par_chunks(TASK))
             .zip(tasks)
-            .enumerate()
-            .with_max_len(1);
+            .enumerate();
         work.for_each(|(number, ((mut span, visits), task))| {
             SCRATCH.with_borrow_mut(|scratch| {
                 scratch.gradient.resize(rows.stride(), 0.0);
@@ -413,7 +411,6 @@ impl<C: Contrast> MiniBatches<'_, C> {
         spans
             .into_par_iter()
             .zip(met.groups.par_chunks(ITEMS))
-            .with_max_len(1)
             .for_each(|(mut span, groups)| {
                 SCRATCH.with_borrow_mut(|scratch| {
                     scratch.gradient.resize(rows.stride(), 0.0);

@@ -78,8 +78,7 @@ impl Shared {
         let mut packed = vec![0.0; kernel::packed_len(items.len(), rank)];
         let tiles = packed
             .par_chunks_mut(ITEMS * rank)
-            .zip(items.par_chunks(ITEMS))
-            .with_max_len(1);
+            .zip(items.par_chunks(ITEMS));
         tiles.for_each(|(packed, items)| {
             let mut rows = vec![0.0; items.len() * stride];
             for (row, &item) in rows.chunks_exact_mut(stride).zip(items) {

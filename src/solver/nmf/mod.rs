@@ -18,6 +18,7 @@ mod eigen;
 mod step;
 mod study;
 
+use super::block_rows::SUMS_AT_ONCE;
 use super::gram::{self, column_sums, gram};
 use super::losses;
 use super::row_step::Fixed;
@@ -275,7 +276,6 @@ impl Solver for Nmf {
     }
 
     fn memory(&self, _shape: Shape, threads: usize) -> u64 {
-        // Twice as many parts of long rows are in flight as there are threads, with a sum for each row and for each thread's short one.
-        (4 * threads as u64) * self.sums_bytes() + 2 * gram::memory(self.rank, threads)
+        (SUMS_AT_ONCE * threads) as u64 * self.sums_bytes() + 2 * gram::memory(self.rank, threads)
     }
 }
