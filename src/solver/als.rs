@@ -8,12 +8,11 @@
 //! Cost: n (k^2 + k) flop a side and k^3 / 3 a row, for k = rank + 1 with biases. Reads: by-item and by-user ratings once
 //! each, and one row of the fixed side for each rating.
 
-use super::alternating;
-use super::block_rows::SUMS_AT_ONCE;
 use super::least_squares::LeastSquares;
 use super::row_step::{Cost, Fixed, Own, OwnMut, RowStep};
 use super::sweep::{self, Sweep};
 use super::{Learns, Method, Missing, Options, Ridge, Solver};
+use super::{alternating, bands, block_rows};
 use crate::error::{Error, Result};
 use crate::kernel::{self, LANES, NormalEquations, Segment};
 use crate::matrix::{Row, Shape};
@@ -77,6 +76,15 @@ impl Als {
 }
 
 impl Als {
+    /// What [`Sums`] take without systems that are solved together.
+    fn sums_bytes(&self) -> u64 {
+        let floats = self.equations.sums_len()
+            + self.equations.panel_len()
+            + kernel::solve_scratch_len(self.equations.size())
+            + 3 * alternating::PART;
+        4 * floats as u64
+    }
+
     /// Moves a row to its solution.
     fn write(&self, solution: &[f32], own: OwnMut<'_>) {
         for (x, &solved) in own.factors.iter_mut().zip(&solution[..self.rank]) {
@@ -90,14 +98,14 @@ impl Als {
 
 impl Sweep for Als {
     fn memory(&self, _shape: Shape, threads: usize) -> u64 {
-        let floats = self.equations.sums_len()
-            + self.equations.panel_len()
-            + kernel::solve_scratch_len(self.equations.size())
-            + self.together().map_or(0, |_| {
-                self.equations.sixteen_len() + self.equations.sixteen_scratch_len()
-            })
-            + 3 * alternating::PART;
-        (SUMS_AT_ONCE * threads) as u64 * (floats as u64 * 4)
+        let together = self.together().map_or(0, |_| {
+            self.equations.sixteen_len() + self.equations.sixteen_scratch_len()
+        });
+        (block_rows::SUMS_AT_ONCE * threads) as u64 * (self.sums_bytes() + 4 * together as u64)
+    }
+
+    fn memory_in_bands(&self, _shape: Shape, threads: usize) -> u64 {
+        (bands::SUMS_AT_ONCE * threads) as u64 * self.sums_bytes()
     }
 }
 

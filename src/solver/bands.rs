@@ -13,14 +13,16 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::Tick;
-use super::alternating::{MeasureScratch, PART, Pool, name_row};
-use super::block_rows::Scratch;
+use super::alternating::{PART, Pool, name_row};
 use super::chunks::{Chunking, Extent, Passing};
 use super::losses::{self, Errors, Losses};
 use super::row_step::{Cost, Fixed, Measure, Own, OwnMut, RowStep};
 use super::sums::{Fold, RowSums};
 use crate::error::{Error, Result};
 use crate::matrix::{Block, Factors, Ratings, Room, Row, RowScratch, Side};
+
+/// Sums that are there at a time, for each thread: of a part of a row, and of the parts before it.
+pub const SUMS_AT_ONCE: usize = 2;
 
 /// Moves every row of `side` once.
 #[allow(clippy::too_many_arguments)] // As its caller, with the room.
@@ -39,7 +41,8 @@ pub fn half_epoch<S: RowStep>(
         step,
         floats: carried(step),
         stride: moving.stride(),
-        scratch: &Pool::new(|| Scratch::new(step.sums())),
+        sums: &Pool::new(|| step.sums()),
+        decoded: &Pool::new(Default::default),
     };
     let chunking = Chunking::of_sums(4 * work.floats as u64, of_own(moving));
     let mut fold = Fold::default();
@@ -97,7 +100,7 @@ pub fn sum_errors<E: Errors>(
     errors: &E,
 ) -> Result<RowSums> {
     let chunking = Chunking::of_errors(size_of::<E::Sums>(), of_own(own));
-    let scratch = Pool::new(|| (MeasureScratch::default(), Vec::new()));
+    let scratch: Pool<(Decoded, Vec<f32>), _> = Pool::new(Default::default);
     let mut fold = Fold::default();
     let (mut own_band, mut band) = (own.empty_band(), fixed.factors.empty_band());
     let passing = passing(fixed, room);
@@ -112,10 +115,9 @@ pub fn sum_errors<E: Errors>(
             chunk.visit(|block, in_block, at| {
                 let rows = sums[at..at + in_block.len()].par_iter_mut().enumerate();
                 rows.for_each(|(i, (seen, sums))| {
-                    scratch.with(|(scratch, in_band)| {
-                        let MeasureScratch { row, predictions } = scratch;
+                    scratch.with(|(decoded, predictions)| {
                         let Some((row, range)) =
-                            segment(block, in_block.start + i, *seen, &cols, row, in_band)
+                            segment(block, in_block.start + i, *seen, &cols, decoded)
                         else {
                             return;
                         };
@@ -236,6 +238,13 @@ fn of_own(own: &Factors) -> u64 {
     }
 }
 
+/// Room for a row's ratings, and for the columns of those in a band.
+#[derive(Default)]
+struct Decoded {
+    row: RowScratch,
+    in_band: Vec<u32>,
+}
+
 /// The ratings of row `i` of a block that lie in a band of columns, numbered from its start, and where in the row they are.
 /// Those before number `seen` lie before the band. Nothing, if there are none.
 fn segment<'s>(
@@ -243,13 +252,13 @@ fn segment<'s>(
     i: usize,
     seen: usize,
     band: &Range<usize>,
-    scratch: &'s mut RowScratch,
-    in_band: &'s mut Vec<u32>,
+    decoded: &'s mut Decoded,
 ) -> Option<(Row<'s>, Range<usize>)> {
     if seen == block.row_len(i) {
         return None;
     }
-    let row = block.row(i, scratch);
+    let Decoded { row, in_band } = decoded;
+    let row = block.row(i, row);
     let end = seen + row.cols[seen..].partition_point(|&col| (col as usize) < band.end);
     if end == seen {
         return None;
@@ -289,15 +298,17 @@ impl Gathered {
 }
 
 /// What gathering the sums of rows takes.
-struct Work<'a, S: RowStep, F> {
+struct Work<'a, S: RowStep, F, D> {
     step: &'a S,
     /// Numbers that a row carries.
     floats: usize,
     stride: usize,
-    scratch: &'a Pool<Scratch<S::Sums>, F>,
+    sums: &'a Pool<S::Sums, F>,
+    /// Apart, so that no more of it grows to the longest row than there are threads.
+    decoded: &'a Pool<Decoded, D>,
 }
 
-impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
+impl<S: RowStep, F: Fn() -> S::Sums + Sync, D: Fn() -> Decoded + Sync> Work<'_, S, F, D> {
     /// Gathers what the rows of a block from `first` on have in a band of columns.
     fn gather<'o>(
         &self,
@@ -309,33 +320,44 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
         gathered: &mut [Gathered],
     ) {
         let rows = gathered.par_iter_mut().enumerate();
-        rows.for_each_init(Vec::new, |in_band, (i, row)| {
-            self.scratch.with(|scratch| {
-                let Scratch { sums, measure, .. } = scratch;
+        rows.for_each(|(i, row)| {
+            self.decoded.with(|decoded| {
                 let at = first + i;
-                let Some((segment, range)) =
-                    segment(block, at, row.seen, band, &mut measure.row, in_band)
-                else {
-                    return;
-                };
-                let long = block.row_len(at) > PART;
-                self.take_up(row, sums);
-                while row.seen < range.end {
-                    let mut end = range.end;
-                    if long {
-                        end = end.min((row.seen / PART + 1) * PART);
-                        if row.seen > 0 && row.seen.is_multiple_of(PART) {
-                            self.end_part(sums, &mut row.total);
-                            self.step.begin(sums);
-                        }
-                    }
-                    let piece = segment.part(row.seen - range.start..end - range.start);
-                    self.step.accumulate(own(i), piece, fixed, sums);
-                    row.seen = end;
+                if let Some((segment, range)) = segment(block, at, row.seen, band, decoded) {
+                    let long = block.row_len(at) > PART;
+                    self.gather_row(own(i), segment, range, long, fixed, row);
                 }
-                row.part.resize(self.floats, 0.0);
-                self.step.set_aside(sums, &mut row.part);
             });
+        });
+    }
+
+    /// Gathers what a row has in a band: those of its ratings whose numbers in it are `range`.
+    fn gather_row(
+        &self,
+        own: Own<'_>,
+        segment: Row<'_>,
+        range: Range<usize>,
+        long: bool,
+        fixed: &Fixed<'_>,
+        row: &mut Gathered,
+    ) {
+        self.sums.with(|sums| {
+            self.take_up(row, sums);
+            while row.seen < range.end {
+                let mut end = range.end;
+                if long {
+                    end = end.min((row.seen / PART + 1) * PART);
+                    if row.seen > 0 && row.seen.is_multiple_of(PART) {
+                        self.end_part(sums, &mut row.total);
+                        self.step.begin(sums);
+                    }
+                }
+                let piece = segment.part(row.seen - range.start..end - range.start);
+                self.step.accumulate(own, piece, fixed, sums);
+                row.seen = end;
+            }
+            row.part.resize(self.floats, 0.0);
+            self.step.set_aside(sums, &mut row.part);
         });
     }
 
@@ -356,7 +378,7 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
         let own: Vec<OwnMut<'_>> = factors.chunks_exact_mut(self.stride).map(own).collect();
         let rows = gathered.par_iter_mut().zip(own).enumerate();
         rows.map(|(i, (row, mut own))| {
-            let finished = self.scratch.with(|Scratch { sums, .. }| {
+            let finished = self.sums.with(|sums| {
                 self.take_up(row, sums);
                 if row.seen > PART {
                     self.end_part(sums, &mut row.total);
@@ -384,14 +406,14 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
 
     /// Adds the sums of a part to those of the parts before it.
     fn end_part(&self, part: &S::Sums, total: &mut Vec<f32>) {
-        let mut scratch = self.scratch.take();
-        match total.is_empty() {
-            true => self.step.begin(&mut scratch.sums),
-            false => self.step.take_up(total, &mut scratch.sums),
-        }
-        self.step.merge(part, &mut scratch.sums);
-        total.resize(self.floats, 0.0);
-        self.step.set_aside(&scratch.sums, total);
-        self.scratch.give(scratch);
+        self.sums.with(|sums| {
+            match total.is_empty() {
+                true => self.step.begin(sums),
+                false => self.step.take_up(total, sums),
+            }
+            self.step.merge(part, sums);
+            total.resize(self.floats, 0.0);
+            self.step.set_aside(sums, total);
+        });
     }
 }

@@ -402,6 +402,11 @@ pub trait Solver: Send + Sync {
     /// Memory that training takes beyond the parameters themselves, in bytes.
     fn memory(&self, shape: Shape, threads: usize) -> u64;
 
+    /// The same where both sides pass by in bands; by default, as much.
+    fn memory_in_bands(&self, shape: Shape, threads: usize) -> u64 {
+        self.memory(shape, threads)
+    }
+
     /// Bytes that a row's sums take while the fixed side passes by in bands. None, the default, if the method needs the
     /// fixed side as a whole, and so all factors in memory.
     fn row_sums(&self) -> Option<u64> {

@@ -14,6 +14,11 @@ use crate::matrix::{Factors, Ratings, Row, Shape, Side};
 pub trait Sweep: RowStep + Send {
     /// Memory that training takes beyond the parameters themselves, in bytes.
     fn memory(&self, shape: Shape, threads: usize) -> u64;
+
+    /// Of that, what is left where both sides pass by in bands: by default, as much.
+    fn memory_in_bands(&self, shape: Shape, threads: usize) -> u64 {
+        self.memory(shape, threads)
+    }
 }
 
 impl<S: Sweep> Solver for S {
@@ -54,6 +59,10 @@ impl<S: Sweep> Solver for S {
 
     fn memory(&self, shape: Shape, threads: usize) -> u64 {
         Sweep::memory(self, shape, threads)
+    }
+
+    fn memory_in_bands(&self, shape: Shape, threads: usize) -> u64 {
+        Sweep::memory_in_bands(self, shape, threads)
     }
 
     fn row_sums(&self) -> Option<u64> {

@@ -112,8 +112,10 @@ impl Placement {
                     Side::Items => "factors of users",
                 };
                 tier.hold(name, bytes(larger.other()) * copies(options));
+                tier.hold("scratch", solver.memory(shape, threads));
+            } else {
+                tier.hold("scratch", solver.memory_in_bands(shape, threads));
             }
-            tier.hold("scratch", solver.memory(shape, threads));
             tier.hold("sums by row", SUMMED_BYTES);
             tier.hold("a shard in use", largest);
             let files = sides.len() as u64 * copies(options);
