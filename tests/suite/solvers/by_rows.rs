@@ -211,17 +211,38 @@ proptest! {
         assert_same(&state, &twin, &triplets, &options);
     }
 
+    // Step by step the same only where rows are well conditioned: of others, rounding delays the last direction by a step or
+    // more (Greenbaum: Behavior of slightly perturbed Lanczos and conjugate-gradient recurrences, 1989).
     #[test]
     fn conjugate_gradient_is_its_dense_twin(
         triplets in ratings(),
         options in options(),
         cg_steps in 1..5_usize,
     ) {
-        let options = Options { solver: "cg".into(), cg_steps, ..options };
+        let options = Options {
+            solver: "cg".into(),
+            cg_steps,
+            regularization_row: options.regularization_row + 1.0,
+            bias_regularization_row: options.bias_regularization_row.map(|ridge| ridge + 1.0),
+            ..options
+        };
         let ratings = InMemory::from_triplets(USERS, ITEMS, &triplets).unwrap().with_rows_per_block(5);
         let mut twin = start(&ratings, &options);
         for _ in 0..2 {
             twin.sweep([1, 0], |twin, side, at| twin.conjugate(side, at, &triplets, &options));
+        }
+        let state = train(&ratings, Options { epochs: 2, ..options.clone() }, 2);
+        assert_same(&state, &twin, &triplets, &options);
+    }
+
+    #[test]
+    fn conjugate_gradient_to_the_end_is_als(triplets in ratings(), options in options()) {
+        // As many as there are unknowns at most, and as many again for what rounding delays.
+        let options = Options { solver: "cg".into(), cg_steps: 40, ..options };
+        let ratings = InMemory::from_triplets(USERS, ITEMS, &triplets).unwrap();
+        let mut twin = start(&ratings, &options);
+        for _ in 0..2 {
+            twin.sweep([1, 0], |twin, side, at| twin.solve(side, at, &triplets, &options));
         }
         let state = train(&ratings, Options { epochs: 2, ..options.clone() }, 2);
         assert_same(&state, &twin, &triplets, &options);
