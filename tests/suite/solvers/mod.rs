@@ -329,7 +329,8 @@ proptest! {
         regularizer in prop::sample::select(vec!["l2", "l1", "0.5*x^2 + 0.1*abs(x)", "exp(x) + x^4"]),
     ) {
         let update = if simultaneous { Update::Simultaneous } else { Update::Alternating };
-        let rates = vec![0.02, 0.01, 0.005];
+        // Small enough that steps along the steepest penalty do not diverge from any start that is drawn.
+        let rates = vec![0.004, 0.002, 0.001];
         let options = Options { solver: "gradient".into(), update, learning_rates: rates.clone(), regularizer: regularizer.into(), ..options };
         let ratings = InMemory::from_triplets(USERS, ITEMS, &triplets).unwrap().with_rows_per_block(4);
         let mut twin = start(&ratings, &options);
