@@ -18,14 +18,14 @@ pub(super) fn write(path: &Path, factors: &Factors) -> Result<Seal> {
     for rows in factors.bands(0..factors.rows()) {
         let (factors, _) = factors.load(rows, &mut band)?;
         for row in 0..factors.rows() {
-            writer.write_f32s(factors.row(row))?;
+            writer.write_numbers(factors.row(row))?;
         }
     }
     if factors.has_biases() {
         writer.section(BIASES)?;
         for rows in factors.bands(0..factors.rows()) {
             let (factors, _) = factors.load(rows, &mut band)?;
-            writer.write_f32s(factors.biases())?;
+            writer.write_numbers(factors.biases())?;
         }
     }
     let counts = [

@@ -19,11 +19,11 @@ pub(super) fn write(path: &Path, rows: &SparseRows) -> Result<Seal> {
     let file = DiskFile::create(path).at(path)?;
     let mut writer = ContainerWriter::new(file, path, Kind::Factors, 3)?;
     writer.section(OFFSETS)?;
-    writer.write_u64s(rows.offsets().iter().copied())?;
+    writer.write_numbers(rows.offsets())?;
     writer.section(COLUMNS)?;
-    writer.write_u32s(rows.cols().iter().copied())?;
+    writer.write_numbers(rows.cols())?;
     writer.section(VALUES)?;
-    writer.write_f32s(rows.values())?;
+    writer.write_numbers(rows.values())?;
     writer.finish([rows.rows() as u64, rows.columns() as u64, SPARSE], [0; 2])
 }
 

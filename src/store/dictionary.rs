@@ -111,7 +111,7 @@ pub fn write_dictionary(sink: impl Sink, path: &Path, mut ids: impl IdSource) ->
     let mut file = ContainerWriter::new(sink, path, Kind::Dictionary, sections)?;
     write_strings(&mut file, OFFSETS, IDS, |visit| ids.ids(visit))?;
     file.section(SORTED)?;
-    ids.sorted(&mut |row| file.write_u32s([row]))?;
+    ids.sorted(&mut |row| file.write_numbers(&[row]))?;
     if titles {
         write_strings(&mut file, TITLE_OFFSETS, TITLES, |visit| ids.titles(visit))?;
     }
@@ -132,11 +132,11 @@ fn write_strings<S: Sink>(
     pass: impl Fn(&mut dyn FnMut(&str) -> Result<()>) -> Result<()>,
 ) -> Result<()> {
     file.section(offsets)?;
-    let mut end = 0;
-    file.write_u64s([end])?;
+    let mut end = 0_u64;
+    file.write_numbers(&[end])?;
     pass(&mut |string| {
         end += string.len() as u64;
-        file.write_u64s([end])
+        file.write_numbers(&[end])
     })?;
     file.section(strings)?;
     pass(&mut |string| file.write(string.as_bytes()))

@@ -100,9 +100,9 @@ impl Packing {
         let mut file = ContainerWriter::create(path, Kind::Shard, if coded { 5 } else { 4 })?;
         let (groups, starts) = pack_starts(&self.rows);
         file.section(GROUPS)?;
-        file.write_u32s(groups)?;
+        file.write_numbers(&groups)?;
         file.section(STARTS)?;
-        file.write_u64s(starts)?;
+        file.write_numbers(&starts)?;
         file.section(IDS)?;
         file.write(&self.ids)?;
         if coded {
@@ -127,10 +127,10 @@ impl Packing {
             let last = sorted.last().copied().unwrap_or(0.0);
             sorted.resize(codebook_len(sorted.len()), last);
             file.section(CODEBOOK)?;
-            file.write_f32s(&sorted)?;
+            file.write_numbers(&sorted)?;
         } else {
             file.section(VALUES)?;
-            file.write_f32s(&self.values)?;
+            file.write_numbers(&self.values)?;
         }
         let counts = [first_row, self.rows() as u64, self.ratings() as u64];
         let seal = file.finish(counts, codes)?;

@@ -226,11 +226,11 @@ impl ShardsWriter {
             } => {
                 let mut file = ContainerWriter::create(&path, Kind::Shard, 3)?;
                 file.section(OFFSETS)?;
-                file.write_u64s(offsets.iter().copied())?;
+                file.write_numbers(offsets)?;
                 file.section(COLS)?;
-                file.write_u32s(cols.iter().copied())?;
+                file.write_numbers(cols)?;
                 file.section(VALUES)?;
-                file.write_f32s(values)?;
+                file.write_numbers(values)?;
                 let seal = file.finish([self.first_row, rows, ratings], self.layout.codes())?;
                 offsets.drain(..rows as usize);
                 cols.clear();

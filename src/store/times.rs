@@ -90,9 +90,9 @@ impl TimesPacking {
     pub fn write(&mut self, path: &Path, shard: &ShardEntry, part: Part) -> Result<Seal> {
         let mut file = ContainerWriter::create(path, Kind::Times, 3)?;
         file.section(EARLIEST)?;
-        file.write_u64s(self.earliest.iter().copied())?;
+        file.write_numbers(&self.earliest)?;
         file.section(STARTS)?;
-        file.write_u64s(self.starts.iter().copied())?;
+        file.write_numbers(&self.starts)?;
         file.section(LATER)?;
         file.write(&self.later)?;
         let counts = [shard.first_row, shard.rows, shard.ratings];

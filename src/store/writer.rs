@@ -1,7 +1,9 @@
 //! Writing a file of ours: sections stream out, header and table come last.
 
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+
+use bytemuck::NoUninit;
 
 use super::container::Seal;
 use super::disk::DiskFile;
@@ -10,6 +12,9 @@ use crate::error::{AtPath, Result};
 
 /// Bytes of a file in the making that the page cache may have: a budget may be small beside it.
 pub const CACHED: u64 = 4 << 20;
+
+/// Bytes that the checksum and the file see at once.
+const BUFFER: usize = 64 << 10;
 
 /// Where bytes go: a file, or in tests something that fails when it is told to.
 pub trait Sink: Write + Seek {
@@ -29,12 +34,15 @@ impl<S: Sink + ?Sized> Sink for &mut S {
 /// never taken for a whole one.
 #[derive(Debug)]
 pub struct ContainerWriter<S: Sink> {
-    out: BufWriter<S>,
+    out: S,
     path: PathBuf,
     kind: Kind,
     promised: u32,
     sections: Vec<Section>,
     position: u64,
+    /// What has not been written yet, and how much of it is in the checksum of a section that has ended.
+    buffer: Vec<u8>,
+    summed: usize,
     crc: crc32fast::Hasher,
 }
 
@@ -53,12 +61,14 @@ impl<S: Sink> ContainerWriter<S> {
     /// A container of so many sections at the start of an empty sink; `path` is what errors name.
     pub fn new(sink: S, path: &Path, kind: Kind, sections: u32) -> Result<ContainerWriter<S>> {
         let mut writer = ContainerWriter {
-            out: BufWriter::new(sink),
+            out: sink,
             path: path.to_owned(),
             kind,
             promised: sections,
             sections: Vec::new(),
             position: 0,
+            buffer: Vec::with_capacity(BUFFER),
+            summed: 0,
             crc: crc32fast::Hasher::new(),
         };
         let start = HEADER_BYTES as u64 + header::table_bytes(sections);
@@ -69,6 +79,7 @@ impl<S: Sink> ContainerWriter<S> {
     /// Begins the next section, and so ends the one before.
     pub fn section(&mut self, name: &str) -> Result<()> {
         self.end_section()?;
+        self.sum();
         self.crc = crc32fast::Hasher::new();
         self.sections.push(Section {
             name: Section::name(name),
@@ -80,49 +91,36 @@ impl<S: Sink> ContainerWriter<S> {
     }
 
     /// Appends bytes to the section.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.write_all(bytes).at(&self.path)?;
-        self.crc.update(bytes);
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         self.position += bytes.len() as u64;
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(BUFFER - self.buffer.len()));
+            self.buffer.extend_from_slice(now);
+            if self.buffer.len() == BUFFER {
+                self.flush().at(&self.path)?;
+            }
+            bytes = later;
+        }
         Ok(())
     }
 
     /// Appends numbers to the section.
-    pub fn write_u16s(&mut self, values: impl IntoIterator<Item = u16>) -> Result<()> {
-        self.write_encoded(values.into_iter().map(u16::to_le_bytes))
+    pub fn write_numbers<T: NoUninit>(&mut self, numbers: &[T]) -> Result<()> {
+        self.write(bytemuck::cast_slice(numbers))
     }
 
-    /// Appends numbers to the section.
-    pub fn write_u32s(&mut self, values: impl IntoIterator<Item = u32>) -> Result<()> {
-        self.write_encoded(values.into_iter().map(u32::to_le_bytes))
+    /// Adds to the checksum what it has not seen.
+    fn sum(&mut self) {
+        self.crc.update(&self.buffer[self.summed..]);
+        self.summed = self.buffer.len();
     }
 
-    /// Appends numbers to the section.
-    pub fn write_u64s(&mut self, values: impl IntoIterator<Item = u64>) -> Result<()> {
-        self.write_encoded(values.into_iter().map(u64::to_le_bytes))
-    }
-
-    /// Appends numbers to the section.
-    pub fn write_f32s(&mut self, values: &[f32]) -> Result<()> {
-        self.write_encoded(values.iter().map(|value| value.to_le_bytes()))
-    }
-
-    /// Gathers small pieces, so that the checksum and the file see large ones.
-    fn write_encoded<const N: usize>(
-        &mut self,
-        pieces: impl Iterator<Item = [u8; N]>,
-    ) -> Result<()> {
-        let mut buffer = [0; 4096];
-        let mut filled = 0;
-        for piece in pieces {
-            if filled + N > buffer.len() {
-                self.write(&buffer[..filled])?;
-                filled = 0;
-            }
-            buffer[filled..filled + N].copy_from_slice(&piece);
-            filled += N;
-        }
-        self.write(&buffer[..filled])
+    fn flush(&mut self) -> io::Result<()> {
+        self.sum();
+        self.out.write_all(&self.buffer)?;
+        self.buffer.clear();
+        self.summed = 0;
+        Ok(())
     }
 
     /// Ends the last section, writes table and header, and waits until all of it is on disk.
@@ -145,14 +143,16 @@ impl<S: Sink> ContainerWriter<S> {
             codes,
             table_crc: crc32fast::hash(&table),
         };
-        let close = |mut out: BufWriter<S>| {
-            out.seek(SeekFrom::Start(0))?;
-            out.write_all(&header.encode())?;
-            out.write_all(&table)?;
-            out.flush()?;
-            out.get_mut().sync()
+        let mut start = header.encode().to_vec();
+        start.extend_from_slice(&table);
+        let mut close = || {
+            self.flush()?;
+            self.out.seek(SeekFrom::Start(0))?;
+            self.out.write_all(&start)?;
+            self.out.flush()?;
+            self.out.sync()
         };
-        close(self.out).at(&self.path)?;
+        close().at(&self.path)?;
         Ok(Seal {
             bytes: header.length,
             crc: header.crc(),
@@ -166,6 +166,7 @@ impl<S: Sink> ContainerWriter<S> {
         let length = self.position - offset;
         let padding = length.next_multiple_of(ALIGNMENT) - length;
         self.write(&[0; ALIGNMENT as usize][..padding as usize])?;
+        self.sum();
         let crc = self.crc.clone().finalize();
         if let Some(section) = self.sections.last_mut() {
             (section.length, section.crc) = (length, crc);
@@ -216,10 +217,10 @@ mod tests {
     fn write(sink: impl Sink) -> Result<Seal> {
         let mut writer = ContainerWriter::new(sink, Path::new("f"), Kind::Factors, 3)?;
         writer.section("first")?;
-        writer.write_f32s(&[1.5; 2000])?;
+        writer.write_numbers(&[1.5_f32; 2000])?;
         writer.section("empty")?;
         writer.section("last")?;
-        writer.write_u64s(0..3)?;
+        writer.write_numbers(&[0_u64, 1, 2])?;
         writer.write(b"tail")?;
         writer.finish([1, 2, 3], [4, 5])
     }
