@@ -13,7 +13,7 @@ use std::path::Path;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::numbering::use_of;
-use super::runs::Runs;
+use super::runs::{Runs, prefix};
 use crate::error::Result;
 
 /// Ids and their numbers of ratings, numbered in order of appearance.
@@ -99,9 +99,13 @@ impl Interner {
 
     /// Numbers in order of their ids' bytes.
     fn sorted(&self) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..self.ends.len() as u32).collect();
-        order.sort_unstable_by(|&a, &b| self.id(a).cmp(self.id(b)));
-        order
+        let first = |number| (prefix(self.id(number)), number);
+        let mut order: Vec<(u64, u32)> = (0..self.ends.len() as u32).map(first).collect();
+        order.sort_unstable_by(|a, b| {
+            let by_id = || self.id(a.1).cmp(self.id(b.1));
+            a.0.cmp(&b.0).then_with(by_id)
+        });
+        order.into_iter().map(|(_, number)| number).collect()
     }
 }
 
@@ -189,6 +193,8 @@ impl Generations {
     /// # Errors
     /// If its run cannot be written.
     pub fn close(&mut self) -> Result<()> {
+        // No id is looked up any more: that gives back what their order takes.
+        (self.open.table, self.open.small) = Default::default();
         let (open, generation) = (&self.open, self.current());
         self.runs.add(|run| {
             open.sorted().into_iter().try_for_each(|number| {

@@ -55,46 +55,43 @@ impl Numbering {
         let mut maps = Maps::new(generations.len(), memory / 4, folder);
         let mut by_id = generations.merged()?;
         let mut by_popularity = Sorter::new(folder, memory / 2)?;
-        // The key of the id at hand, and its place and uses.
-        let (mut popular, mut uses) = (Vec::new(), Vec::new());
+        // The id at hand with its length before it, and behind it its place and uses. Equal counts stay in the order of ids.
+        let (mut at_hand, mut length) = (Vec::new(), 0);
         let (mut count, mut places) = (0_u64, 0_u64);
-        let mut push = |count: u64, popular: &mut Vec<u8>, uses: &[u8]| {
-            popular[..8].copy_from_slice(&descending(count));
-            by_popularity.push(popular, uses)
-        };
         while let Some((id, of_generation)) = by_id.next_record()? {
-            let (more, place) = of_generation.split_at(8);
-            if places == 0 || popular[8..] != *id {
+            let (more, used) = of_generation.split_at(8);
+            if places == 0 || at_hand[4..4 + length] != *id {
                 if places > 0 {
-                    push(count, &mut popular, &uses)?;
+                    by_popularity.push(&descending(count), &at_hand)?;
                 }
-                let Ok(next) = u32::try_from(places) else {
+                let Ok(place) = u32::try_from(places) else {
                     return Err(Error::new(ErrorKind::BadInput, "more than 2^32 ids"));
                 };
-                popular.clear();
-                popular.extend_from_slice(&[0; 8]);
-                popular.extend_from_slice(id);
-                uses.clear();
-                uses.extend_from_slice(&next.to_le_bytes());
+                length = id.len();
+                at_hand.clear();
+                at_hand.extend_from_slice(&(length as u32).to_le_bytes());
+                at_hand.extend_from_slice(id);
+                at_hand.extend_from_slice(&place.to_le_bytes());
                 (count, places) = (0, places + 1);
             }
             count += u64::from_le_bytes(more.try_into().expect("eight bytes"));
-            uses.extend_from_slice(place);
+            at_hand.extend_from_slice(used);
         }
         if places > 0 {
-            push(count, &mut popular, &uses)?;
+            by_popularity.push(&descending(count), &at_hand)?;
         }
         drop(by_id);
         let mut sorted = SortedNumbers::new(places as usize, memory / 4, folder);
         let mut ids = NumberedIds::new(folder, memory)?;
         let mut by_popularity = by_popularity.finish()?;
         for number in 0.. {
-            let Some((popular, uses)) = by_popularity.next_record()? else {
+            let Some((count, used)) = by_popularity.next_record()? else {
                 break;
             };
-            let (count, id) = popular.split_at(8);
             let count = !u64::from_le_bytes(count.try_into().expect("eight bytes")).swap_bytes();
-            let (place, uses) = uses.split_at(4);
+            let (length, used) = used.split_at(4);
+            let (id, used) = used.split_at(word(length) as usize);
+            let (place, uses) = used.split_at(4);
             ids.push(id, count)?;
             sorted.insert(word(place), number)?;
             for used in uses.chunks_exact(8) {
