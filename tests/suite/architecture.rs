@@ -15,6 +15,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "model/stored.rs",
             "store/map.rs",
             "store/scratch.rs",
+            "store/writer.rs",
         ],
     ),
     ("libc", &["kernel/x86/pages.rs", "store/map.rs"]),
