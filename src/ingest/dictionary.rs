@@ -13,8 +13,9 @@ use std::path::Path;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::numbering::use_of;
-use super::runs::{Runs, prefix};
+use super::runs::Runs;
 use crate::error::Result;
+use crate::store::sorted_ids;
 
 /// Ids and their numbers of ratings, numbered in order of appearance.
 #[derive(Debug, Default)]
@@ -95,17 +96,6 @@ impl Interner {
             hasher: self.hasher.clone(),
             ..Interner::default()
         };
-    }
-
-    /// Numbers in order of their ids' bytes.
-    fn sorted(&self) -> Vec<u32> {
-        let first = |number| (prefix(self.id(number)), number);
-        let mut order: Vec<(u64, u32)> = (0..self.ends.len() as u32).map(first).collect();
-        order.sort_unstable_by(|a, b| {
-            let by_id = || self.id(a.1).cmp(self.id(b.1));
-            a.0.cmp(&b.0).then_with(by_id)
-        });
-        order.into_iter().map(|(_, number)| number).collect()
     }
 }
 
@@ -197,7 +187,8 @@ impl Generations {
         (self.open.table, self.open.small) = Default::default();
         let (open, generation) = (&self.open, self.current());
         self.runs.add(|run| {
-            open.sorted().into_iter().try_for_each(|number| {
+            let sorted = sorted_ids(open.len() as u32, |number| open.id(number));
+            sorted.into_iter().try_for_each(|(_, number)| {
                 let count = open.counts[number as usize];
                 run.append(open.id(number), &use_of(count, generation, number))
             })

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::error::{AtPath, Result};
-use crate::store::DiskFile;
+use crate::store::{DiskFile, prefix};
 
 /// Bytes that are written at once.
 const BUFFER: usize = 64 << 10;
@@ -420,14 +420,6 @@ impl Sorter {
         let Sorter { runs, .. } = self;
         runs.merged()
     }
-}
-
-/// The first eight bytes of a key as a number, of the same order.
-pub(super) fn prefix(key: &[u8]) -> u64 {
-    let mut first = [0; 8];
-    let length = key.len().min(8);
-    first[..length].copy_from_slice(&key[..length]);
-    u64::from_le_bytes(first).swap_bytes()
 }
 
 #[cfg(test)]

@@ -87,10 +87,7 @@ impl<'a, I: Fn(u32) -> &'a str, T: Fn(u32) -> &'a str> IdSource for HeldIds<'a, 
 
     fn sorted(&mut self, visit: &mut dyn FnMut(u32) -> Result<()>) -> Result<()> {
         let id = &self.id;
-        // Few ids agree in their first eight bytes, so that hardly any comparison has to look for them.
-        let key = |row| (prefix(id(row)), row);
-        let mut sorted: Vec<(u64, u32)> = (0..self.rows).map(key).collect();
-        sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| id(a.1).cmp(id(b.1))));
+        let sorted = sorted_ids(self.rows, |row| id(row).as_bytes());
         let twice = |pair: &&[(u64, u32)]| pair[0].0 == pair[1].0 && id(pair[0].1) == id(pair[1].1);
         if let Some(twice) = sorted.windows(2).find(twice) {
             let id = id(twice[0].1);
@@ -118,10 +115,20 @@ pub fn write_dictionary(sink: impl Sink, path: &Path, mut ids: impl IdSource) ->
     file.finish([u64::from(rows), 0, 0], [side as u32, 0])
 }
 
-/// The first eight bytes of an id as a number, of the same order.
-fn prefix(id: &str) -> u64 {
-    let first = id.bytes().chain(std::iter::repeat(0)).take(8);
-    first.fold(0, |prefix, byte| prefix << 8 | u64::from(byte))
+/// The first bytes of each of so many ids, and its number, in order of the ids' bytes.
+pub fn sorted_ids<'a>(ids: u32, id: impl Fn(u32) -> &'a [u8]) -> Vec<(u64, u32)> {
+    // Few ids agree in their first eight bytes, so that hardly any comparison has to look for them.
+    let mut sorted: Vec<(u64, u32)> = (0..ids).map(|row| (prefix(id(row)), row)).collect();
+    sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| id(a.1).cmp(id(b.1))));
+    sorted
+}
+
+/// The first eight bytes of a key as a number, of the same order.
+pub fn prefix(key: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    let length = key.len().min(8);
+    first[..length].copy_from_slice(&key[..length]);
+    u64::from_le_bytes(first).swap_bytes()
 }
 
 /// Writes strings that `pass` hands on, each time the same ones.

@@ -43,7 +43,7 @@ mod writer;
 pub use atomic::{AtomicDir, AtomicFile, retry_if_replaced};
 pub use container::{Container, MANIFEST_FILE, MODEL_FILE, Seal, kind_of};
 pub use create::StoreWriter;
-pub use dictionary::{Dictionary, HeldIds, IdSource, write_dictionary};
+pub use dictionary::{Dictionary, HeldIds, IdSource, prefix, sorted_ids, write_dictionary};
 pub use disk::DiskFile;
 pub use fingerprint::Fingerprint;
 pub use header::{Header, Kind};

@@ -40,9 +40,8 @@ pub struct ContainerWriter<S: Sink> {
     promised: u32,
     sections: Vec<Section>,
     position: u64,
-    /// What has not been written yet, and how much of it is in the checksum of a section that has ended.
+    /// What has not been written yet.
     buffer: Vec<u8>,
-    summed: usize,
     crc: crc32fast::Hasher,
 }
 
@@ -68,7 +67,6 @@ impl<S: Sink> ContainerWriter<S> {
             sections: Vec::new(),
             position: 0,
             buffer: Vec::with_capacity(BUFFER),
-            summed: 0,
             crc: crc32fast::Hasher::new(),
         };
         let start = HEADER_BYTES as u64 + header::table_bytes(sections);
@@ -79,7 +77,6 @@ impl<S: Sink> ContainerWriter<S> {
     /// Begins the next section, and so ends the one before.
     pub fn section(&mut self, name: &str) -> Result<()> {
         self.end_section()?;
-        self.sum();
         self.crc = crc32fast::Hasher::new();
         self.sections.push(Section {
             name: Section::name(name),
@@ -97,7 +94,7 @@ impl<S: Sink> ContainerWriter<S> {
             let (now, later) = bytes.split_at(bytes.len().min(BUFFER - self.buffer.len()));
             self.buffer.extend_from_slice(now);
             if self.buffer.len() == BUFFER {
-                self.flush().at(&self.path)?;
+                self.flush()?;
             }
             bytes = later;
         }
@@ -109,17 +106,10 @@ impl<S: Sink> ContainerWriter<S> {
         self.write(bytemuck::cast_slice(numbers))
     }
 
-    /// Adds to the checksum what it has not seen.
-    fn sum(&mut self) {
-        self.crc.update(&self.buffer[self.summed..]);
-        self.summed = self.buffer.len();
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.sum();
-        self.out.write_all(&self.buffer)?;
+    fn flush(&mut self) -> Result<()> {
+        self.crc.update(&self.buffer);
+        self.out.write_all(&self.buffer).at(&self.path)?;
         self.buffer.clear();
-        self.summed = 0;
         Ok(())
     }
 
@@ -146,7 +136,6 @@ impl<S: Sink> ContainerWriter<S> {
         let mut start = header.encode().to_vec();
         start.extend_from_slice(&table);
         let mut close = || {
-            self.flush()?;
             self.out.seek(SeekFrom::Start(0))?;
             self.out.write_all(&start)?;
             self.out.flush()?;
@@ -161,12 +150,12 @@ impl<S: Sink> ContainerWriter<S> {
 
     fn end_section(&mut self) -> Result<()> {
         let Some(offset) = self.sections.last().map(|section| section.offset) else {
-            return Ok(());
+            return self.flush();
         };
         let length = self.position - offset;
         let padding = length.next_multiple_of(ALIGNMENT) - length;
         self.write(&[0; ALIGNMENT as usize][..padding as usize])?;
-        self.sum();
+        self.flush()?;
         let crc = self.crc.clone().finalize();
         if let Some(section) = self.sections.last_mut() {
             (section.length, section.crc) = (length, crc);
@@ -214,10 +203,13 @@ mod tests {
         }
     }
 
+    /// Numbers of a section that does not fit the buffer.
+    const LONG: usize = BUFFER / 4 + 2000;
+
     fn write(sink: impl Sink) -> Result<Seal> {
         let mut writer = ContainerWriter::new(sink, Path::new("f"), Kind::Factors, 3)?;
         writer.section("first")?;
-        writer.write_numbers(&[1.5_f32; 2000])?;
+        writer.write_numbers(&[1.5_f32; LONG])?;
         writer.section("empty")?;
         writer.section("last")?;
         writer.write_numbers(&[0_u64, 1, 2])?;
@@ -233,10 +225,10 @@ mod tests {
         let container = Container::open(&path, Kind::Factors).unwrap();
         container.verify().unwrap();
         assert_eq!(container.seal(), seal);
-        assert_eq!(seal.bytes, 192 + 8000 + 64);
+        assert_eq!(seal.bytes, 192 + 4 * LONG as u64 + 64);
         assert_eq!(container.header().counts, [1, 2, 3]);
         assert_eq!(container.header().codes, [4, 5]);
-        assert_eq!(container.slice::<f32>("first").unwrap(), [1.5; 2000]);
+        assert_eq!(container.slice::<f32>("first").unwrap(), [1.5; LONG]);
         assert!(container.slice::<u32>("empty").unwrap().is_empty());
         assert_eq!(container.slice::<u8>("last").unwrap()[24..], *b"tail");
         let error = container.slice::<u64>("last").unwrap_err();

@@ -181,6 +181,31 @@ fn with_zeros(ratings: &Triplets) -> Triplets {
         .collect()
 }
 
+/// Compares two epochs, items first, with those of a twin that moves a row by `step`.
+fn is_its_twin(
+    ratings: &InMemory,
+    triplets: &Triplets,
+    options: &Options,
+    step: fn(&mut Dense, usize, usize, &Triplets, &Options),
+) {
+    let mut twin = start(ratings, options);
+    for _ in 0..2 {
+        twin.sweep([1, 0], |twin, side, at| {
+            step(twin, side, at, triplets, options)
+        });
+    }
+    let epochs = 2;
+    let state = train(
+        ratings,
+        Options {
+            epochs,
+            ..options.clone()
+        },
+        2,
+    );
+    assert_same(&state, &twin, triplets, options);
+}
+
 fn never_rises(options: Options, ratings: &InMemory) {
     let state = train(ratings, options.clone(), 1);
     for pair in state.history.windows(2) {
@@ -203,12 +228,7 @@ proptest! {
     fn coordinate_descent_is_its_dense_twin(triplets in ratings(), options in options()) {
         let options = Options { solver: "coordinate".into(), ..options };
         let ratings = InMemory::from_triplets(USERS, ITEMS, &triplets).unwrap().with_rows_per_block(5);
-        let mut twin = start(&ratings, &options);
-        for _ in 0..2 {
-            twin.sweep([1, 0], |twin, side, at| twin.coordinates(side, at, &triplets, &options));
-        }
-        let state = train(&ratings, Options { epochs: 2, ..options.clone() }, 2);
-        assert_same(&state, &twin, &triplets, &options);
+        is_its_twin(&ratings, &triplets, &options, Dense::coordinates);
     }
 
     // Step by step the same only where rows are well conditioned: of others, rounding delays the last direction by a step or
@@ -227,12 +247,7 @@ proptest! {
             ..options
         };
         let ratings = InMemory::from_triplets(USERS, ITEMS, &triplets).unwrap().with_rows_per_block(5);
-        let mut twin = start(&ratings, &options);
-        for _ in 0..2 {
-            twin.sweep([1, 0], |twin, side, at| twin.conjugate(side, at, &triplets, &options));
-        }
-        let state = train(&ratings, Options { epochs: 2, ..options.clone() }, 2);
-        assert_same(&state, &twin, &triplets, &options);
+        is_its_twin(&ratings, &triplets, &options, Dense::conjugate);
     }
 
     #[test]
@@ -240,12 +255,7 @@ proptest! {
         // As many as there are unknowns at most, and as many again for what rounding delays.
         let options = Options { solver: "cg".into(), cg_steps: 40, ..options };
         let ratings = InMemory::from_triplets(USERS, ITEMS, &triplets).unwrap();
-        let mut twin = start(&ratings, &options);
-        for _ in 0..2 {
-            twin.sweep([1, 0], |twin, side, at| twin.solve(side, at, &triplets, &options));
-        }
-        let state = train(&ratings, Options { epochs: 2, ..options.clone() }, 2);
-        assert_same(&state, &twin, &triplets, &options);
+        is_its_twin(&ratings, &triplets, &options, Dense::solve);
     }
 
     #[test]
@@ -253,12 +263,7 @@ proptest! {
         let loss = if scaled { "0.5*(p-r)^2" } else { "squared" };
         let options = Options { solver: "newton".into(), loss: loss.into(), ..options };
         let ratings = InMemory::from_triplets(USERS, ITEMS, &triplets).unwrap();
-        let mut twin = start(&ratings, &options);
-        for _ in 0..2 {
-            twin.sweep([1, 0], |twin, side, at| twin.solve(side, at, &triplets, &options));
-        }
-        let state = train(&ratings, Options { epochs: 2, ..options.clone() }, 2);
-        assert_same(&state, &twin, &triplets, &options);
+        is_its_twin(&ratings, &triplets, &options, Dense::solve);
     }
 
     #[test]
