@@ -6,10 +6,10 @@
 
 use std::ops::Range;
 
+use super::in_order::in_order;
 use super::rows::{Histogram, Rows, Settle, Settled, Twice};
 use super::sort::{Ranges, Scatter, Scattered, Stamp, columns_by_row};
 use super::spill::{Piece, Spill};
-use super::waves::in_waves;
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::Side;
 use crate::memory::{Bytes, Plan};
@@ -147,7 +147,7 @@ impl Build<'_> {
     /// each range's first user and what its users are folded in by.
     pub fn run<T: Stamp>(
         &mut self,
-        load: impl FnMut(Range<usize>) -> Result<Loaded<T>>,
+        load: impl FnMut(Range<usize>) -> Result<Loaded<T>> + Send,
         fold_in: impl FnMut(usize, &Rows) -> Result<()> + Send,
     ) -> Result<Built> {
         let (parts, by_item) = self.by_user(load, fold_in)?;
@@ -162,7 +162,7 @@ impl Build<'_> {
     /// Sorts, settles and writes all users; scatters what is trained on by item.
     fn by_user<T: Stamp>(
         &self,
-        mut load: impl FnMut(Range<usize>) -> Result<Loaded<T>>,
+        mut load: impl FnMut(Range<usize>) -> Result<Loaded<T>> + Send,
         mut fold_in: impl FnMut(usize, &Rows) -> Result<()> + Send,
     ) -> Result<(Parts, Spill<()>)> {
         let Settle { split, times, .. } = self.settle;
@@ -187,7 +187,7 @@ impl Build<'_> {
         let mut parts = Parts::default();
         let all = Some(ranges.all_records());
         self.progress.begin("sorting by user", all, Unit::Ratings);
-        in_waves(
+        in_order(
             (0..ranges.len()).map(|range| Ok((range, load(ranges.rows(range))?))),
             |(range, loaded)| {
                 let rows = ranges.rows(range);
@@ -258,7 +258,7 @@ impl Build<'_> {
         let mut writer = self.store.shards(layout, self.shares.shard)?;
         let all = Some(ranges.all_records());
         self.progress.begin("sorting by item", all, Unit::Ratings);
-        in_waves(
+        in_order(
             (0..ranges.len()).map(|range| Ok((range, records.next_stream()?))),
             |(range, piece)| {
                 let rows = ranges.rows(range);

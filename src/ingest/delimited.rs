@@ -1,5 +1,6 @@
 //! Delimited text: `user,item,rating,time` with or without a header, and anything like it.
 
+use std::cell::LazyCell;
 use std::str::from_utf8;
 
 use memchr::memchr;
@@ -8,7 +9,7 @@ use super::columns::{Columns, Role};
 use super::fields::{AtBlanks, AtByte, AtDoubleColon, Delimiter, Split, check_id, fields};
 use super::quoted::Fields;
 use super::sink::most_lines_parse;
-use super::{Format, Parser, RawRating, Sink, number};
+use super::{Format, Parser, RawRating, Sink, number, plain};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The delimiters that are tried, in this order, where none is given. Blanks occur in too many texts to be tried
@@ -150,9 +151,10 @@ impl Delimited {
 
     #[inline(always)]
     fn parse_lines<'a>(&self, chunk: &'a [u8], split: impl Split, sink: &mut Sink<'a, '_>) {
-        let utf8 = from_utf8(chunk).is_ok();
-        sink.lines(chunk, |line, sink| {
-            sink.push(self.record(fields(line, split), utf8)?);
+        let utf8 = LazyCell::new(|| from_utf8(chunk).is_ok());
+        let usual = |text| plain::line(text, split, self.columns.roles());
+        sink.lines_or(chunk, usual, |line, sink| {
+            sink.push(self.record(fields(line, split), *utf8)?);
             Ok(())
         });
     }
@@ -160,7 +162,8 @@ impl Delimited {
     /// The slower way, for a chunk that has quotes.
     fn parse_quoted<'a>(&self, chunk: &'a [u8], delimiter: u8, sink: &mut Sink<'a, '_>) {
         let mut quoted = Fields::default();
-        sink.lines(chunk, |line, sink| {
+        let usual = |text| plain::line(text, AtByte(delimiter), self.columns.roles());
+        sink.lines_or(chunk, usual, |line, sink| {
             if memchr(b'"', line).is_none() {
                 sink.push(self.record(fields(line, AtByte(delimiter)), false)?);
             } else {
@@ -321,6 +324,25 @@ mod tests {
         }
 
         #[test]
+        fn what_is_read_in_one_go_is_what_the_fields_say(
+            text in prop::collection::vec(prop::sample::select(&b"0123456789012345678901234567890,,,,,.:\n\n\r "[..]), 0..60),
+            columns in prop::sample::select(&["user,item,rating,time", "user,item,rating", "time,_,item,rating,user"][..]),
+        ) {
+            // Lines that may be usual ones, among all that are not.
+            let mut text = [&b"17,4,3.5,1000000000\n4,5,6,7,8\r\n"[..], &text[..]].concat();
+            let parser = Delimited::begin(&text, Some(&columns.parse().unwrap()), Delimiter::Byte(b',')).unwrap();
+            text.push(b'\n');
+            let mut rest = &text[..];
+            while let Some(end) = memchr(b'\n', rest) {
+                if let Some((rating, bytes)) = plain::line(rest, AtByte(b','), parser.columns.roles()) {
+                    prop_assert_eq!(bytes, end + 1);
+                    prop_assert_eq!(rating, parser.record(fields(&rest[..end], AtByte(b',')), true).unwrap());
+                }
+                rest = &rest[end + 1..];
+            }
+        }
+
+        #[test]
         fn no_bytes_make_it_panic(text in prop::collection::vec(prop::sample::select(&b"1a,;:\"\n\r \xff.-|\t%"[..]), 0..200)) {
             for format in crate::ingest::FORMATS {
                 format.detect(&text);
@@ -328,6 +350,25 @@ mod tests {
                     most_lines_parse(&*parser, &text);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn usual_lines_are_read_in_one_go() {
+        let roles = [Role::User, Role::Item, Role::Rating, Role::Time];
+        for (text, usual) in [
+            (&b"17,4,3.5,1000000000\n1,2"[..], true),
+            (b"123456789,4,5,1\r\n1,2,3,4\n", true),
+            (b"17,4,3.5,1000000000\n", true),
+            (b"17,4,3.5,1\n", false),
+            (b"a,4,3.5,1000000000\n", false),
+            (b"17,4,-3.5,1000000000\n", false),
+            (b"17,4,3.,1000000000\n", false),
+            (b"17,4,3.5,1000000000,5\n", false),
+            (b"17, 4,3.5,1000000000\n", false),
+        ] {
+            let found = plain::line(text, AtByte(b','), &roles);
+            assert_eq!(found.is_some(), usual, "{}", String::from_utf8_lossy(text));
         }
     }
 

@@ -95,6 +95,9 @@ impl<'a, S: Split> Iterator for FieldIter<'a, S> {
 pub(super) trait Split: Copy {
     /// The first field of `text`, and what comes after its delimiter, if one follows.
     fn cut(self, text: &[u8]) -> (&[u8], Option<&[u8]>);
+
+    /// How many bytes of one delimiter `text` begins with, if it does.
+    fn delimiter(self, text: &[u8]) -> Option<usize>;
 }
 
 #[derive(Clone, Copy)]
@@ -134,6 +137,11 @@ impl Split for AtByte {
             None => (text.trim_ascii(), None),
         }
     }
+
+    #[inline(always)]
+    fn delimiter(self, text: &[u8]) -> Option<usize> {
+        (text.first() == Some(&self.0)).then_some(1)
+    }
 }
 
 impl Split for AtDoubleColon {
@@ -149,6 +157,11 @@ impl Split for AtDoubleColon {
         }
         (text.trim_ascii(), None)
     }
+
+    #[inline(always)]
+    fn delimiter(self, text: &[u8]) -> Option<usize> {
+        text.starts_with(b"::").then_some(2)
+    }
 }
 
 impl Split for AtBlanks {
@@ -162,6 +175,11 @@ impl Split for AtBlanks {
             }
             None => (text, None),
         }
+    }
+
+    #[inline(always)]
+    fn delimiter(self, text: &[u8]) -> Option<usize> {
+        matches!(text, [b' ' | b'\t', ..]).then_some(1)
     }
 }
 

@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use super::additions::Additions;
+use super::in_order::in_order;
 use super::sort::Record;
-use super::waves::in_waves;
 use super::{Input, ReadOptions, ReadReport, Titles, titles};
 use crate::error::{Error, ErrorKind, Result};
 use crate::matrix::{Ratings, Row, RowScratch, Side};
@@ -178,7 +178,7 @@ impl Merge<'_> {
         let written = 2 * store.shape().ratings;
         progress.begin("merging", Some(written), Unit::Ratings);
         let mut merged = Vec::new();
-        in_waves(
+        in_order(
             sides.into_iter().map(Ok),
             |(side, records)| {
                 let writer = shards(side, Part::Train)?;

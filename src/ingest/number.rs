@@ -14,7 +14,7 @@ pub(super) fn rating(text: &[u8]) -> Result<f32> {
 /// Up to three digits, and up to three more after a point. Numerator and denominator are exact as f32, so that their
 /// quotient is the nearest f32, the same as [`str::parse`] gives.
 #[inline(always)]
-fn short_decimal(text: &[u8]) -> Option<f32> {
+pub(super) fn short_decimal(text: &[u8]) -> Option<f32> {
     const POWERS: [f32; 4] = [1.0, 10.0, 100.0, 1000.0];
     let (&first, mut rest) = text.split_first()?;
     let mut numerator = digit(first)?;
@@ -40,7 +40,7 @@ fn short_decimal(text: &[u8]) -> Option<f32> {
 }
 
 #[inline(always)]
-fn digit(byte: u8) -> Option<u32> {
+pub(super) fn digit(byte: u8) -> Option<u32> {
     let value = byte.wrapping_sub(b'0');
     (value < 10).then_some(u32::from(value))
 }
@@ -78,22 +78,33 @@ pub(super) fn time(text: &[u8]) -> Result<i64> {
     Ok(seconds)
 }
 
-/// The value of eight digits at once: neighbours are joined to pairs, pairs to fours, fours to the number.
 #[inline(always)]
-fn eight_digits(text: [u8; 8]) -> Option<u32> {
-    const ZEROS: u64 = u64::from_le_bytes([b'0'; 8]);
-    let word = u64::from_le_bytes(text);
-    let digits = word ^ ZEROS;
-    // A digit is at most 9: adding 6 must not reach the upper half of its byte.
-    let sixes = u64::from_le_bytes([6; 8]);
-    let upper = u64::from_le_bytes([0xf0; 8]);
-    if (digits | digits.wrapping_add(sixes)) & upper != 0 {
-        return None;
-    }
-    // The first digit is in the lowest byte.
+fn eight_digits(text: [u8; DIGITS]) -> Option<u32> {
+    (not_digits(text) == 0).then(|| digits_value(text, DIGITS))
+}
+
+/// Digits are looked at so many at a time.
+pub(super) const DIGITS: usize = 8;
+const ZEROS: u64 = u64::from_le_bytes([b'0'; DIGITS]);
+
+/// A word whose lowest set bit lies in the first byte that is not a digit, if one is not.
+#[inline(always)]
+pub(super) fn not_digits(text: [u8; DIGITS]) -> u64 {
+    const SIXES: u64 = u64::from_le_bytes([6; DIGITS]);
+    const UPPER: u64 = u64::from_le_bytes([0xf0; DIGITS]);
+    // A digit is at most 9: adding 6 does not reach the upper half of its byte, nor carries to the next.
+    let digits = u64::from_le_bytes(text) ^ ZEROS;
+    (digits | digits.wrapping_add(SIXES)) & UPPER
+}
+
+/// The value of the first 1 to 8 bytes, which are digits: neighbours are joined to pairs, pairs to fours, fours to the number.
+#[inline(always)]
+pub(super) fn digits_value(text: [u8; DIGITS], count: usize) -> u32 {
+    // The first digit is in the lowest byte; what is moved out leaves zeros before it.
+    let digits = (u64::from_le_bytes(text) ^ ZEROS) << (8 * (DIGITS - count) % 64);
     let pairs = (digits.wrapping_mul(10) + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
     let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
-    Some((fours * 10_000 + (fours >> 32)) as u32)
+    (fours * 10_000 + (fours >> 32)) as u32
 }
 
 #[cold]

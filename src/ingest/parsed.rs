@@ -24,7 +24,7 @@ impl<C: Send> Parsed<C> {
         options: &ReadOptions,
         consumer: &impl Consumer<Chunk = C>,
     ) -> Parsed<C> {
-        let texts = batch.chunks().par_iter();
+        let texts = batch.chunks().par_iter().with_max_len(1);
         Parsed {
             chunks: texts
                 .map(|text| parse(text, parser, options.skip_bad_lines, consumer))

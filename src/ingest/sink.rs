@@ -1,6 +1,6 @@
 //! Where a parser puts what it finds: ratings in small batches, bad lines with their numbers.
 
-use memchr::{memchr, memchr_iter};
+use memchr::memchr;
 
 use super::{Parser, RawRating};
 use crate::error::{Error, Result};
@@ -73,20 +73,32 @@ impl<'a, 's> Sink<'a, 's> {
     /// Calls `parse` with every line of `chunk` that is not blank, without its newline (a carriage return stays), until a
     /// bad line that is not to be skipped. A line for which `parse` gives an error must not have pushed any rating.
     #[inline(always)]
-    pub fn lines(
+    pub fn lines(&mut self, chunk: &'a [u8], parse: impl FnMut(&'a [u8], &mut Self) -> Result<()>) {
+        self.lines_or(chunk, |_| None, parse);
+    }
+
+    /// As [`lines`](Sink::lines), where `usual` may know the line that a text begins with: its rating, and its bytes with
+    /// the newline.
+    #[inline(always)]
+    pub(super) fn lines_or(
         &mut self,
         chunk: &'a [u8],
+        usual: impl Fn(&'a [u8]) -> Option<(RawRating<'a>, usize)>,
         mut parse: impl FnMut(&'a [u8], &mut Self) -> Result<()>,
     ) {
-        let mut start = 0;
-        for end in memchr_iter(b'\n', chunk) {
-            if !self.line(&chunk[start..end], &mut parse) {
+        let mut rest = chunk;
+        while !rest.is_empty() {
+            if let Some((rating, bytes)) = usual(rest) {
+                self.tally.lines += 1;
+                self.push(rating);
+                rest = &rest[bytes..];
+                continue;
+            }
+            let end = memchr(b'\n', rest).unwrap_or(rest.len());
+            if !self.line(&rest[..end], &mut parse) {
                 return;
             }
-            start = end + 1;
-        }
-        if start < chunk.len() {
-            self.line(&chunk[start..], &mut parse);
+            rest = rest.get(end + 1..).unwrap_or_default();
         }
     }
 

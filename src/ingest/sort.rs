@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
+use super::in_order::in_order;
 use super::spill::{Piece, Spill};
-use super::waves::in_waves;
 use crate::error::Result;
 
 /// When a rating was given, or nothing where nobody asks.
@@ -217,11 +217,11 @@ impl Scatter {
     /// they go.
     pub fn scatter<T: Stamp>(
         &self,
-        pieces: impl Iterator<Item = Result<Piece<T>>>,
+        pieces: impl Iterator<Item = Result<Piece<T>>> + Send,
         change: impl Fn(Record<T>) -> Record<T> + Sync,
         out: &mut Spill<T>,
     ) -> Result<()> {
-        in_waves(
+        in_order(
             pieces,
             |piece| (self.sort(&piece.map(&change)), piece),
             |(sorted, piece)| {

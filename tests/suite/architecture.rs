@@ -31,7 +31,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "ingest/parsed.rs",
             "ingest/read.rs",
             "ingest/sort.rs",
-            "ingest/waves.rs",
+            "ingest/in_order.rs",
             "matrix/mod.rs",
             "matrix/tiles/census.rs",
             "matrix/tiles/mod.rs",
