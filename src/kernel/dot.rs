@@ -5,8 +5,8 @@
 //! one accumulator for each entry, to which rows are added one by one in order.
 
 use super::rows::{Long, Rows, Short};
-use super::vector::{LANES, Vector, lanes, lanes_mut};
-use super::{Isa, Kernel, prefetch_ahead, row};
+use super::vector::{LANES, Vector, vectors, vectors_mut};
+use super::{Isa, Kernel};
 
 /// The dot product of two padded rows.
 ///
@@ -49,10 +49,10 @@ impl Kernel for DotRows<'_> {
     fn run<V: Vector>(self, v: V) {
         let flat = self.flat;
         match self.own.len() / LANES {
-            1 => self.with_rows(v, Short::<1>(flat)),
-            2 => self.with_rows(v, Short::<2>(flat)),
-            4 => self.with_rows(v, Short::<4>(flat)),
-            vectors => self.with_rows(v, Long { flat, vectors }),
+            1 => self.with_rows(v, Short::<1>::new(flat)),
+            2 => self.with_rows(v, Short::<2>::new(flat)),
+            4 => self.with_rows(v, Short::<4>::new(flat)),
+            stride => self.with_rows(v, Long::new(flat, stride)),
         }
     }
 }
@@ -60,39 +60,31 @@ impl Kernel for DotRows<'_> {
 impl DotRows<'_> {
     #[inline(always)]
     fn with_rows<'a, V: Vector, R: Rows<'a>>(self, v: V, rows: R) {
-        let own = R::alone(self.own.as_chunks().0);
+        let own = R::alone(self.own.as_chunks().0).as_ref();
         // Sixteen at a time, because their lanes are then folded together.
         let (blocks, rest) = self.out.as_chunks_mut::<LANES>();
-        let cols = self.cols.as_chunks::<LANES>().0;
-        let left = blocks.len() * LANES;
-        for (b, out) in blocks.iter_mut().enumerate() {
-            let cols = &cols[b];
-            for j in 0..LANES {
-                rows.prefetch_ahead(v, self.cols, b * LANES + j);
+        let (cols, last) = self.cols.as_chunks::<LANES>();
+        let ahead = rows.ahead().div_ceil(LANES);
+        for (b, (out, cols_of)) in blocks.iter_mut().zip(cols).enumerate() {
+            if let Some(far) = cols.get(b + ahead) {
+                for j in 0..LANES {
+                    rows.prefetch(v, far[j]);
+                }
             }
             let mut lanes = [v.splat(0.0); LANES];
             for j in 0..LANES {
-                lanes[j] = products(v, own.as_ref(), rows.row(cols[j]).as_ref());
+                lanes[j] = products(v, own, rows.row(cols_of[j]).as_ref());
             }
             v.store(v.sums(lanes), out);
         }
-        for (j, out) in rest.iter_mut().enumerate() {
-            *out = v.sum(product(v, own, rows, self.cols, left + j));
+        let mut lanes = [v.splat(0.0); LANES];
+        for (lanes, &col) in lanes.iter_mut().zip(last) {
+            *lanes = products(v, own, rows.row(col).as_ref());
         }
+        let mut dots = [0.0; LANES];
+        v.store(v.sums(lanes), &mut dots);
+        rest.copy_from_slice(&dots[..rest.len()]);
     }
-}
-
-/// The products of a row and the `i`th of some others; one further on is asked for.
-#[inline(always)]
-fn product<'a, V: Vector, R: Rows<'a>>(
-    v: V,
-    own: &R::Row,
-    rows: R,
-    cols: &[u32],
-    i: usize,
-) -> V::Lanes {
-    rows.prefetch_ahead(v, cols, i);
-    products(v, own.as_ref(), rows.row(cols[i]).as_ref())
 }
 
 /// The products of two rows, summed by lane.
@@ -134,17 +126,18 @@ impl Kernel for AddScaledRows<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self, v: V) {
         // Up to four vectors of accumulators stay in registers over all rows; common lengths are known to the compiler.
-        let stride = self.sum.len();
-        match stride / LANES {
-            1 => self.part::<V, 1>(v, LANES, 0),
-            2 => self.part::<V, 2>(v, 2 * LANES, 0),
-            4 => self.part::<V, 4>(v, 4 * LANES, 0),
-            vectors => {
-                for first in (0..vectors / 4).map(|i| 4 * i) {
-                    self.part::<V, 4>(v, stride, first * LANES);
+        let flat = self.flat;
+        match self.sum.len() / LANES {
+            1 => self.part::<V, _, 1>(v, Short::<1>::new(flat), 0),
+            2 => self.part::<V, _, 2>(v, Short::<2>::new(flat), 0),
+            4 => self.part::<V, _, 4>(v, Short::<4>::new(flat), 0),
+            stride => {
+                let rows = Long::new(flat, stride);
+                for first in (0..stride / 4).map(|i| 4 * i) {
+                    self.part::<V, _, 4>(v, rows, first);
                 }
-                for vector in vectors / 4 * 4..vectors {
-                    self.part::<V, 1>(v, stride, vector * LANES);
+                for first in stride / 4 * 4..stride {
+                    self.part::<V, _, 1>(v, rows, first);
                 }
             }
         }
@@ -152,25 +145,28 @@ impl Kernel for AddScaledRows<'_> {
 }
 
 impl AddScaledRows<'_> {
-    /// The `N` vectors that start at entry `at` of the sum, which is `stride` long.
+    /// The `N` vectors of the sum from the `first` on.
     #[inline(always)]
-    fn part<V: Vector, const N: usize>(&mut self, v: V, stride: usize, at: usize) {
+    fn part<'a, V: Vector, R: Rows<'a>, const N: usize>(&mut self, v: V, rows: R, first: usize) {
+        let sum: &mut [[f32; LANES]; N] = vectors_mut(self.sum.as_chunks_mut().0, first);
         let mut acc = [v.splat(0.0); N];
         for c in 0..N {
-            acc[c] = v.load(lanes(self.sum, at + c * LANES));
+            acc[c] = v.load(&sum[c]);
         }
         for (i, (&col, &scale)) in self.cols.iter().zip(self.scales).enumerate() {
-            if at == 0 {
-                prefetch_ahead(v, self.flat, stride, self.cols, i);
+            if first == 0
+                && let Some(&far) = self.cols.get(i + rows.ahead())
+            {
+                rows.prefetch(v, far);
             }
-            let other = &row(self.flat, stride, col as usize)[at..];
+            let other: &[[f32; LANES]; N] = vectors(rows.row(col).as_ref(), first);
             let scale = v.splat(scale);
             for c in 0..N {
-                acc[c] = v.mul_add(scale, v.load(lanes(other, c * LANES)), acc[c]);
+                acc[c] = v.mul_add(scale, v.load(&other[c]), acc[c]);
             }
         }
         for c in 0..N {
-            v.store(acc[c], lanes_mut(self.sum, at + c * LANES));
+            v.store(acc[c], &mut sum[c]);
         }
     }
 }

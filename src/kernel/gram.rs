@@ -14,8 +14,9 @@
 
 use std::ops::Range;
 
-use super::vector::{LANES, Vector, lanes, lanes_mut};
-use super::{Isa, Kernel, prefetch_ahead, row};
+use super::rows::{Long, Rows, Short};
+use super::vector::{LANES, Vector, lanes, lanes_mut, vectors, vectors_mut};
+use super::{Isa, Kernel};
 
 /// Ratings that are gathered before they are added: the panel should fit the first cache at common ranks.
 pub const PANEL: usize = 64;
@@ -231,12 +232,15 @@ impl Accumulate<'_> {
                 acc[r] = v.load(lanes(self.sums, r * pitch));
             }
         }
+        let rows = Short::<1>::new(self.flat);
         let mut ones = v.load(lanes(self.ones, 0));
         let mut rights = v.load(lanes(self.rights, 0));
         let mut total = self.total;
         for (i, (&col, &t)) in cols.iter().zip(targets).enumerate() {
-            prefetch_ahead(v, self.flat, LANES, cols, i);
-            let x = lanes(row(self.flat, LANES, col as usize), 0);
+            if let Some(&far) = cols.get(i + rows.ahead()) {
+                rows.prefetch(v, far);
+            }
+            let [x] = rows.row(col);
             let q = v.load(x);
             total += t;
             ones = v.add(ones, q);
@@ -258,32 +262,42 @@ impl Accumulate<'_> {
     /// Copies the factors of ratings `first .. end` into the panel, and adds what multiplies a one or a target.
     #[inline(always)]
     fn gather<V: Vector, const WEIGHTED: bool>(&mut self, v: V, first: usize, end: usize) {
-        // Four vectors of each sum at a time stay in registers over the whole panel.
-        let stride = self.layout.stride();
-        let mut at = 0;
-        while V::REGISTERS >= 32 && stride - at >= 4 * LANES {
-            self.gather_part::<V, 4, WEIGHTED>(v, first, end, at);
-            at += 4 * LANES;
-        }
-        while stride - at >= 2 * LANES {
-            self.gather_part::<V, 2, WEIGHTED>(v, first, end, at);
-            at += 2 * LANES;
-        }
-        if at < stride {
-            self.gather_part::<V, 1, WEIGHTED>(v, first, end, at);
+        // Up to four vectors of each sum stay in registers over the whole panel; common lengths are known to the compiler.
+        let flat = self.flat;
+        let stride = self.layout.stride() / LANES;
+        match stride {
+            1 => self.gather_part::<V, _, 1, WEIGHTED>(v, Short::<1>::new(flat), first..end, 0),
+            2 => self.gather_part::<V, _, 2, WEIGHTED>(v, Short::<2>::new(flat), first..end, 0),
+            4 if V::REGISTERS >= 32 => {
+                self.gather_part::<V, _, 4, WEIGHTED>(v, Short::<4>::new(flat), first..end, 0);
+            }
+            _ => {
+                let rows = Long::new(flat, stride);
+                let mut at = 0;
+                while V::REGISTERS >= 32 && stride - at >= 4 {
+                    self.gather_part::<V, _, 4, WEIGHTED>(v, rows, first..end, at);
+                    at += 4;
+                }
+                while stride - at >= 2 {
+                    self.gather_part::<V, _, 2, WEIGHTED>(v, rows, first..end, at);
+                    at += 2;
+                }
+                if at < stride {
+                    self.gather_part::<V, _, 1, WEIGHTED>(v, rows, first..end, at);
+                }
+            }
         }
     }
 
-    /// The `N` vectors of each row that start at factor `at`.
+    /// The `N` vectors of each row from vector `at` on.
     #[inline(always)]
-    fn gather_part<V: Vector, const N: usize, const WEIGHTED: bool>(
+    fn gather_part<'r, V: Vector, R: Rows<'r>, const N: usize, const WEIGHTED: bool>(
         &mut self,
         v: V,
-        first: usize,
-        end: usize,
+        rows: R,
+        ratings: Range<usize>,
         at: usize,
     ) {
-        let stride = self.layout.stride();
         let (width, left) = self.panel_row();
         let Segment {
             cols,
@@ -294,34 +308,43 @@ impl Accumulate<'_> {
         let mut rights = [v.splat(0.0); N];
         let mut total = self.total;
         for c in 0..N {
-            ones[c] = v.load(lanes(self.ones, at + c * LANES));
-            rights[c] = v.load(lanes(self.rights, at + c * LANES));
+            ones[c] = v.load(lanes(self.ones, (at + c) * LANES));
+            rights[c] = v.load(lanes(self.rights, (at + c) * LANES));
         }
-        for (i, out) in (first..end).zip(self.panel.chunks_exact_mut(width)) {
-            if first == 0 && at == 0 {
-                prefetch_ahead(v, self.flat, stride, &cols[..end], i);
+        let (cols, targets) = (&cols[..ratings.end], &targets[..ratings.end]);
+        let asks = ratings.start == 0 && at == 0;
+        let (panel, _) = self.panel.as_chunks_mut::<LANES>();
+        for (i, out) in ratings.zip(panel.chunks_exact_mut(width / LANES)) {
+            if asks && let Some(&far) = cols.get(i + rows.ahead()) {
+                rows.prefetch(v, far);
             }
-            let q = &row(self.flat, stride, cols[i] as usize)[at..];
-            let out = &mut out[at..];
+            let row: &[[f32; LANES]; N] = vectors(rows.row(cols[i]).as_ref(), at);
             if at == 0 {
                 total += targets[i];
             }
             let t = v.splat(targets[i]);
+            let copy: &mut [[f32; LANES]; N] = vectors_mut(out, at);
             for c in 0..N {
-                let q = v.load(lanes(q, c * LANES));
-                v.store(q, lanes_mut(out, c * LANES));
+                let q = v.load(&row[c]);
+                v.store(q, &mut copy[c]);
                 rights[c] = v.mul_add(t, q, rights[c]);
-                let mut weighted = q;
-                if WEIGHTED && let Some(weights) = weights {
-                    weighted = v.mul(v.splat(weights[i]), q);
-                    v.store(weighted, lanes_mut(out, left + c * LANES));
+                if !WEIGHTED {
+                    ones[c] = v.add(ones[c], q);
                 }
-                ones[c] = v.add(ones[c], weighted);
+            }
+            if WEIGHTED && let Some(weights) = weights {
+                let weight = v.splat(weights[i]);
+                let copy: &mut [[f32; LANES]; N] = vectors_mut(out, left / LANES + at);
+                for c in 0..N {
+                    let weighted = v.mul(weight, v.load(&row[c]));
+                    v.store(weighted, &mut copy[c]);
+                    ones[c] = v.add(ones[c], weighted);
+                }
             }
         }
         for c in 0..N {
-            v.store(ones[c], lanes_mut(self.ones, at + c * LANES));
-            v.store(rights[c], lanes_mut(self.rights, at + c * LANES));
+            v.store(ones[c], lanes_mut(self.ones, (at + c) * LANES));
+            v.store(rights[c], lanes_mut(self.rights, (at + c) * LANES));
         }
         self.total = total;
     }
@@ -400,16 +423,14 @@ impl Accumulate<'_> {
                 acc[r][c] = v.load(lanes(self.sums, (i + r) * pitch + j + c * LANES));
             }
         }
+        let lines = self.flat.as_chunks().0;
         let mut next = match *line * LANES < stride {
             true => self.segment.cols[panel.next.clone()].iter(),
             false => [].iter(),
         };
         for row in self.panel.chunks_exact(width).take(panel.ratings) {
-            if let Some(&col) = next.next()
-                && let Some(far) = self.flat.get(col as usize * stride + *line * LANES..)
-                && let Some(far) = far.first_chunk()
-            {
-                v.prefetch(far);
+            if let Some(&col) = next.next() {
+                v.prefetch(lines, col as usize * (stride / LANES) + *line);
             }
             let x: &[f32; R] = row[left + i..].first_chunk().expect("R rows");
             let mut q = [v.splat(0.0); C];

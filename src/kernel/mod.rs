@@ -223,37 +223,6 @@ pub fn prefer_huge_pages<T>(room: &mut [std::mem::MaybeUninit<T>]) {
     let _ = room;
 }
 
-/// The factors of row `row`, padding included.
-///
-/// # Panics
-/// If the row lies outside `flat`.
-#[inline(always)]
-fn row(flat: &[f32], stride: usize, row: usize) -> &[f32] {
-    &flat[row * stride..][..stride]
-}
-
-/// How many rows ahead of their use factors are asked for, if each is `stride` long: far enough to cover a read from memory,
-/// near enough that the lines are still in the first cache when they are used.
-const fn ahead(stride: usize) -> usize {
-    match stride / LANES {
-        0 | 1 => 32,
-        2 | 3 => 16,
-        _ => 8,
-    }
-}
-
-/// Asks for the factors of a row that is used [some turns](ahead) after the `i`th of `cols`.
-#[inline(always)]
-fn prefetch_ahead<V: Vector>(v: V, flat: &[f32], stride: usize, cols: &[u32], i: usize) {
-    if let Some(&col) = cols.get(i + ahead(stride))
-        && let Some(row) = flat.get(col as usize * stride..(col as usize + 1) * stride)
-    {
-        for line in row.as_chunks().0 {
-            v.prefetch(line);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -65,10 +65,10 @@ impl Kernel for ResidualRows<'_> {
         };
         let (own, sum) = (own.as_chunks().0, sum.as_chunks_mut().0);
         match own.len() {
-            1 => targets.run(v, own, Short::<1>(flat), sum),
-            2 => targets.run(v, own, Short::<2>(flat), sum),
-            4 => targets.run(v, own, Short::<4>(flat), sum),
-            vectors => targets.run(v, own, Long { flat, vectors }, sum),
+            1 => targets.run(v, own, Short::<1>::new(flat), sum),
+            2 => targets.run(v, own, Short::<2>::new(flat), sum),
+            4 => targets.run(v, own, Short::<4>::new(flat), sum),
+            vectors => targets.run(v, own, Long::new(flat, vectors), sum),
         }
     }
 }
@@ -93,10 +93,8 @@ impl Targets<'_> {
         let (cols, last_cols) = self.cols.as_chunks::<LANES>();
         for (b, (block, cols_of)) in blocks.iter_mut().zip(cols).enumerate() {
             if let Some(next) = cols.get(b + 1) {
-                for row in rows(others, next) {
-                    for line in row.as_ref() {
-                        v.prefetch(line);
-                    }
+                for &col in next {
+                    others.prefetch(v, col);
                 }
             }
             let rows = rows(others, cols_of);

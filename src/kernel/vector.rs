@@ -94,8 +94,8 @@ pub(super) trait Vector: Copy {
     /// Bit i is set if lane i of `x` is at least lane i of `floor`; never for NaN.
     fn at_least(self, x: Self::Lanes, floor: Self::Lanes) -> u16;
 
-    /// Asks for the cache lines of these floats, which will be read soon.
-    fn prefetch(self, line: &[f32; LANES]);
+    /// Asks for line `at`, which will be read soon. That there is such a line is not looked at.
+    fn prefetch(self, lines: &[[f32; LANES]], at: usize);
 
     /// Ids from gaps of `width` bits, `width` bytes for eight of them: each id is the one before, plus the gap, plus one,
     /// in 32 bits; `last` is the one before the first. Returns the last id. Up to [`SLACK`](super::unpack::SLACK) bytes
@@ -249,7 +249,7 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
-    fn prefetch(self, _line: &[f32; LANES]) {}
+    fn prefetch(self, _lines: &[[f32; LANES]], _at: usize) {}
 
     #[inline(always)]
     fn unpack(self, packed: &[u8], width: usize, last: u32, ids: &mut [[u32; 8]]) -> u32 {
@@ -272,6 +272,21 @@ pub(super) fn lanes(slice: &[f32], at: usize) -> &[f32; LANES] {
 #[inline(always)]
 pub(super) fn lanes_mut(slice: &mut [f32], at: usize) -> &mut [f32; LANES] {
     slice[at..].first_chunk_mut().expect("a whole vector")
+}
+
+/// The `N` vectors from `at` on.
+#[inline(always)]
+pub(super) fn vectors<const N: usize>(lines: &[[f32; LANES]], at: usize) -> &[[f32; LANES]; N] {
+    lines[at..].first_chunk().expect("whole vectors")
+}
+
+/// The `N` vectors from `at` on, to be written.
+#[inline(always)]
+pub(super) fn vectors_mut<const N: usize>(
+    lines: &mut [[f32; LANES]],
+    at: usize,
+) -> &mut [[f32; LANES]; N] {
+    lines[at..].first_chunk_mut().expect("whole vectors")
 }
 
 #[cfg(test)]

@@ -246,9 +246,10 @@ impl<'a> Band<'a> {
     }
 
     #[inline(always)]
-    fn prefetch<V: Vector, const K: usize>(&mut self, v: V, vectors: usize, row: u16) {
-        for line in self.row::<K>(vectors, row) {
-            v.prefetch(line);
+    fn prefetch<V: Vector, const K: usize>(&self, v: V, vectors: usize, row: u16) {
+        let vectors = if K == 0 { vectors } else { K };
+        for line in 0..vectors {
+            v.prefetch(self.lines, usize::from(row) * vectors + line);
         }
     }
 }

@@ -166,9 +166,10 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    fn prefetch(self, line: &[f32; LANES]) {
-        // SAFETY: a prefetch changes nothing and cannot fail.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+    fn prefetch(self, lines: &[[f32; LANES]], at: usize) {
+        let line = lines.as_ptr().wrapping_add(at);
+        // SAFETY: a prefetch changes nothing and cannot fail, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
     }
 
     #[inline(always)]
