@@ -246,10 +246,10 @@ impl<'a> Band<'a> {
     }
 
     #[inline(always)]
-    fn prefetch<V: Vector, const K: usize>(&self, v: V, vectors: usize, row: u16) {
-        let vectors = if K == 0 { vectors } else { K };
-        for line in 0..vectors {
-            v.prefetch(self.lines, usize::from(row) * vectors + line);
+    fn prefetch<V: Vector, const K: usize>(&mut self, v: V, vectors: usize, row: u16) {
+        let row = self.row::<K>(vectors, row);
+        for line in 0..row.len() {
+            v.prefetch(row, line);
         }
     }
 }
