@@ -15,6 +15,7 @@ mod bytes;
 mod cholesky;
 mod descend;
 mod dot;
+mod gather;
 mod gram;
 mod peak;
 mod residual;
@@ -37,6 +38,7 @@ pub use bytes::{
 pub use cholesky::{NotPositiveDefinite, solve, solve_scratch_len};
 pub use descend::{Descent, descend};
 pub use dot::{add_scaled_rows, dot, dot_rows};
+pub use gather::{copy_rows, turn_rows, turned_len};
 pub use gram::{NormalEquations, PANEL, Segment};
 pub use peak::{PEAK_STEP_FLOP, multiply_adds};
 pub use residual::add_residual_rows;

@@ -5,16 +5,18 @@
 //! the weight by n; the ridge per row may be added to it). With one side fixed, every row of the other is a ridge
 //! regression of its own, whose bias is one more unknown with a column of ones; it is solved by Cholesky, so that the
 //! objective never rises. Items move first, then users: a user's row is then the exact answer to the final items.
-//! Cost: n (k^2 + k) flop a side and k^3 / 3 a row, for k = rank + 1 with biases. Reads: by-item and by-user ratings once
-//! each, and one row of the fixed side for each rating.
+//! Cost: n (k^2 + k) flop a side and k^3 / 3 a row, for k = rank + 1 with biases; less for rows of up to about k / 2 ratings,
+//! which are solved by those (`few_ratings.rs`). Reads: by-item and by-user ratings once each, and one row of the fixed side
+//! for each rating.
 
+use super::few_ratings::{Few, Gathered};
 use super::least_squares::LeastSquares;
 use super::row_step::{Cost, Fixed, Own, OwnMut, RowStep};
 use super::sweep::{self, Sweep};
 use super::{Learns, Method, Missing, Options, Ridge, Solver};
 use super::{alternating, bands, block_rows};
 use crate::error::{Error, Result};
-use crate::kernel::{self, LANES, NormalEquations, Segment};
+use crate::kernel::{self, Isa, LANES, NormalEquations, Segment};
 use crate::matrix::{Row, Shape};
 
 /// ALS in the table of solvers.
@@ -46,17 +48,20 @@ pub struct Als {
     /// Whether a row is solved around where it stands: it is the way from there that the ridge holds back.
     around: bool,
     equations: NormalEquations,
+    few: Few,
     rank: usize,
 }
 
 impl Als {
     /// Of this cost.
     pub fn new(options: &Options, cost: LeastSquares) -> Als {
+        let equations = NormalEquations::new(options.rank, options.biases);
         Als {
             ridge: cost.ridge,
+            few: Few::of(equations, options.rank, options.biases, cost.ridge),
             cost,
             around: false,
-            equations: NormalEquations::new(options.rank, options.biases),
+            equations,
             rank: options.rank,
         }
     }
@@ -64,25 +69,40 @@ impl Als {
     /// Around where each row stands, with a bias of zero. Of the penalty it measures the biases' part alone: where rows came from is
     /// forgotten by then.
     pub fn around(options: &Options, ridge: Ridge) -> Als {
-        let cost = LeastSquares {
+        let of_biases = LeastSquares {
             ridge: ridge.of_biases(),
         };
         Als {
-            ridge,
+            cost: of_biases,
             around: true,
-            ..Als::new(options, cost)
+            ..Als::new(options, LeastSquares { ridge })
         }
     }
-}
 
-impl Als {
     /// What [`Sums`] take without systems that are solved together.
     fn sums_bytes(&self) -> u64 {
         let floats = self.equations.sums_len()
             + self.equations.panel_len()
             + kernel::solve_scratch_len(self.equations.size())
+            + self.few.floats()
             + 3 * alternating::PART;
         4 * floats as u64
+    }
+
+    /// Begins the equations with the ratings that were few so far, unless they have been begun.
+    fn begin_equations(&self, isa: Isa, sums: &mut Sums) {
+        if !sums.many {
+            sums.many = true;
+            sums.equations.fill(0.0);
+            self.add_few(isa, &sums.few, &mut sums.equations, &mut sums.panel);
+            sums.few.clear();
+        }
+    }
+
+    fn add_few(&self, isa: Isa, few: &Gathered, equations: &mut [f32], panel: &mut [f32]) {
+        let (rows, segment) = few.segment();
+        self.equations
+            .accumulate(isa, rows, segment, equations, panel);
     }
 
     /// Moves a row to its solution.
@@ -98,9 +118,10 @@ impl Als {
 
 impl Sweep for Als {
     fn memory(&self, _shape: Shape, threads: usize) -> u64 {
-        let together = self.together().map_or(0, |_| {
-            self.equations.sixteen_len() + self.equations.sixteen_scratch_len()
-        });
+        let together = match self.equations.size() <= kernel::SMALL {
+            true => self.equations.sixteen_len() + self.equations.sixteen_scratch_len(),
+            false => 0,
+        };
         (block_rows::SUMS_AT_ONCE * threads) as u64 * (self.sums_bytes() + 4 * together as u64)
     }
 
@@ -111,6 +132,10 @@ impl Sweep for Als {
 
 /// The normal equations of a row, and room to build and solve them.
 pub struct Sums {
+    /// Its ratings, as long as they are few; there are none otherwise.
+    few: Gathered,
+    /// Whether they are not.
+    many: bool,
     equations: Vec<f32>,
     panel: Vec<f32>,
     scratch: Vec<f32>,
@@ -126,6 +151,8 @@ impl RowStep for Als {
 
     fn sums(&self) -> Sums {
         Sums {
+            few: Gathered::new(self.few),
+            many: false,
             equations: vec![0.0; self.equations.sums_len()],
             panel: vec![0.0; self.equations.panel_len()],
             scratch: vec![0.0; kernel::solve_scratch_len(self.equations.size())],
@@ -138,7 +165,8 @@ impl RowStep for Als {
     fn shared(&self, _fixed: &Fixed<'_>) {}
 
     fn begin(&self, sums: &mut Sums) {
-        sums.equations.fill(0.0);
+        sums.few.clear();
+        sums.many = false;
     }
 
     fn accumulate(&self, own: Own<'_>, segment: Row<'_>, fixed: &Fixed<'_>, sums: &mut Sums) {
@@ -158,6 +186,12 @@ impl RowStep for Als {
                 *target -= biases[col as usize];
             }
         }
+        if !sums.many && sums.few.has_room(segment.len()) {
+            sums.few
+                .add(fixed.isa, other.flat(), segment.cols, &sums.targets);
+            return;
+        }
+        self.begin_equations(fixed.isa, sums);
         let segment = Segment {
             cols: segment.cols,
             targets: &sums.targets,
@@ -171,6 +205,12 @@ impl RowStep for Als {
     }
 
     fn merge(&self, next: &Sums, sums: &mut Sums) {
+        let isa = Isa::best();
+        self.begin_equations(isa, sums);
+        if !next.many {
+            self.add_few(isa, &next.few, &mut sums.equations, &mut sums.panel);
+            return;
+        }
         for (x, y) in sums.equations.iter_mut().zip(&next.equations) {
             *x += y;
         }
@@ -181,11 +221,17 @@ impl RowStep for Als {
     }
 
     fn set_aside(&self, sums: &Sums, aside: &mut [f32]) {
-        self.equations.set_aside(&sums.equations, aside);
+        match sums.many {
+            true => self.equations.set_aside(&sums.equations, aside),
+            false => sums.few.set_aside(aside),
+        }
     }
 
     fn take_up(&self, aside: &[f32], sums: &mut Sums) {
-        self.equations.take_up(aside, &mut sums.equations);
+        sums.many = !sums.few.take_up(aside);
+        if sums.many {
+            self.equations.take_up(aside, &mut sums.equations);
+        }
     }
 
     fn finish(
@@ -202,12 +248,21 @@ impl RowStep for Als {
             }
             return Ok(());
         }
+        let on_factors = self.ridge.on_factors(ratings);
+        let on_bias = own.bias.is_some().then(|| self.ridge.on_bias(ratings));
+        if !sums.many {
+            let solution = sums.few.solve(fixed.isa, on_factors, on_bias);
+            let solution =
+                solution.map_err(|_| sweep::undetermined(ratings, self.equations.size()))?;
+            self.write(solution, own);
+            return Ok(());
+        }
         let equations = &mut sums.equations;
         for i in 0..self.rank {
-            equations[self.equations.diagonal(i)] += self.ridge.on_factors(ratings);
+            equations[self.equations.diagonal(i)] += on_factors;
         }
-        if own.bias.is_some() {
-            equations[self.equations.diagonal(self.rank)] += self.ridge.on_bias(ratings);
+        if let Some(on_bias) = on_bias {
+            equations[self.equations.diagonal(self.rank)] += on_bias;
         }
         let size = self.equations.size();
         let solution = kernel::solve(fixed.isa, size, equations, &mut sums.scratch)
@@ -216,8 +271,9 @@ impl RowStep for Als {
         Ok(())
     }
 
-    fn together(&self) -> Option<usize> {
-        (self.equations.size() <= kernel::SMALL).then_some(kernel::SYSTEMS)
+    fn together(&self, ratings: usize) -> Option<usize> {
+        let waits = self.equations.size() <= kernel::SMALL && ratings > 0 && !self.few.are(ratings);
+        waits.then_some(kernel::SYSTEMS)
     }
 
     fn finish_together(

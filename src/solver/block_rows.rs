@@ -145,16 +145,14 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
         self.step.accumulate(own.as_ref(), row, self.fixed, sums);
         let ratings = row.len();
         let before = self.before(own.as_ref(), row, sums, &mut measure.predictions);
-        if let Some(together) = self.step.together()
-            && ratings > 0
-        {
+        if let Some(together) = self.step.together(ratings) {
             let row = Waiting {
                 row: i,
                 ratings,
                 before,
             };
             waiting.push(row, self.step, sums, together);
-            if waiting.rows.len() == together {
+            if waiting.is_full() {
                 self.finish_waiting(task, scratch)?;
             }
             return Ok(ratings);
@@ -174,7 +172,7 @@ impl<S: RowStep, F: Fn() -> Scratch<S::Sums> + Sync> Work<'_, S, F> {
             measure: MeasureScratch { row, predictions },
             waiting,
         } = scratch;
-        if Some(waiting.rows.len()) == self.step.together() {
+        if waiting.is_full() {
             let own = task.own(waiting.rows.iter().map(|waiting| waiting.row), self.stride);
             let ratings = waiting.rows.iter().map(|waiting| waiting.ratings);
             let mut rows: Vec<_> = own.zip(ratings).collect();
@@ -366,14 +364,21 @@ struct Queue {
     aside: Vec<f32>,
     /// Floats from one to the next.
     floats: usize,
+    /// How many are moved together; zero before the first waits.
+    most: usize,
 }
 
 impl Queue {
+    fn is_full(&self) -> bool {
+        self.most > 0 && self.rows.len() == self.most
+    }
+
     /// Lets one more row wait, of at most `most`.
     fn push<S: RowStep>(&mut self, row: Waiting, step: &S, sums: &S::Sums, most: usize) {
         if self.aside.is_empty() {
             self.floats = step.carried().expect("sums that can be set aside");
             self.aside = vec![0.0; most * self.floats + LANES];
+            self.most = most;
         }
         let at = self.rows.len() * self.floats;
         step.set_aside(sums, &mut self.aside[at..]);

@@ -19,6 +19,7 @@ mod chunks;
 mod conjugate;
 mod contributions;
 mod coordinate;
+mod few_ratings;
 mod gradient;
 mod gram;
 mod implicit;

@@ -189,9 +189,9 @@ pub trait RowStep: Sync {
         false
     }
 
-    /// How many rows with ratings are finished together from what they have [set aside](RowStep::set_aside), where that is
-    /// faster than one after another. None, the default, where it is not.
-    fn together(&self) -> Option<usize> {
+    /// How many rows are finished together from what they have [set aside](RowStep::set_aside), where that is faster than one
+    /// after another. None, the default, where it is not, and for a row that is better finished at once, by its number of ratings.
+    fn together(&self, _ratings: usize) -> Option<usize> {
         None
     }
 

@@ -13,8 +13,9 @@ use lowrank::rng::{Purpose, Stream};
 use lowrank::synthetic::{Recipe, Synthetic};
 
 /// Options that train each solver on anything, a little.
-const SOLVERS: [&str; 22] = [
+const SOLVERS: [&str; 23] = [
     "--solver als --rank 8 --epochs 3",
+    "--solver als --rank 48 --epochs 1",
     "--solver coordinate --rank 18 --epochs 2",
     "--solver cg --rank 18 --epochs 2 --no-biases",
     "--solver newton --loss huber --rank 6 --epochs 2",
