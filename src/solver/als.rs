@@ -89,6 +89,11 @@ impl Als {
         4 * floats as u64
     }
 
+    /// Whether equations wait until there are as many as are solved side by side.
+    fn are_solved_together(&self) -> bool {
+        self.equations.size() <= kernel::SMALL
+    }
+
     /// Begins the equations with the ratings that were few so far, unless they have been begun.
     fn begin_equations(&self, isa: Isa, sums: &mut Sums) {
         if !sums.many {
@@ -118,7 +123,7 @@ impl Als {
 
 impl Sweep for Als {
     fn memory(&self, _shape: Shape, threads: usize) -> u64 {
-        let together = match self.equations.size() <= kernel::SMALL {
+        let together = match self.are_solved_together() {
             true => self.equations.sixteen_len() + self.equations.sixteen_scratch_len(),
             false => 0,
         };
@@ -272,7 +277,7 @@ impl RowStep for Als {
     }
 
     fn together(&self, ratings: usize) -> Option<usize> {
-        let waits = self.equations.size() <= kernel::SMALL && ratings > 0 && !self.few.are(ratings);
+        let waits = self.are_solved_together() && ratings > 0 && !self.few.are(ratings);
         waits.then_some(kernel::SYSTEMS)
     }
 

@@ -283,7 +283,7 @@ mod tests {
                     }
                 }
                 slope.extend(on_bias.map(|on_bias| errors.iter().sum::<f64>() + f64::from(on_bias) * bias));
-                // The slope is `Q^T` times what is left of the equations of z, which are solved backward stably:
+                // The slope is `Q^T` times what is left of the equations of z, which are solved backward stably
                 // (Higham, Accuracy and stability of numerical algorithms, theorem 10.4); and z is no longer than t / f.
                 let size = length(flat.iter().map(|&q| q.into())).max((count as f64).sqrt());
                 let ridge = f64::from(on_factors);
